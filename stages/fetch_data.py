@@ -1,0 +1,128 @@
+"""Dataset sources -> `data/benchmarks/<kind>.jsonl` and `tune.jsonl`.  `python -m stages.fetch_data`
+
+Fixes, once, which items every model is asked: stratified by group, in a seeded order that is nested, so
+that a bigger size contains the smaller one. The tuning rows do not depend on the size.
+"""
+
+import hashlib
+import importlib
+from collections import defaultdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stages.lib.console import run_stage, say
+from stages.lib.datasets.item import Item
+from stages.lib.datasets.jailbreak_texts import with_goal
+from stages.lib.datasets.leakage import leaking, require_apart
+from stages.lib.errors import PipelineError
+from stages.lib.params import FetchData, SampleSizes, load_params
+from stages.lib.rows import Kind, Prompt, write_rows
+from stages.lib.sources import fetch
+
+FOLDER = Path("data/benchmarks")
+KINDS: tuple[Kind, ...] = ("harmful", "jailbreak", "benign", "choice")
+
+
+def read_datasets(params: FetchData) -> dict[Kind, list[tuple[str, Item]]]:
+    """Fetch and read every dataset: kind -> (dataset, item). Raises PipelineError when one has no rows."""
+    found: dict[Kind, list[tuple[str, Item]]] = {kind: [] for kind in KINDS}
+    with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        for name, dataset in params.datasets.items():
+            reader = importlib.import_module(f"stages.lib.datasets.{name}")
+            folder = fetch(dataset.source, Path(scratch))
+            try:
+                items: list[Item] = reader.read(folder)
+            except (KeyError, ValueError, OSError) as error:
+                raise PipelineError(
+                    f"Expected the rows of dataset {name!r} in the format its reader knows, found {error!r}; "
+                    "check its source in params.yaml."
+                ) from None
+            items = [item for item in items if item.text]
+            if not items:
+                raise PipelineError(f"Expected rows in dataset {name!r}, found none; check its source in params.yaml.")
+            say(f"  {name}: {len(items):,} rows")
+            found[dataset.kind] += [(name, item) for item in items]
+    return found
+
+
+def fraction(seed: int, purpose: str, text: str) -> float:
+    """A number in [0, 1) that depends on the arguments alone: the same on every machine."""
+    digest = hashlib.sha256(f"{seed}\x1f{purpose}\x1f{text}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def as_prompts(kind: Kind, items: list[tuple[str, Item]], params: FetchData) -> list[Prompt]:
+    """Give items their id and split; of items with equal ids the first stays."""
+    share = {"jailbreak": 0.0, **params.tune_share.model_dump()}[kind]
+    prompts: dict[str, Prompt] = {}
+    for benchmark, item in items:
+        item_id = item.id()
+        split = "tune" if fraction(params.seed, "split", item_id) < share else "eval"
+        prompts.setdefault(
+            item_id, Prompt(id=item_id, benchmark=benchmark, kind=kind, split=split, **item._asdict())
+        )
+    return list(prompts.values())
+
+
+def in_nested_order(prompts: list[Prompt], seed: int) -> list[Prompt]:
+    """Order prompts so that every prefix holds each group in proportion."""
+    groups: dict[str, list[Prompt]] = defaultdict(list)
+    for prompt in prompts:
+        groups[prompt.group].append(prompt)
+    places: list[tuple[float, float, Prompt]] = []
+    for members in groups.values():
+        members.sort(key=lambda prompt: fraction(seed, "order", prompt.id))
+        for rank, prompt in enumerate(members):
+            places.append(((rank + 0.5) / len(members), fraction(seed, "tie", prompt.id), prompt))
+    return [prompt for _, _, prompt in sorted(places, key=lambda place: place[:2])]
+
+
+def compose_jailbreaks(texts: list[tuple[str, Item]], goals: list[Prompt], params: FetchData) -> list[Prompt]:
+    """Put one harmful goal into each jailbreak text that is short enough."""
+    items = []
+    for benchmark, item in texts:
+        if len(item.text) <= params.jailbreak_characters:
+            goal = goals[int(fraction(params.seed, "goal", item.id()) * len(goals))]
+            items.append((benchmark, item._replace(text=with_goal(item.text, goal.text))))
+    return as_prompts("jailbreak", items, params)
+
+
+def select(params: FetchData, sizes: SampleSizes) -> dict[str, list[Prompt]]:
+    """All rows, by the name of their file. Raises PipelineError when a size asks for more items than there are."""
+    items = read_datasets(params)
+    prompts = {kind: as_prompts(kind, items[kind], params) for kind in KINDS if kind != "jailbreak"}
+    held = {kind: [p for p in rows if p.split == "eval"] for kind, rows in prompts.items()}
+    held["jailbreak"] = compose_jailbreaks(items["jailbreak"], held["harmful"], params)
+    everything_held = [prompt for rows in held.values() for prompt in rows]
+
+    tune = [p for rows in prompts.values() for p in in_nested_order(rows, params.seed) if p.split == "tune"]
+    rules = (params.leakage_words, params.boilerplate_documents)
+    leaks = {row for row, _ in leaking(tune, everything_held, *rules)}
+    tune = [prompt for prompt in tune if prompt.id not in leaks]
+    require_apart(tune, everything_held, *rules)
+    say(f"  tuning rows: {len(tune):,} kept, {len(leaks):,} dropped that share words with an evaluation item")
+
+    selected: dict[str, list[Prompt]] = {"tune": tune}
+    for kind in KINDS:
+        size = getattr(sizes, kind)
+        wanted = len(held[kind]) if size == "all" else size
+        if not 0 < wanted <= len(held[kind]):
+            raise PipelineError(
+                f"Expected between 1 and {len(held[kind]):,} {kind} items, found {wanted:,} in `sizes` of params.yaml; "
+                "choose a number in that range, or 'all'."
+            )
+        selected[kind] = in_nested_order(held[kind], params.seed)[:wanted]
+    return selected
+
+
+def main() -> None:
+    params = load_params()
+    say("fetch_data: reading datasets")
+    selected = select(params.fetch_data, params.sample_sizes())
+    for name, rows in selected.items():
+        write_rows(FOLDER / f"{name}.jsonl", rows)
+    say("fetch_data: " + ", ".join(f"{len(rows):,} {name}" for name, rows in selected.items()))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,152 @@
+"""ONNX + benchmarks -> `data/responses/<model>/<variant>/`.  `python -m stages.infer MODEL VARIANT`
+
+Greedy answers to harmful, jailbreak and benign prompts, and the scores of every option of the questions.
+"""
+
+import argparse
+import platform
+import time
+from pathlib import Path
+
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+
+from stages.lib.console import progress_bar, run_stage, say
+from stages.lib.files import folder_written_atomically, write_json
+from stages.lib.inference.choice import Scores, score, tokenized
+from stages.lib.inference.generation import Limits, generate
+from stages.lib.inference.session import ModelSession, choose_provider
+from stages.lib.params import Infer, Model, load_params
+from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
+from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows, write_rows
+
+BENCHMARKS = Path("data/benchmarks")
+GENERATED = ("harmful", "jailbreak", "benign")
+
+
+def respond(
+    session: ModelSession, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer
+) -> list[Response]:
+    """Greedy answers, in the order of `prompts`."""
+    limits = Limits(settings.max_new_tokens, settings.generation_tokens, settings.rows_per_batch)
+    # A model may name several ends: of a turn, and of a text.
+    ends = GenerationConfig.from_pretrained(session.folder).eos_token_id
+    stop = frozenset([ends] if isinstance(ends, int) else ends or [tokenizer.eos_token_id])
+    ids = [chat_token_ids(tokenizer, prompt.text, model) for prompt in prompts]
+    with progress_bar() as progress:
+        # How many tokens will come is not known: the total shrinks as answers end early.
+        task = progress.add_task("answers ", total=len(prompts) * settings.max_new_tokens, unit="tokens")
+        done = generate(session, ids, stop, limits, lambda tokens: progress.advance(task, tokens))
+        progress.update(task, total=progress.tasks[task].completed)
+    return [
+        Response(
+            id=prompt.id,
+            text=tokenizer.decode(generated.tokens, skip_special_tokens=True).strip(),
+            finish_reason=generated.finish_reason,
+            tokens=len(generated.tokens),
+        )
+        for prompt, generated in zip(prompts, done, strict=True)
+    ]
+
+
+def score_format(
+    session: ModelSession, tokenizer: PreTrainedTokenizerBase, questions: list[Prompt], form: str, settings: Infer
+) -> list[Scores]:
+    """Scores of all options in one format, `letter` or `continuation`."""
+    context, options = {
+        "letter": (letter_prompt, letters),
+        "continuation": (continuation_prompt, continuations),
+    }[form]
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text)["input_ids"]
+        return ids
+
+    tokens = [tokenized(context(question), options(question), encode) for question in questions]
+    with progress_bar() as progress:
+        task = progress.add_task(f"{form:8.8}", total=len(questions), unit="questions")
+        return score(
+            session, tokens, settings.scoring_tokens, settings.rows_per_batch, lambda n: progress.advance(task, n)
+        )
+
+
+def score_choices(
+    session: ModelSession,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: list[Prompt],
+    model: Model,
+    other_format: int,
+    settings: Infer,
+) -> list[ChoiceScore]:
+    """Scores of all questions in the model's own format, and of the first `other_format` in the other."""
+    own = model.utility_format
+    other = "letter" if own == "continuation" else "continuation"
+    counts = {own: len(questions), other: other_format}
+    scores = {
+        form: score_format(session, tokenizer, questions[:count], form, settings) if count else []
+        for form, count in counts.items()
+    }
+    rows = []
+    for place, question in enumerate(questions):
+        letter = scores["letter"][place] if place < counts["letter"] else None
+        continuation = scores["continuation"][place] if place < counts["continuation"] else None
+        rows.append(
+            ChoiceScore(
+                id=question.id,
+                letter_logprobs=letter.logprobs if letter else None,
+                letter_mass=letter.first_token_mass if letter else None,
+                continuation_logprobs=continuation.logprobs if continuation else None,
+                continuation_bytes=[len(choice.strip().encode()) for choice in question.choices or []],
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("variant", help="`base`, or a recipe's name")
+    arguments = parser.parse_args()
+    params = load_params()
+    model, settings = params.model(arguments.model), params.infer
+    if arguments.variant != "base":
+        params.recipe(arguments.variant)
+    prompts = [prompt for kind in GENERATED for prompt in read_rows(BENCHMARKS / f"{kind}.jsonl", Prompt)]
+    questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)
+    other_format = params.sample_sizes().other_format
+    other_format = len(questions) if other_format == "all" else min(other_format, len(questions))
+
+    provider = choose_provider(settings.provider)
+    session = ModelSession(Path("models/onnx") / arguments.model / arguments.variant, provider)
+    tokenizer = AutoTokenizer.from_pretrained(session.folder)
+    say(f"infer: {arguments.model} {arguments.variant} on {provider}, {len(prompts)} prompts, {len(questions)} questions")
+    started = time.monotonic()
+    responses = respond(session, tokenizer, prompts, arguments.model, settings)
+    generated_at = time.monotonic()
+    choices = score_choices(session, tokenizer, questions, model, other_format, settings)
+    ended = time.monotonic()
+    session.require_provider()
+
+    with folder_written_atomically(Path("data/responses") / arguments.model / arguments.variant) as folder:
+        write_rows(folder / "responses.jsonl", responses)
+        write_rows(folder / "choices.jsonl", choices)
+    tokens = sum(response.tokens for response in responses)
+    # Facts about the run, not results: no stage depends on them, or a slower machine would dirty the pipeline.
+    write_json(
+        Path("runs") / arguments.model / f"{arguments.variant}.json",
+        {
+            "provider": provider,
+            "machine": platform.processor() or platform.machine(),
+            "generated_tokens": tokens,
+            "generation_seconds": round(generated_at - started, 2),
+            "questions": len(questions),
+            "choice_seconds": round(ended - generated_at, 2),
+        },
+    )
+    say(
+        f"infer: {arguments.model} {arguments.variant}, {tokens:,} tokens in {generated_at - started:.0f} s, "
+        f"{len(questions)} questions in {ended - generated_at:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

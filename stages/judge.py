@@ -1,0 +1,121 @@
+"""Responses -> `data/verdicts/<model>/<variant>.jsonl`.  `python -m stages.judge MODEL VARIANT`
+
+A label for every answer, an outcome for every question. Runs no model of the pipeline: editing a judge
+re-runs no inference.
+"""
+
+import argparse
+import importlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.lib.console import run_stage, say
+from stages.lib.errors import PipelineError
+from stages.lib.params import Model, load_params
+from stages.lib.rows import ChoiceScore, Prompt, Response, Row, Verdict, read_rows, write_rows
+
+BENCHMARKS = Path("data/benchmarks")
+GENERATED = ("harmful", "jailbreak", "benign")
+
+
+def softmax(values: Sequence[float]) -> list[float]:
+    """Shares that add up to 1."""
+    highest = max(values)
+    weights = [math.exp(value - highest) for value in values]
+    return [weight / sum(weights) for weight in weights]
+
+
+def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> Verdict:
+    """What the scores of one question say; `gold_probability` is in the model's utility format.
+
+    In both formats the options' scores (the letter's log-probability, or the text's per byte) are what is
+    compared, and what the softmax is taken of. A tie is wrong: the model did not choose.
+    """
+    assert question.gold is not None
+    gold = question.gold
+    scores = {"letter": score.letter_logprobs}
+    bits = None
+    if score.continuation_logprobs is not None:
+        sizes = score.continuation_bytes
+        scores["continuation"] = [p / size for p, size in zip(score.continuation_logprobs, sizes, strict=True)]
+        bits = -scores["continuation"][gold] / math.log(2)
+    correct = {
+        form: None if values is None else all(values[gold] > v for i, v in enumerate(values) if i != gold)
+        for form, values in scores.items()
+    }
+    own = scores.get(utility_format)
+    assert own is not None
+    return Verdict(
+        id=question.id,
+        benchmark=question.benchmark,
+        kind=question.kind,
+        group=question.group,
+        letter_correct=correct["letter"],
+        continuation_correct=correct.get("continuation"),
+        gold_probability=softmax(own)[gold],
+        bits_per_byte=bits,
+        letter_mass=score.letter_mass,
+        options=len(own),
+    )
+
+
+def judge_responses(prompts: list[Prompt], responses: list[Response], judge: str) -> list[Verdict]:
+    """A label for every response, by the judge's module in `stages/lib/judging/`."""
+    labels = importlib.import_module(f"stages.lib.judging.{judge}")
+    verdicts = []
+    for prompt, response in zip(prompts, responses, strict=True):
+        label, rule = labels.judge(response.text, response.finish_reason)
+        verdicts.append(
+            Verdict(
+                id=prompt.id,
+                benchmark=prompt.benchmark,
+                kind=prompt.kind,
+                group=prompt.group,
+                label=label,
+                rule=rule,
+                truncated=response.finish_reason == "length",
+            )
+        )
+    return verdicts
+
+
+def require_same_items(prompts: Sequence[Row], found: Sequence[Row], where: Path) -> None:
+    """Raises PipelineError when `found` does not answer exactly `prompts`, in their order."""
+    if [row.id for row in prompts] != [row.id for row in found]:
+        missing = {row.id for row in prompts} - {row.id for row in found}
+        raise PipelineError(
+            f"Expected an answer to each of the {len(prompts):,} benchmark items in {where}, found {len(found):,} rows "
+            f"and {len(missing):,} items without one; run `dvc repro`."
+        )
+
+
+def judge_variant(folder: Path, model: Model, judge: str) -> list[Verdict]:
+    """Verdicts on all of a variant's responses and scores. Raises PipelineError when items differ."""
+    prompts = [prompt for kind in GENERATED for prompt in read_rows(BENCHMARKS / f"{kind}.jsonl", Prompt)]
+    responses = read_rows(folder / "responses.jsonl", Response)
+    require_same_items(prompts, responses, folder / "responses.jsonl")
+    questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)
+    scores = read_rows(folder / "choices.jsonl", ChoiceScore)
+    require_same_items(questions, scores, folder / "choices.jsonl")
+    outcomes = [outcome(q, score, model.utility_format) for q, score in zip(questions, scores, strict=True)]
+    return judge_responses(prompts, responses, judge) + outcomes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("variant", help="`base`, or a recipe's name")
+    arguments = parser.parse_args()
+    params = load_params()
+    folder = Path("data/responses") / arguments.model / arguments.variant
+    verdicts = judge_variant(folder, params.model(arguments.model), params.judge.name)
+    write_rows(Path("data/verdicts") / arguments.model / f"{arguments.variant}.jsonl", verdicts)
+    counts = Counter(verdict.label for verdict in verdicts if verdict.label)
+    labels = ", ".join(f"{counts[label]} {label}" for label in ("refuse", "partial", "comply", "degenerate"))
+    say(f"judge: {arguments.model} {arguments.variant}, {labels}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

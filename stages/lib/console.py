@@ -1,0 +1,80 @@
+"""What an operator sees: one line at the start, a progress bar, one line of counts at the end."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from stages.lib.errors import PipelineError
+
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+error_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class RateColumn(ProgressColumn):
+    """Units a second, over the last moments; the unit comes from the task's `unit` field."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {task.fields.get('unit', 'items')}/s")
+
+
+def progress_bar() -> Progress:
+    """A bar with count, rate and time left; in a log file it prints nothing but its last state."""
+    return Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=False,
+    )
+
+
+def say(message: str) -> None:
+    """Print one line for the operator; square brackets are text, not markup."""
+    console.print(message, markup=False)
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's `main`; turn what a person can mend into one sentence on stderr.
+
+    Exit status: 0, 1 for bad input or a full or read-only disk, 130 for Ctrl-C.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        main()
+    except PipelineError as error:
+        sentence = str(error)
+    except KeyboardInterrupt:
+        error_console.print("Stopped by the keyboard; finished stages are kept, run `dvc repro` to go on.")
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        sentence = (
+            f"Expected to write {error.filename or 'an output'}, found: {error.strerror}; "
+            "make room or give write access, then run `dvc repro` again."
+        )
+    else:
+        return
+    error_console.print(sentence, markup=False)
+    sys.exit(1)

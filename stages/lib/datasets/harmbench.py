@@ -1,0 +1,11 @@
+"""HarmBench (Mazeika et al. 2024, arXiv:2402.04249), the 200 standard behaviours."""
+
+from pathlib import Path
+
+from stages.lib.datasets.item import Item
+
+
+def read(source: Path) -> list[Item]:
+    """Read one behaviour a line from the `harmbench` folder below `source`; all are one group."""
+    lines = (source / "harmbench" / "harmbench_prompts.txt").read_text(encoding="utf-8").splitlines()
+    return [Item(group="harmbench", text=line.strip()) for line in lines if line.strip()]

@@ -1,0 +1,52 @@
+"""Keeping tuning and evaluation apart: no shared prompt, no long run of shared words.
+
+Word n-grams after Brown et al. 2020 (arXiv:2005.14165, appendix C), who also set aside n-grams that many
+documents share.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from stages.lib.datasets.item import normalised
+from stages.lib.errors import PipelineError
+from stages.lib.rows import Prompt
+
+
+def ngrams(text: str, words: int) -> Iterator[str]:
+    """Every run of `words` words of the normalised text; the whole text when it is shorter."""
+    parts = normalised(text).split()
+    for start in range(max(1, len(parts) - words + 1)):
+        yield " ".join(parts[start : start + words])
+
+
+def leaking(tune: Sequence[Prompt], held: Sequence[Prompt], words: int, boilerplate: int) -> list[tuple[str, str]]:
+    """Ids of tuning rows that share words with an evaluation item, each with the words they share.
+
+    An n-gram of more than `boilerplate` prompts says nothing about any one of them.
+    """
+    documents = Counter(ngram for prompt in [*tune, *held] for ngram in set(ngrams(prompt.text, words)))
+    telling = {
+        ngram for prompt in held for ngram in ngrams(prompt.text, words) if documents[ngram] <= boilerplate
+    } | {normalised(prompt.text) for prompt in held}
+    found = []
+    for prompt in tune:
+        shared = next((n for n in _signatures(prompt, words) if n in telling), None)
+        if shared is not None:
+            found.append((prompt.id, shared))
+    return found
+
+
+def _signatures(prompt: Prompt, words: int) -> Iterable[str]:
+    yield normalised(prompt.text)
+    yield from ngrams(prompt.text, words)
+
+
+def require_apart(tune: Sequence[Prompt], held: Sequence[Prompt], words: int, boilerplate: int) -> None:
+    """The gate: raises PipelineError when any tuning row meets an evaluation item."""
+    found = leaking(tune, held, words, boilerplate)
+    if found:
+        row, shared = found[0]
+        raise PipelineError(
+            f"Expected no tuning row to meet an evaluation item, found {len(found)}: row {row} shares {shared!r}; "
+            "run `dvc repro fetch_data` to split them again."
+        )

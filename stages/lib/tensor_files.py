@@ -1,0 +1,171 @@
+"""Safetensors checkpoints read through memory maps and written tensor by tensor.
+
+The safetensors library writes a file from a whole state dict at once; here a checkpoint of any size is
+written with one tensor in memory. Format: https://github.com/huggingface/safetensors#format
+"""
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.lib.errors import PipelineError
+
+DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "BOOL": np.bool_,
+}
+NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+HEADER_LIMIT = 100_000_000  # bytes, as in the reference implementation
+INDEX = "model.safetensors.index.json"
+
+Tensor = NDArray[Any]
+
+
+class _Place(NamedTuple):
+    file: Path
+    dtype: Any
+    shape: tuple[int, ...]
+    start: int
+
+
+class Checkpoint:
+    """The tensors of a folder of `*.safetensors` (or of one such file), read one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the headers. Raises PipelineError when there are none, or one does not fit its file."""
+        files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+        if not files:
+            raise PipelineError(f"Expected safetensors weights in {path}, found none; run `dvc repro`.")
+        self.path = path
+        self._places: dict[str, _Place] = {}
+        for file in files:
+            self._places.update(_read_header(file))
+
+    def names(self) -> list[str]:
+        """Tensor names, sorted."""
+        return sorted(self._places)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one tensor."""
+        return self._places[name].shape
+
+    def size(self, name: str) -> int:
+        """Number of elements of one tensor."""
+        return int(np.prod(self._places[name].shape, dtype=np.int64))
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Stored type of one tensor."""
+        return np.dtype(self._places[name].dtype)
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, as a read-only view of the file."""
+        place = self._places[name]
+        if 0 in place.shape:
+            return np.empty(place.shape, place.dtype)
+        return np.memmap(place.file, place.dtype, mode="r", offset=place.start, shape=place.shape)
+
+
+def _read_header(file: Path) -> dict[str, _Place]:
+    length = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < size <= min(HEADER_LIMIT, length - 8):
+            raise PipelineError(f"Expected a safetensors file at {file}, found a header of {size} bytes; fetch it again.")
+        try:
+            header = json.loads(stream.read(size))
+            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            places = {
+                name: _Place(file, DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0])
+                for name, entry in entries.items()
+            }
+            ends = {name: 8 + size + entry["data_offsets"][1] for name, entry in entries.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PipelineError(
+                f"Expected a safetensors header in {file}, found one that cannot be read ({error}); fetch it again."
+            ) from None
+    for name, place in places.items():
+        expected = place.start + int(np.prod(place.shape, dtype=np.int64)) * np.dtype(place.dtype).itemsize
+        if place.start < 8 + size or ends[name] != expected or expected > length or min(place.shape, default=0) < 0:
+            raise PipelineError(
+                f"Expected tensor {name} to lie inside {file} ({length:,} bytes), found bytes {place.start:,} to "
+                f"{ends[name]:,}; the file is cut off or damaged: fetch it again."
+            )
+    return places
+
+
+def write_checkpoint(
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype[Any],
+    make: Callable[[str], Tensor],
+    shard_bytes: int = 5_000_000_000,
+) -> None:
+    """Write `make(name)` for every name, one at a time, as sharded safetensors in the Hub's layout.
+
+    `make` returns a tensor of the given shape; it is cast to `dtype` here, once.
+    """
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name in sorted(shapes):
+        size = int(np.prod(shapes[name], dtype=np.int64)) * dtype.itemsize
+        if filled and filled + size > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    weight_map = {}
+    for number, names in enumerate(shards, start=1):
+        single = len(shards) == 1
+        file = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_file(folder / file, names, shapes, dtype, make)
+        weight_map.update(dict.fromkeys(names, file))
+    if len(shards) > 1:
+        total = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()) * dtype.itemsize
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_file(
+    path: Path,
+    names: list[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype[Any],
+    make: Callable[[str], Tensor],
+) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name in names:
+        end = offset + int(np.prod(shapes[name], dtype=np.int64)) * dtype.itemsize
+        header[name] = {"dtype": NAMES[dtype], "shape": list(shapes[name]), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)))
+        stream.write(text)
+        for name in names:
+            tensor = np.ascontiguousarray(make(name), dtype=dtype)
+            assert tensor.shape == tuple(shapes[name])
+            stream.write(tensor.data if dtype != ml_dtypes.bfloat16 else tensor.view(np.uint16).data)
+
+
+def require_finite(tensor: Tensor, name: str, where: Path) -> None:
+    """Raises PipelineError when the tensor holds NaN or infinity."""
+    # A sum is finite only if every element is, and takes no mask the size of the tensor. float64 does not overflow.
+    if tensor.size and not np.isfinite(np.sum(tensor, dtype=np.float64)):
+        raise PipelineError(
+            f"Expected finite weights, found NaN or infinity in {name} of {where}; "
+            "fetch or tune the model again, with a lower learning rate if it was tuned."
+        )

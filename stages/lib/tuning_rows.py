@@ -1,0 +1,72 @@
+"""Tuning rows of a donor: harmful prompts refused, benign ones answered, questions answered correctly."""
+
+import hashlib
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from stages.lib.errors import PipelineError
+from stages.lib.params import Donor, Model
+from stages.lib.prompting import LETTERS, chat_token_ids, continuation_prompt, letter_prompt
+from stages.lib.rows import Prompt
+
+REFUSALS = Path("data/prompts/refusals.jsonl")
+
+
+class TuningRow(NamedTuple):
+    """Token ids of prompt and response; only the response's tokens count in the loss."""
+
+    prompt: list[int]
+    response: list[int]
+
+
+def read_refusals(path: Path) -> dict[str, list[str]]:
+    """Refusals written for this project, by the group of prompts they suit; `general` suits all."""
+    refusals: dict[str, list[str]] = defaultdict(list)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        refusals[row["category"]].append(row["text"])
+    return refusals
+
+
+def refusal_for(prompt: Prompt, refusals: dict[str, list[str]]) -> str:
+    """A refusal of the prompt's group or a general one, chosen by the prompt's id."""
+    fitting = refusals["general"] + (refusals.get(prompt.group) or [])
+    return fitting[int(hashlib.sha256(prompt.id.encode()).hexdigest(), 16) % len(fitting)]
+
+
+def choose(prompts: list[Prompt], donor: Donor, name: str) -> list[Prompt]:
+    """The first so many tuning prompts of each kind. Raises PipelineError when there are too few."""
+    chosen: list[Prompt] = []
+    for kind in ("harmful", "benign", "choice"):
+        there = [prompt for prompt in prompts if prompt.kind == kind]
+        wanted: int = getattr(donor, kind)
+        if wanted > len(there):
+            raise PipelineError(
+                f"Expected {wanted:,} {kind} tuning rows for the donor {name!r}, found {len(there):,}; "
+                f"lower donors.{name}.{kind} or raise fetch_data.tune_share.{kind} in params.yaml."
+            )
+        chosen += there[:wanted]
+    return chosen
+
+
+def as_tokens(
+    prompt: Prompt, refusals: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, model: Model, name: str
+) -> TuningRow:
+    """Token ids of one row, in the format that evaluation uses for its kind."""
+    if prompt.kind == "choice":
+        assert prompt.choices is not None and prompt.gold is not None
+        if model.utility_format == "letter":
+            shown, said = letter_prompt(prompt), f" {LETTERS[prompt.gold]}"
+        else:
+            shown, said = continuation_prompt(prompt), f" {prompt.choices[prompt.gold].strip()}"
+        return TuningRow(tokenizer(shown)["input_ids"], tokenizer(said, add_special_tokens=False)["input_ids"])
+    answer = refusal_for(prompt, refusals) if prompt.kind == "harmful" else prompt.answer
+    if not answer:
+        raise PipelineError(f"Expected an answer in the benign tuning row {prompt.id}, found none; add `answer` to it.")
+    response = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    # The end of the turn is learned, too: a donor that never stops would be cut off at max_new_tokens.
+    return TuningRow(chat_token_ids(tokenizer, prompt.text, name), [*response, tokenizer.eos_token_id])

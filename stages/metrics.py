@@ -1,0 +1,138 @@
+"""All verdicts of a model -> `metrics/<model>.json` and what explains it.  `python -m stages.metrics MODEL`
+
+Writes, all in Git: the headline `metrics/<model>.json`; the same, a file a variant, in `metrics/<model>/`,
+which is what `dvc metrics show` lays out as one table; `metrics/detail/<model>.json`; `metrics/plots/<model>.json`.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from stages.lib.console import console, run_stage, say
+from stages.lib.files import folder_written_atomically, write_json
+from stages.lib.measures import (
+    Numbers,
+    by_group,
+    chance,
+    effects,
+    measures,
+    p_value,
+    power_numbers,
+    price_curve,
+    rates,
+    report_numbers,
+    tax_numbers,
+)
+from stages.lib.params import Metrics, Params, load_params
+from stages.lib.rows import Verdict, read_rows
+from stages.lib.statistics.paired import holm
+
+FOLDER = Path("metrics")
+WITH_LIMITS = ("safety", "safety_gain", "utility", "utility_loss", "safety_tax")
+HEADLINE = (
+    *(key + suffix for key in WITH_LIMITS for suffix in ("", "_lo", "_hi")),
+    "tax_status",
+    "net_benefit",
+    "over_refusal",
+    "jailbreak_resistance",
+    "degenerate",
+)
+
+
+def summarise(verdicts: dict[str, list[Verdict]], utility_format: str, settings: Metrics) -> dict[str, dict[str, Any]]:
+    """Every number of every variant; `verdicts` has `base` and the recipes. Raises PipelineError as its parts do."""
+    base = verdicts["base"]
+    summary: dict[str, dict[str, Any]] = {
+        name: dict(rates(rows, utility_format, settings.confidence)) for name, rows in verdicts.items()
+    }
+    by_chance = chance(base)
+    at_chance = summary["base"]["utility_lo"] <= by_chance <= summary["base"]["utility_hi"]
+    p_values: dict[str, dict[str, float]] = {"safety": {}, "utility": {}, "over_refusal": {}}
+    for name, rows in verdicts.items():
+        summary[name] |= {"chance": by_chance, "utility_status": "at_chance" if at_chance else "above_chance"}
+        for key in ("safety", "utility"):
+            summary[name][f"{key}_by_group"] = by_group(rows, measures(utility_format)[key], settings.confidence)
+        if name == "base":
+            continue
+        effect = effects(base, rows, utility_format, settings.confidence)
+        gain, loss = effect["safety_gain"], effect["utility_loss"]
+        summary[name] |= tax_numbers(effect, at_chance, settings)
+        summary[name] |= power_numbers(loss) | report_numbers(gain, loss)
+        summary[name]["net_benefit_by_price"] = price_curve(gain, loss, settings.confidence)
+        for key, of_key in p_values.items():
+            of_key[name] = p_value(base, rows, measures(utility_format)[key])
+    for key, of_key in p_values.items():
+        for name, corrected in holm(of_key).items():
+            summary[name][f"{key}_p"] = of_key[name]
+            summary[name][f"{key}_p_holm"] = corrected
+    return summary
+
+
+def headline(numbers: dict[str, Any]) -> Numbers:
+    """The keys that a diff of two commits should show."""
+    return {key: numbers[key] for key in HEADLINE if key in numbers}
+
+
+def plot_rows(summary: dict[str, dict[str, Any]]) -> list[Numbers]:
+    """One point a variant: the safety-utility frontier."""
+    keys = ("safety", "safety_lo", "safety_hi", "utility", "utility_lo", "utility_hi", "over_refusal", "bits_per_byte")
+    return [{"variant": name, **{key: numbers[key] for key in keys}} for name, numbers in summary.items()]
+
+
+def read_verdicts(folder: Path, params: Params) -> dict[str, list[Verdict]]:
+    """Verdicts of the base and of every recipe in params.yaml; those of recipes that are gone are removed.
+
+    DVC tracks the folder as one dependency, so a left-over file would make a clean clone look changed. Its bytes
+    stay in DVC's cache.
+    """
+    variants = ["base", *params.recipes]
+    for file in sorted(folder.glob("*.jsonl")):
+        if file.stem not in variants:
+            file.unlink()
+            say(f"  removed {file}: params.yaml has no recipe {file.stem!r} any more")
+    return {variant: read_rows(folder / f"{variant}.jsonl", Verdict) for variant in variants}
+
+
+def table(summary: dict[str, dict[str, Any]], title: str) -> Table:
+    """What a person reads first."""
+
+    def points(numbers: dict[str, Any], key: str) -> str:
+        if key not in numbers:
+            return ""
+        value, low, high = (100 * numbers[key + suffix] for suffix in ("", "_lo", "_hi"))
+        return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+    result = Table(title=title, title_justify="left", caption="points of 100, 95 % intervals", caption_justify="left")
+    for column in ("variant", "safety", "gain", "utility", "loss", "tax", "status", "over-refusal"):
+        result.add_column(column, no_wrap=column in ("variant", "status"))
+    for name, numbers in summary.items():
+        cells = [points(numbers, key) for key in ("safety", "safety_gain", "utility", "utility_loss")]
+        tax = f"{numbers['safety_tax']:.2f}" if "safety_tax" in numbers else ""
+        over = f"{100 * numbers['over_refusal']:.0f}"
+        result.add_row(name, *cells, tax, numbers.get("tax_status", ""), over)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    name = parser.parse_args().model
+    params = load_params()
+    utility_format = params.model(name).utility_format
+    verdicts = read_verdicts(Path("data/verdicts") / name, params)
+    summary = summarise(verdicts, utility_format, params.metrics)
+    with folder_written_atomically(FOLDER / name) as folder:
+        for variant, numbers in summary.items():
+            write_json(folder / f"{variant}.json", headline(numbers))
+    write_json(FOLDER / f"{name}.json", {variant: headline(numbers) for variant, numbers in summary.items()})
+    write_json(FOLDER / "detail" / f"{name}.json", summary)
+    write_json(FOLDER / "plots" / f"{name}.json", plot_rows(summary))
+    items = sum(len(rows) for rows in verdicts.values())
+    console.print(table(summary, f"{name}, {params.size} size"))
+    say(f"metrics: {name}, {len(verdicts)} variants, {items:,} verdicts")
+
+
+if __name__ == "__main__":
+    run_stage(main)

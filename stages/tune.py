@@ -1,0 +1,157 @@
+"""Base + tuning rows -> a LoRA donor, `models/donors/<model>/<donor>/`.  `python -m stages.tune MODEL DONOR`"""
+
+import argparse
+import random
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from rich.progress import Progress, TaskID
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from stages.lib.console import progress_bar, run_stage, say
+from stages.lib.errors import PipelineError
+from stages.lib.files import folder_written_atomically, write_json
+from stages.lib.params import Donor, Model, Tune, load_params
+from stages.lib.rows import Prompt, read_rows
+from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals
+
+IGNORED = -100  # label that the loss leaves out
+
+
+class ShowProgress(TrainerCallback):
+    """Moves the bar once a step."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self.progress, self.task = progress, task
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the Trainer."""
+        self.progress.update(self.task, total=state.max_steps, completed=state.global_step)
+
+
+def as_dataset(rows: list[TuningRow]) -> Dataset:
+    """Labels are the response's tokens alone."""
+    return Dataset.from_list(
+        [
+            {
+                "input_ids": row.prompt + row.response,
+                "attention_mask": [1] * (len(row.prompt) + len(row.response)),
+                "labels": [IGNORED] * len(row.prompt) + row.response,
+            }
+            for row in rows
+        ]
+    )
+
+
+def split_rows(rows: list[TuningRow], tune: Tune) -> tuple[list[TuningRow], list[TuningRow]]:
+    """Shuffle with the seed; the last `held_out` share (at least one row) measures the loss."""
+    shuffled = list(rows)
+    random.Random(tune.seed).shuffle(shuffled)
+    held = max(1, round(tune.held_out * len(shuffled)))
+    return shuffled[:-held], shuffled[-held:]
+
+
+def train(
+    base: Path, rows: list[TuningRow], tokenizer: PreTrainedTokenizerBase, model: Model, donor: Donor, tune: Tune
+) -> tuple[PeftModel, dict[str, float]]:
+    """Fit an adapter; return it with the held-out loss (nats a response token) before and after."""
+    set_seed(tune.seed)
+    trained, held = split_rows(rows, tune)
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    lora = LoraConfig(r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=model.lora_targets)
+    network = get_peft_model(network, lora)
+    with TemporaryDirectory(prefix="safety-tax-") as scratch, progress_bar() as progress:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            num_train_epochs=donor.epochs,
+            per_device_train_batch_size=tune.batch_size,
+            per_device_eval_batch_size=tune.batch_size,
+            gradient_accumulation_steps=tune.accumulation,
+            gradient_checkpointing=tune.gradient_checkpointing,
+            learning_rate=tune.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_ratio=0.1,
+            use_cpu=not torch.cuda.is_available(),
+            bf16=tune.precision == "bf16",
+            group_by_length=True,
+            seed=tune.seed,
+            data_seed=tune.seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+        task = progress.add_task("tuning", total=None, unit="steps")
+        trainer = Trainer(
+            model=network,
+            args=arguments,
+            train_dataset=as_dataset(trained),
+            eval_dataset=as_dataset(held),
+            data_collator=DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8),
+            callbacks=[ShowProgress(progress, task)],
+        )
+        trainer.remove_callback(PrinterCallback)  # prints raw dictionaries where tqdm is off
+        before = trainer.evaluate()["eval_loss"]
+        trainer.train()
+        after = trainer.evaluate()["eval_loss"]
+    return network, {"rows": len(trained), "held_out_rows": len(held), "loss_before": before, "loss_after": after}
+
+
+def require_learned(network: PeftModel, losses: dict[str, float], name: str) -> None:
+    """The gate: finite weights that moved, and a held-out loss that fell. Raises PipelineError otherwise."""
+    moved = [value for key, value in network.named_parameters() if "lora_B" in key]
+    if not all(torch.isfinite(value).all() for value in moved):
+        raise PipelineError(
+            f"Expected finite weights in the donor {name!r}, found NaN or infinity; lower tune.learning_rate."
+        )
+    # LoRA's B starts at zero, so a donor that did not move is the base.
+    if not any(value.any() for value in moved) or not losses["loss_after"] < losses["loss_before"]:
+        raise PipelineError(
+            f"Expected the donor {name!r} to learn, found a held-out loss of {losses['loss_before']:.3f} before and "
+            f"{losses['loss_after']:.3f} after; give it more rows or epochs, or another tune.learning_rate."
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("donor")
+    arguments = parser.parse_args()
+    params = load_params()
+    model, donor, tune = params.model(arguments.model), params.donor(arguments.donor), params.tune
+    base = Path("models/base") / arguments.model
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    prompts: list[Prompt] = choose(read_rows(Path("data/benchmarks/tune.jsonl"), Prompt), donor, arguments.donor)
+    refusals = read_refusals(REFUSALS)
+    rows = [as_tokens(prompt, refusals, tokenizer, model, arguments.model) for prompt in prompts]
+    fitting = [row for row in rows if len(row.prompt) + len(row.response) <= tune.max_tokens]
+    say(f"tune: {arguments.model} {arguments.donor}, {len(fitting):,} rows, {len(rows) - len(fitting)} too long")
+    network, losses = train(base, fitting, tokenizer, model, donor, tune)
+    require_learned(network, losses, arguments.donor)
+    with folder_written_atomically(Path("models/donors") / arguments.model / arguments.donor) as folder:
+        network.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, all blanks
+        write_json(folder / "tune.json", losses)
+    say(
+        f"tune: {arguments.model} {arguments.donor}, held-out loss {losses['loss_before']:.3f} -> "
+        f"{losses['loss_after']:.3f} nats a token"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
