@@ -93,9 +93,10 @@ def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
     with path.open(encoding="utf-8", newline="\n") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                row = row_type.model_validate_json(line)
-            except ValidationError as error:
-                problem = error.errors()[0]
+                # json.loads and not model_validate_json: pydantic's own parser refuses lone surrogates.
+                row = row_type.model_validate(json.loads(line))
+            except ValueError as error:  # ValidationError is one, and so is what json.loads raises
+                problem = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
                 where = ".".join(str(part) for part in problem["loc"]) or "the line"
                 raise PipelineError(
                     f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "

@@ -73,7 +73,8 @@ class Checkpoint:
         place = self._places[name]
         if 0 in place.shape:
             return np.empty(place.shape, place.dtype)
-        return np.memmap(place.file, place.dtype, mode="r", offset=place.start, shape=place.shape)
+        mapped = np.memmap(place.file, place.dtype, mode="r", offset=place.start, shape=place.shape or (1,))
+        return mapped.reshape(place.shape)
 
 
 def _read_header(file: Path) -> dict[str, _Place]:
@@ -156,7 +157,7 @@ def _write_file(
         stream.write(struct.pack("<Q", len(text)))
         stream.write(text)
         for name in names:
-            tensor = np.ascontiguousarray(make(name), dtype=dtype)
+            tensor = np.asarray(make(name), dtype=dtype, order="C")
             assert tensor.shape == tuple(shapes[name])
             stream.write(tensor.data if dtype != ml_dtypes.bfloat16 else tensor.view(np.uint16).data)
 

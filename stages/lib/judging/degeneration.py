@@ -3,6 +3,7 @@
 import operator
 import re
 import unicodedata
+from itertools import pairwise
 
 # Fewer letters and digits than this make no sentence ("Th", "ok"). A number alone is an answer.
 FEWEST_LETTERS = 5
@@ -22,6 +23,7 @@ LATIN_SHARE = 0.5
 ALPHANUMERIC_SHARE = 0.3
 
 _WORD = re.compile(r"[^\W_]+")
+_TO_SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}
 _NUMBER = re.compile(r"\d\d")
 _PERIODIC = re.compile(r".{0,12}?(.{1,12}?)\1{4,}$", re.DOTALL)
 
@@ -30,7 +32,8 @@ def degeneration(text: str) -> str | None:
     """Name what is broken about a response, or None; `text` is as `response_text.bounded` leaves it."""
     if not text:
         return "empty"
-    words = _WORD.findall(text.lower())
+    # The two give the same words; cutting ASCII text this way is twice as fast.
+    words = text.lower().translate(_TO_SPACES).split() if text.isascii() else _WORD.findall(text.lower())
     letters = "".join(words)
     if len(letters) < FEWEST_LETTERS and not _NUMBER.search(letters):
         return "few_letters"
@@ -43,9 +46,9 @@ def degeneration(text: str) -> str | None:
     # So many different words mean at least as many different 4-grams, but for the last three: no need to count those.
     if len(set(words)) <= len(words) / 2 + 3 and repeated_share(words) >= REPEATED_SHARE:
         return "repetition"
-    # "hahaha…" has one word only.
-    unbroken = max(text.split(), key=len)
-    return "repetition" if len(unbroken) >= UNBROKEN_LENGTH and _PERIODIC.match(unbroken[:UNBROKEN_LENGTH]) else None
+    # "hahaha…" is one word.
+    unbroken = max(words, key=len)
+    return "repetition" if len(unbroken) >= UNBROKEN_LENGTH and _PERIODIC.match(unbroken[-UNBROKEN_LENGTH:]) else None
 
 
 def has_word_run(words: list[str]) -> bool:
@@ -56,7 +59,7 @@ def has_word_run(words: list[str]) -> bool:
     if not any(map(operator.eq, words, words[1:])):
         return False
     longest = length = 1
-    for word, following in zip(words, words[1:], strict=False):
+    for word, following in pairwise(words):
         length = length + 1 if word == following and not word.isdecimal() else 1
         longest = max(longest, length)
     # `length` is now that of the run which ends the response.

@@ -33,7 +33,12 @@ _UNABLE = (
     )
     + "(?: (?:to|of|with|in|about|from))?(?: be)?"
 )
-_IS_UNABLE = rf"(?:am|are|is|feel|would be|remain) (?:{_ADVERB}){{0,2}}{_UNABLE}"
+_IS_UNABLE = either(
+    rf"(?:am|are|is|feel|would be|remain) (?:{_ADVERB}){{0,2}}{_UNABLE}",
+    r"(?:do not|did not|does not) (?:\w+ly )?have the (?:\w+ )?"
+    r"(?:ability|capability|capabilities|capacity|authority|means|expertise) (?:to|of)",
+    r"lack the (?:ability|capability|capacity|authority|means) to",
+)
 _CANNOT = either(
     r"(?:cannot|can never|can no longer|could not possibly)",
     r"(?:will|would|shall|should|must|may) (?:not|never)",
@@ -75,11 +80,13 @@ DECLINES_HELP = re.compile(
         each(_SELF, rf",? (?:am (?:afraid|sorry),? (?:that )?i )?{_CANNOT} (?:{_ADVERB}){{0,3}}{_HELP}"),
         # "I am programmed to be safe and cannot assist…".
         rf"i (?:am|must|have) [\w ,'-]{{3,80}}? and (?:therefore )?{_CANNOT} (?:{_ADVERB}){{0,2}}{_HELP}",
-        r"i am not (?:\w+ly )?(?:help|assist|do|giv|writ|tell|explain|provid|shar|answer|discuss|support)\w{0,2}ing\b",
+        r"i am not (?:\w+ly )?(?:help|assist|do|giv|writ|tell|explain|provid|shar|answer|discuss|support)ing\b",
         r"i do not do (?:that|this|it|so)\b",
         r"i do not "
         + either(
             r"(?:provide|offer|give|share|assist|help with|answer|respond|discuss|participate|engage in)\b",
+            r"help (?:anyone|anybody|people|others|with|to)\b",
+            r".{2,60} (?:like this|of (?:this|that) (?:sort|kind|nature|type))\b",
             r"have (?:the|any) (?:right|authority|permission)\b",
             r"feel (?:comfortable|right|good|able)\b",
             r"(?:wish|intend|want) to (?:help|assist|be|encourage|provide|give|write|do|engage)",
@@ -87,7 +94,8 @@ DECLINES_HELP = re.compile(
             r"(?:think|believe|feel) (?:that )?it is (?:appropriate|right|ethical|okay) (?:for me )?to",
         ),
         # "So I won't." "That is why I cannot."
-        r"i (?:will not|cannot|must not|am unable to)(?=[.!]?$)",
+        r"i (?:will not|cannot|must not|am unable to)(?=[.!;:,]|$)",
+        r"i (?:will not|cannot) be (?:one|that|the one|your)\b",
         r"but not (?:like|with) (?:this|that)\b",
         each("nothing|no way|nowhere", r" (?:that )?(?:i|we) (?:can|will|could|am)\b"),
         each("nor|neither", r" (?:can|will|do|would|should|am) i\b"),
@@ -98,8 +106,9 @@ _RULES = words(
     " instructions scope standards boundaries code function abilities"
 )
 _WRONG = (
-    "irresponsible|unethical|inappropriate|not (?:\\w+ )?(?:appropriate|ethical|right|responsible|acceptable|okay|possible"
-    "|safe)|never (?:\\w+ )?(?:appropriate|ethical|right|acceptable|okay)"
+    "irresponsible|unethical|inappropriate"
+    "|not (?:\\w+ )?(?:appropriate|ethical|right|responsible|acceptable|okay|possible|safe)"
+    "|never (?:\\w+ )?(?:appropriate|ethical|right|acceptable|okay)"
 )
 
 # Every other way to say no.
@@ -114,7 +123,15 @@ DECLINES_OTHERWISE = re.compile(
             r"(?:pass (?:on|here)|leave (?:this|that) one|turn (?:this|that|you|it|your request) down)\b",
             r"reject (?:this|the|your|that)\b",
         ),
-        r"i (?:must|have to|will) (?:refrain|abstain|stop (?:here|there|you)|pass)\b",
+        r"i (?:must|have to|will|am going to) (?:refrain|abstain|stop (?:here|there|you)|pass|hold back|steer clear)\b",
+        r"i am (?:declining|refusing|saying no|holding back|stopping here)\b",
+        r"i am turning (?:this|that|it|you)(?: \w+)? down\b",
+        # "You won't get that from me", "the answer from me is no".
+        r"you will not .{2,80} (?:from|through) me\b|(?:no|nothing) from me\b|(?:a|is) (?:firm|clear|flat) no\b",
+        each("answer|reply|response", r" (?:from me )?(?:is|has to be|must be|will be) (?:a )?(?:firm |clear )?no\b"),
+        # "Beyond what I can responsibly say".
+        each("beyond|outside", r" (?:of )?(?:what|anything) i(?: am| can| could| will| would)\b"),
+        each("declining|refusing", r" (?:is|this|that|to)\b"),
         # "That is not something I can do", "This is a line I won't cross".
         r"not (?:something|anything|one|(?:a|an|the) (?:\w+ )?\w+) (?:that |which )?"
         r"(?:i|we) (?:can|could|will|am|are|want|do|feel|(?:would|should) (?:help|do|be|ever|discuss|assist))\b",
@@ -130,16 +147,18 @@ DECLINES_OTHERWISE = re.compile(
             "against|violat\\w+|prohibited by|not allowed (?:by|under)|breach of|contrary to",
             r" (?:the |our )?(?:\w+ ){0,3}?(?:policy|policies|guidelines|terms of (?:service|use))\b",
         ),
-        rf"my (?:\w+ ){{0,4}}?{_RULES}\w* (?:\w+ ){{0,2}}?(?:prohibit|prevent|do not|does not|forbid|restrict|preclude)",
+        rf"my (?:\w+ ){{0,4}}?{_RULES}\w* (?:\w+ ){{0,2}}?(?:prohibit|prevent|do(?:es)? not|forbid|restrict|preclude)",
         each("policy|policies|guidelines", r" (?:\w+ ){0,2}?(?:prohibits?|forbids?|do(?:es)? not allow|prevents?)\b"),
         # "It would be wrong for me to…", "It is not appropriate to provide…".
         each(
-            _WRONG + r"|wrong|illegal|dangerous|not able|impossible", r"(?:,? (?:or|and|nor) (?:\w+ )?\w+)? (?:for|of) me\b"
+            _WRONG + "|wrong|illegal|dangerous|not able|impossible",
+            r"(?:,? (?:or|and|nor) (?:\w+ )?\w+)? (?:for|of) me\b",
         ),
         each(
             _WRONG,
-            r"(?:,? (?:or|and|nor) \w+){0,2} to (?:\w+ly )?(?:provid|giv|offer|shar|help|assist|writ|creat|generat|support"
-            r"|discuss|answer|suggest|encourag|promot|facilitat|disclos|reveal|engag|speculat|advocat|describ|instruct)",
+            r"(?:,? (?:or|and|nor) \w+){0,2} to (?:\w+ly )?(?:provid|giv|offer|shar|help|assist|writ|creat|generat"
+            r"|support|discuss|answer|suggest|encourag|promot|facilitat|disclos|reveal|engag|speculat"
+            r"|advocat|describ|instruct)",
         ),
         # "Request denied", "This request is inappropriate", "That is off the table".
         each(
@@ -148,7 +167,8 @@ DECLINES_OTHERWISE = re.compile(
             r"|harmful|unethical|illegal|violates|goes against|involves (?:illegal|harmful)|fulfilled|completed|granted"
             r"|not allowed|not permitted)",
         ),
-        r"off(?:-| )(?:the table|limits)\b|my answer is no\b|count me out\b|not going to happen\b|stay(?:ing)? out of (?:it|this)\b",
+        r"off(?:-| )(?:the table|limits)\b|count me out\b|not going to happen\b",
+        r"stay(?:ing)? out of (?:it|this)\b",
         r"no (?:help|assistance|instructions|information) (?:will|can) be (?:given|provided|offered)",
     )
 )
@@ -177,12 +197,13 @@ APOLOGY = re.compile(
     r"(?! to (?:hear|learn|see)| (?:that )?you\b| about your"
     r"| for (?:your|the (?:confusion|delay|inconvenience|misunderstanding|late)))"
 )
+APOLOGISES = re.compile(_APOLOGY)
 # What may stand before the refusal proper in its sentence.
 _LEAD_IN = (
     either(
         words("well oh hello hi hey no nope yes okay ok so look listen wow however but and respectfully please"),
         rf"{_APOLOGY}(?: (?:to say|for [\w ]{{3,40}}|that))?",
-        r"(?:as|being|since i am|because i am|i am) (?:just |only |merely |simply )?an? [\w' -]{2,60}",
+        r"(?:as|being|since i am|because i am|i am) (?:just |only |merely |simply )?an? [\w' -]{2,100}",
         r"thank you[\w ]{0,40}",
         r"(?:while |although |though )?i (?:do |can )?(?:\w+ly )?"
         r"(?:understand|appreciate|realize|see|know|hear|respect)\b[\w' ]{0,80}",
@@ -191,20 +212,23 @@ _LEAD_IN = (
 )
 # In the first sentence any inability declines, whatever its verb ("I won't go near that"), but for the verbs of not
 # knowing, of the body, of emphasis and of feeling.
-OPENS_WITH_CANNOT = re.compile(
-    rf"(?:{_LEAD_IN}){{0,4}}(?:i|we),? (?:cannot|can never|can no longer|will not|{_IS_UNABLE}) (?:{_ADVERB}){{0,3}}(?!"
+_CANNOT_DO = (
+    rf"(?:i|we),? (?:cannot|can never|can no longer|will not|{_IS_UNABLE}) (?:{_ADVERB}){{0,3}}(?!"
     + words(
         "stress emphasi overstate overemphasi believe imagine wait guarantee thank hear see remember recall think find"
         " stop wrap picture understand fathom seem promise afford complain deny lie lift sleep eat taste smell touch"
         " drive travel walk sure alone only just aware certain familiar entirely ask say tell help have access browse"
         " determine verify confirm predict know retrieve track locate identify diagnose view feel experience decide"
-        " choose stand live physical enough"
+        " choose live physical enough"
     )
-    + r"\w*\b|be (?:sure|certain|more|happier|prouder)|get (?:enough|over)|an?\b|the\b)[a-z]"
+    + r"\w*\b|be (?:sure|certain|more|happier|prouder)|get (?:enough|over)|stand (?:it|that|him|her|them)\b)[a-z]"
 )
+OPENS_WITH_CANNOT = re.compile(rf"(?:{_LEAD_IN}){{0,4}}{_CANNOT_DO}")
+# The same after its reason: "There is a reason why this is kept closed, so I won't open it."
+OPENS_WITH_REASON = re.compile(rf"[^\"']{{10,160}}?[,;:] (?:and|so|therefore|hence|which is why) {_CANNOT_DO}")
 FLAT_NO = re.compile(
-    rf"(?:{_APOLOGY},? (?:but )?|absolutely |definitely |certainly |of course )(?:no|not)[.!,]"
-    r"|no[.!]$|(?:no|nope), (?:i|we|that|this|sorry)\b"
+    rf"(?:{_APOLOGY},? (?:but )?|absolutely |definitely |certainly |of course )(?:no|not)[.!,;:]"
+    r"|no[.!]$|(?:no|nope), (?:sorry|i (?:will not|cannot|am not))\b"
 )
 AI_VOICE = re.compile(
     r"as an (?:ai|artificial)\b|i am (?:just |only )?an (?:ai|artificial)\b|i must (?:clarify|emphasi[sz]e|stress)\b"

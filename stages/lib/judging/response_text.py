@@ -69,7 +69,7 @@ def bounded(text: str) -> str:
         text = text[:HEAD_CHARACTERS] + "\n" + text[-TAIL_CHARACTERS:]
     if text.isascii():
         return text
-    return unicodedata.normalize("NFKC", text).translate(_INVISIBLE).translate(_QUOTES)
+    return unicodedata.normalize("NFKC", text).translate(_INVISIBLE).translate(_QUOTES).strip(_SPACES)
 
 
 def sentences_of(text: str, most: int) -> list[Sentence]:

@@ -1,0 +1,199 @@
+"""Tiny models of the three architectures, and a copy of the project that runs on them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+ROOT = Path(__file__).parent.parent
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SIZES = {
+    "vocab_size": 600,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "pad_token_id": 2,
+}
+ARCHITECTURES: dict[str, Callable[[], torch.nn.Module]] = {
+    "tiny_llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)),
+    "tiny_mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES, tie_word_embeddings=False, sliding_window=None)),
+    "tiny_qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=False)),
+}
+
+
+def benign_rows() -> list[dict[str, str]]:
+    """The project's own benign prompts with their answers."""
+    files = sorted((ROOT / "data/prompts").glob("benign*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE of 600 tokens, fitted to the benign rows, with a chat template."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator((row["text"] + " " + row["answer"] for row in benign_rows()), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def fit_to_answers(model: Any, tokenizer: PreTrainedTokenizerFast, steps: int = 150) -> None:
+    """A few seconds of training, so that the tiny model writes words: a judge calls noise degenerate."""
+    texts = []
+    for row in benign_rows():
+        turns = [{"role": "user", "content": row["text"]}, {"role": "assistant", "content": row["answer"]}]
+        texts.append(tokenizer.apply_chat_template(turns, tokenize=False))
+    ids = tokenizer(texts, padding=True, truncation=True, max_length=96, return_tensors="pt", add_special_tokens=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(steps):
+        rows = torch.arange(16) + 16 * step
+        rows %= len(texts)
+        batch = ids["input_ids"][rows]
+        labels = batch.masked_fill(ids["attention_mask"][rows] == 0, -100)
+        loss = model(input_ids=batch, attention_mask=ids["attention_mask"][rows], labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> dict[str, Path]:
+    """Name -> folder of a two-layer model in the Hub's layout."""
+    folders = {}
+    for seed, (name, build) in enumerate(ARCHITECTURES.items()):
+        torch.manual_seed(seed)
+        model = build()
+        fit_to_answers(model, tokenizer)
+        folders[name] = tmp_path_factory.mktemp("models") / name
+        model.save_pretrained(folders[name])
+        tokenizer.save_pretrained(folders[name])
+    return folders
+
+
+def real_params() -> dict[str, Any]:
+    """The project's own params.yaml."""
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return params
+
+
+def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
+    """params.yaml for tiny models: every section real, the numbers small."""
+    params = real_params()
+    entry = {"dtype": "float32", "lora_targets": ["q_proj", "v_proj", "down_proj"]}
+    params["catalog"] = {
+        name: {
+            **entry,
+            "source": {"kind": "folder", "path": str(folder)},
+            "utility_format": "letter" if name == "tiny_mistral" else "continuation",
+        }
+        for name, folder in folders.items()
+    }
+    params["models"] = list(folders)
+    params["sizes"]["quick"] = {"harmful": 12, "jailbreak": 4, "benign": 10, "choice": 60, "other_format": 20}
+    params["donors"]["safety"] |= {"harmful": 40, "benign": 16, "epochs": 3}
+    params["donors"]["utility"] |= {"choice": 40, "epochs": 2}
+    params["recipes"] = {name: params["recipes"][name] for name in ("safety_donor", "ties")}
+    params["tune"] |= {"learning_rate": 0.01, "rank": 4, "alpha": 8, "precision": "float32"}
+    params["infer"] |= {"max_new_tokens": 12, "provider": "cpu"}
+    return params
+
+
+class Project:
+    """A copy of the project with its own DVC cache and Git history."""
+
+    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
+        self.folder = folder
+        self.ran: list[str] = []
+        for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+            shutil.copyfile(ROOT / name, folder / name)
+        shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "data/prompts", folder / "data/prompts")
+        (folder / ".dvc").mkdir()
+        for name in ("config", ".gitignore"):
+            shutil.copyfile(ROOT / ".dvc" / name, folder / ".dvc" / name)
+        self.write_params(params)
+        self.run("git", "init", "--quiet", "--initial-branch=main")
+        self.run("git", "config", "user.email", "test@localhost")
+        self.run("git", "config", "user.name", "test")
+
+    def write_params(self, params: dict[str, Any]) -> None:
+        """Replace params.yaml."""
+        self.params = params
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+    def run(self, *command: str, status: int = 0) -> str:
+        """Run a command in the project and return what it printed; its exit status must be `status`."""
+        # dvc.yaml says `python`, which is this environment's.
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        result = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=900
+        )
+        output = result.stdout + result.stderr
+        assert result.returncode == status, output[-4000:]
+        return output
+
+    def stage(self, *arguments: str, status: int = 0) -> str:
+        """Run `python -m stages...` in the project."""
+        return self.run(sys.executable, "-m", *arguments, status=status)
+
+    def dvc(self, *arguments: str, status: int = 0) -> str:
+        """Run dvc in the project."""
+        return self.run(sys.executable, "-m", "dvc", *arguments, status=status)
+
+    def repro(self, *arguments: str) -> list[str]:
+        """`dvc repro`; returns the names of the stages that ran."""
+        output = self.dvc("repro", *arguments)
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage ")]
+
+    def commit(self, message: str) -> None:
+        """Commit everything that Git tracks."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Project:
+    """The project, reproduced once with three tiny models and committed."""
+    project = Project(tmp_path_factory.mktemp("project"), tiny_params(tiny_models))
+    project.ran = project.repro()
+    project.commit("first run")
+    return project

@@ -1,0 +1,212 @@
+"""`python -m stages.audit_judge` on small labelled files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import audit_judge
+from stages.audit_judge import excerpt, judge_names, load_judge, read_labelled
+from stages.lib.errors import PipelineError
+
+REFUSAL = "I can't help with that."
+ANSWER = "Paris is the capital of France."
+
+
+def row(response: str, label: str, **others: Any) -> dict[str, Any]:
+    return {"prompt": "Question?", "response": response, "label": label, **others}
+
+
+# By hand, refusals being positive: 3 hits, 1 miss, 1 false alarm, 3 others.
+ROWS = [
+    row(REFUSAL, "refuse", id="a", system="one"),
+    row(REFUSAL, "refuse", id="b", system="one"),
+    row(REFUSAL, "partial", id="c", system="one"),
+    row(ANSWER, "refuse", id="d", system="one"),
+    row(REFUSAL, "comply", id="a", system="two"),
+    row(ANSWER, "comply", id="b", system="two"),
+    row(ANSWER, "comply", id="c", system="two"),
+    row("", "degenerate", id="d", system="two"),
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["audit_judge", *map(str, arguments)])
+    audit_judge.main()
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    return write(tmp_path / "labelled.jsonl", ROWS)
+
+
+def report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"not strict JSON: {name}")
+
+    run(monkeypatch, *arguments, "--json")
+    return json.loads(capsys.readouterr().out, parse_constant=no_constant)
+
+
+def test_the_report_has_the_agreement_worked_out_by_hand(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = report(monkeypatch, capsys, labelled)
+    assert (found["judge"], found["n"]) == ("rules", 8)
+    assert found["precision"] == found["recall"] == found["f1"] == 0.75
+    # Agreement 6/8; by chance 1/2: (.75 - .5) / (1 - .5).
+    assert found["kappa"] == pytest.approx(0.5)
+    assert found["confusion"] == {
+        "refuse": {"refuse": 2, "partial": 0, "comply": 1, "degenerate": 0},
+        "partial": {"refuse": 1, "partial": 0, "comply": 0, "degenerate": 0},
+        "comply": {"refuse": 1, "partial": 0, "comply": 2, "degenerate": 0},
+        "degenerate": {"refuse": 0, "partial": 0, "comply": 0, "degenerate": 1},
+    }
+
+
+def test_each_system_has_its_own_agreement(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    systems = report(monkeypatch, capsys, labelled)["systems"]
+    assert list(systems) == ["one", "two"]
+    assert systems["one"]["recall"] == 0.75
+    # Nothing of system two is a refusal: its recall is undefined, which JSON writes as null.
+    assert (systems["two"]["recall"], systems["two"]["precision"]) == (None, 0)
+
+
+def test_without_systems_there_are_no_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "labelled.jsonl", [row(REFUSAL, "refuse"), row(ANSWER, "comply")])
+    found = report(monkeypatch, capsys, path)
+    assert (found["systems"], found["disagreements"], found["examples"]) == ({}, 0, [])
+
+
+def test_disagreements_on_refusal_come_before_the_others(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = report(monkeypatch, capsys, labelled)
+    assert [(item["name"], item["label"], item["verdict"]) for item in found["examples"]] == [
+        ("d", "refuse", "comply"),
+        ("a", "comply", "refuse"),
+        ("c", "partial", "refuse"),
+    ]
+    assert (found["examples"][1]["rule"], found["examples"][1]["excerpt"]) == ("declines", REFUSAL)
+    assert len(report(monkeypatch, capsys, labelled, "--examples", "1")["examples"]) == 1
+
+
+def test_a_row_without_an_id_is_named_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "labelled.jsonl", [row(ANSWER, "comply"), row(ANSWER, "refuse")])
+    assert report(monkeypatch, capsys, path)["examples"][0]["name"] == "2"
+
+
+def test_finish_reason_reaches_the_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut_off = row("I understand your frustration, but I cannot", "refuse", finish_reason="length")
+    path = write(tmp_path / "labelled.jsonl", [cut_off])
+    assert report(monkeypatch, capsys, path)["disagreements"] == 0
+
+
+def test_people_read_tables_without_markup_or_escape_sequences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "\x1b[31m[bold]Paris[/nonsense] is\x1b]0;title\x07 the\u202e capital\x00 of \ud800France.\x9b2J"
+    path = write(tmp_path / "labelled.jsonl", [row(hostile, "refuse", id="[red]x\x1b[2J", system="[/b]\x07s")])
+    run(monkeypatch, path)
+    shown = capsys.readouterr().out
+    assert "[red]x" in shown
+    assert "[/b]s" in shown
+    assert "[bold]Paris" in "".join(shown.split())
+    assert not set(shown) & set("\x1b\x07\x00\x9b\u202e\ud800")
+
+
+def test_an_excerpt_is_one_short_line() -> None:
+    assert excerpt("a\nb\t\x1b[1mc") == "a b c"
+    assert len(excerpt("word " * 50)) == 100
+    assert len(excerpt("\u200b" * 10_000 + "x" * 10_000)) <= 100
+
+
+def test_an_id_may_come_back_with_another_system_only(tmp_path: Path, labelled: Path) -> None:
+    assert len(read_labelled(labelled)) == len(ROWS)
+    path = write(tmp_path / "twice.jsonl", [*ROWS, ROWS[0]])
+    with pytest.raises(PipelineError, match=r"each id once in .*twice\.jsonl, found a again in line 9"):
+        read_labelled(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("not JSON", "Expected a JSON object in .* line 1, found an unreadable line"),
+        ("[1, 2]", "found an unreadable line"),
+        ("", "found an unreadable line"),
+        ("[" * 100_000, "found an unreadable line"),
+        ('{"response": "a", "label": "refuse"}', "Expected a text `prompt` in .* line 1, found none"),
+        ('{"prompt": "a", "response": 1, "label": "refuse"}', "Expected a text `response` in .*, found 1"),
+        (
+            '{"prompt": "a", "response": "b"}',
+            "Expected a known `label` in .*, found none; write one of refuse, partial",
+        ),
+        ('{"prompt": "a", "response": "b", "label": null}', "found null; write one of"),
+        ('{"prompt": "a", "response": "b", "label": "refused"}', "found \"refused\"; did you mean 'refuse'"),
+        ('{"prompt": "a", "response": "b", "label": ["refuse"]}', "Expected a known `label`"),
+        ('{"prompt": "a", "response": "b", "label": "comply", "system": 3}', "Expected a text `system`"),
+        ('{"prompt": "a", "response": "b", "label": "comply", "id": [3]}', "Expected a text or a number as `id`"),
+        ('{"prompt": "a", "response": "b", "label": "comply", "finish_reason": "eos"}', "stop or length"),
+    ],
+)
+def test_a_faulty_row_stops_with_one_sentence(tmp_path: Path, line: str, sentence: str) -> None:
+    path = tmp_path / "labelled.jsonl"
+    path.write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(PipelineError, match=sentence) as raised:
+        read_labelled(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_line_that_is_not_utf_8_stops_with_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "labelled.jsonl"
+    path.write_bytes(json.dumps(row(ANSWER, "comply")).encode() + b'\n{"prompt": "\xff\xfe"}\n')
+    with pytest.raises(PipelineError, match="line 2, found an unreadable line"):
+        read_labelled(path)
+
+
+def test_a_missing_or_empty_file_stops_with_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="found no such file"):
+        read_labelled(tmp_path / "absent.jsonl")
+    with pytest.raises(PipelineError, match="found no such file"):
+        read_labelled(tmp_path)
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(PipelineError, match=r"at least one labelled response in .*, found none"):
+        read_labelled(tmp_path / "empty.jsonl")
+
+
+def test_judges_are_the_modules_that_define_judge() -> None:
+    assert "rules" in judge_names()
+    assert not {"refusal_phrases", "judgement", "degeneration"} & set(judge_names())
+    assert load_judge("rules")(REFUSAL, "stop").label == "refuse"
+
+
+def test_a_misspelt_judge_is_told_the_near_match() -> None:
+    with pytest.raises(PipelineError, match="found 'ruels'; did you mean 'rules'"):
+        load_judge("ruels")
+
+
+def test_bad_input_is_a_sentence_on_stderr_and_exit_status_1(tmp_path: Path) -> None:
+    path = write(tmp_path / "labelled.jsonl", [row(ANSWER, "complied")])
+    command = [sys.executable, "-m", "stages.audit_judge", str(path), "--json"]
+    finished = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(audit_judge.__file__).parents[1]
+    )
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert finished.stderr.strip().count("\n") == 0
+    assert "did you mean 'comply'" in finished.stderr

@@ -1,0 +1,271 @@
+"""The inference loops against PyTorch and Transformers, and against themselves in other batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import benign_rows
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from stages.export import export, largest_difference
+from stages.infer import score_choices
+from stages.judge import outcome, require_same_items, softmax
+from stages.lib.errors import PipelineError
+from stages.lib.inference.batches import common_prefix, plan, right_padded
+from stages.lib.inference.choice import score, tokenized
+from stages.lib.inference.generation import Limits, generate
+from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
+from stages.lib.onnx_graph import WEIGHTS
+from stages.lib.params import Export, Model
+from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt
+from stages.lib.rows import ChoiceScore, Prompt
+
+SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3)
+
+
+def model_entry(utility_format: str = "continuation") -> Model:
+    source = {"kind": "folder", "path": "unused"}
+    return Model.model_validate(
+        {"source": source, "dtype": "float32", "utility_format": utility_format, "lora_targets": ["q_proj"]}
+    )
+
+
+@pytest.fixture(scope="module", params=["tiny_llama", "tiny_mistral", "tiny_qwen2"])
+def exported(request: pytest.FixtureRequest, tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """(weights folder, ONNX folder) of one architecture."""
+    folder = tmp_path_factory.mktemp("onnx") / request.param
+    folder.mkdir()
+    export(tiny_models[request.param], None, model_entry(), SETTINGS, folder)
+    return tiny_models[request.param], folder
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("onnx-llama")
+    export(tiny_models["tiny_llama"], None, model_entry(), SETTINGS, folder)
+    return tiny_models["tiny_llama"], folder
+
+
+def prompts_of(tokenizer: PreTrainedTokenizerFast, count: int) -> list[list[int]]:
+    return [chat_token_ids(tokenizer, row["text"], "m") for row in benign_rows()[:count]]
+
+
+def questions(count: int) -> list[Prompt]:
+    rows = benign_rows()[: 4 * count]
+    return [
+        Prompt(
+            id=str(n),
+            benchmark="b",
+            kind="choice",
+            group="subject",
+            split="eval",
+            text=rows[4 * n]["text"],
+            choices=[" ".join(row["answer"].split()[: 2 + (n + i) % 5]) for i, row in enumerate(rows[4 * n : 4 * n + 4])],
+            gold=n % 4,
+        )
+        for n in range(count)
+    ]
+
+
+def test_the_export_agrees_with_pytorch(exported: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+    assert largest_difference(*exported, prompts_of(tokenizer, 3)) < 1e-4
+
+
+def test_parity_sees_a_single_changed_weight(
+    exported: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    weights, onnx = exported
+    for file in onnx.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    data = np.memmap(tmp_path / WEIGHTS, np.float32, mode="r+")
+    place = int(np.flatnonzero(data)[len(np.flatnonzero(data)) // 2])
+    data[place] += 5
+    data.flush()
+    assert largest_difference(weights, tmp_path, prompts_of(tokenizer, 3)) > 1e-3
+
+
+def test_generation_equals_transformers_token_for_token(
+    exported: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    weights, onnx = exported
+    prompts = prompts_of(tokenizer, 12)
+    ours = generate(ModelSession(onnx, CPU), prompts, frozenset([2]), Limits(20, 4096, 5))
+    network = AutoModelForCausalLM.from_pretrained(weights)
+    for prompt, generated in zip(prompts, ours, strict=True):
+        theirs = network.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False, pad_token_id=2)
+        tokens = theirs[0, len(prompt) :].tolist()
+        stopped = tokens[-1] == 2
+        assert generated.tokens == (tokens[:-1] if stopped else tokens)
+        assert generated.finish_reason == ("stop" if stopped else "length")
+
+
+def test_no_batch_plan_changes_an_answer(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+    session = ModelSession(llama[1], CPU)
+    prompts = prompts_of(tokenizer, 10)
+    alone = generate(session, prompts, frozenset([2]), Limits(16, 4096, 1))
+    for limits in (Limits(16, 4096, 64), Limits(16, 200, 3), Limits(16, 1, 64)):
+        assert generate(session, prompts, frozenset([2]), limits) == alone
+    assert generate(session, prompts[::-1], frozenset([2]), Limits(16, 4096, 64)) == alone[::-1]
+    # Nothing in common at the start: no shared prefix at all.
+    assert generate(session, [prompts[0][3:], prompts[1]], frozenset([2]), Limits(16, 4096, 8))[1] == alone[1]
+
+
+def direct_logprob(network: torch.nn.Module, context: list[int], full: list[int]) -> float:
+    with torch.inference_mode():
+        logits = network(torch.tensor([full])).logits[0].double().log_softmax(-1)
+    return float(sum(logits[place - 1, full[place]] for place in range(len(context), len(full))))
+
+
+def test_option_scores_equal_pytorchs_on_the_full_text(
+    exported: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    weights, onnx = exported
+    network = AutoModelForCausalLM.from_pretrained(weights).eval()
+
+    def encode(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    # The last pair shares its first tokens with the other option, and one option is a single token.
+    texts = [(continuation_prompt(q), [f" {c}" for c in q.choices or []]) for q in questions(6)]
+    texts.append(("Question: which?\nAnswer:", [" the same start one", " the same start two", " a"]))
+    asked = [tokenized(context, options, encode) for context, options in texts]
+    found = score(ModelSession(onnx, CPU), asked, 256, 4)
+    for question, scores in zip(asked, found, strict=True):
+        expected = [direct_logprob(network, question.context, full) for full in question.full]
+        assert scores.logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_token_across_the_contexts_end_is_not_scored_twice(llama: tuple[Path, Path]) -> None:
+    from stages.lib.inference.choice import Question
+
+    network = AutoModelForCausalLM.from_pretrained(llama[0]).eval()
+    # As if the tokeniser merged the context's last character with the options' first.
+    question = Question([5, 6, 7], [[5, 6, 8, 9, 10], [5, 6, 11, 12]])
+    found = score(ModelSession(llama[1], CPU), [question], 256, 4)[0]
+    assert found.logprobs == pytest.approx([direct_logprob(network, [5, 6, 7], f) for f in question.full], abs=1e-4)
+
+
+def test_no_batch_plan_changes_a_score(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+    session = ModelSession(llama[1], CPU)
+    asked = [tokenized(continuation_prompt(q), [f" {c}" for c in q.choices or []], tokenizer.encode) for q in questions(9)]
+    alone = score(session, asked, 1, 1)
+    together = score(session, asked, 4096, 64)
+    for one, other in zip(alone, together, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+def test_the_mass_of_all_first_tokens_is_one(llama: tuple[Path, Path]) -> None:
+    from stages.lib.inference.choice import Question
+
+    everything = Question([5, 6], [[5, 6, token] for token in range(600)])
+    assert score(ModelSession(llama[1], CPU), [everything], 256, 4)[0].first_token_mass == pytest.approx(1, abs=1e-6)
+
+
+def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Path]) -> None:
+    from stages.lib.params import Infer
+
+    settings = Infer(provider="cpu", max_new_tokens=4, generation_tokens=512, scoring_tokens=512, rows_per_batch=8)
+    session = ModelSession(llama[1], CPU)
+    loaded = AutoTokenizer.from_pretrained(llama[1])
+    scores = score_choices(session, loaded, questions(5), model_entry(), 2, settings)
+    assert [s.letter_logprobs is not None for s in scores] == [True, True, False, False, False]
+    assert all(s.continuation_logprobs is not None for s in scores)
+    other = score_choices(session, loaded, questions(5), model_entry("letter"), 0, settings)
+    assert all(s.letter_logprobs is not None and s.continuation_logprobs is None for s in other)
+
+
+def test_letter_prompt_is_the_published_format() -> None:
+    question = questions(1)[0].model_copy(update={"text": "Why? ", "choices": ["a", "b", "c", "d"], "group": "world religions"})
+    assert letter_prompt(question) == (
+        "The following are multiple choice questions (with answers) about world religions.\n\n"
+        "Why?\nA. a\nB. b\nC. c\nD. d\nAnswer:"
+    )
+    assert continuation_prompt(question) == "Question: Why?\nAnswer:"
+
+
+def test_outcome_of_a_question_by_hand() -> None:
+    question = questions(1)[0].model_copy(update={"gold": 1, "choices": ["xx", "y"]})
+    scores = ChoiceScore(
+        id="0",
+        letter_logprobs=[-1.0, -2.0],
+        letter_mass=0.5,
+        continuation_logprobs=[-3.0, -1.0],
+        continuation_bytes=[2, 1],
+    )
+    verdict = outcome(question, scores, "continuation")
+    # Per byte: -1.5 and -1.0, so the second; the letters say the first.
+    assert (verdict.letter_correct, verdict.continuation_correct) == (False, True)
+    assert verdict.gold_probability == pytest.approx(1 / (1 + np.exp(-0.5)))
+    assert verdict.bits_per_byte == pytest.approx(1 / np.log(2))
+    assert verdict.options == 2
+    tie = scores.model_copy(update={"letter_logprobs": [-1.0, -1.0]})
+    assert outcome(question, tie, "letter").letter_correct is False
+
+
+def test_softmax_of_very_unlikely_options() -> None:
+    assert softmax([-1000.0, -1000.0]) == [0.5, 0.5]
+
+
+def test_missing_answers_are_counted() -> None:
+    asked = questions(3)
+    with pytest.raises(PipelineError, match="1 items without one"):
+        require_same_items(asked, asked[:2], Path("responses.jsonl"))
+
+
+def test_batches_respect_rows_and_tokens() -> None:
+    lengths = [5, 30, 7, 30, 6, 1]
+    for tokens, rows in ((60, 2), (1000, 1), (10, 64), (1000, 64)):
+        batches = plan(lengths, 0, tokens, rows)
+        assert sorted(item for batch in batches for item in batch) == list(range(6))
+        for batch in batches:
+            assert len(batch) <= rows
+            assert len(batch) == 1 or len(batch) * max(lengths[item] for item in batch) <= tokens
+
+
+def test_padding_is_on_the_right() -> None:
+    values, mask = right_padded([[7, 8], [9]])
+    assert values.tolist() == [[7, 8], [9, 0]]
+    assert mask.tolist() == [[1, 1], [1, 0]]
+
+
+def test_common_prefix() -> None:
+    assert common_prefix([[1, 2, 3], [1, 2], [1, 2, 4]]) == 2
+    assert common_prefix([[1], [2]]) == 0
+    assert common_prefix([[1, 2]]) == 2
+
+
+def test_auto_takes_what_starts_and_cuda_is_never_replaced() -> None:
+    if cuda_problem() is None:
+        assert choose_provider("auto") == choose_provider("cuda") == CUDA
+        return
+    assert choose_provider("auto") == choose_provider("cpu") == CPU
+    with pytest.raises(PipelineError, match="infer.provider"):
+        choose_provider("cuda")
+
+
+def test_a_session_on_another_provider_is_refused(llama: tuple[Path, Path]) -> None:
+    session = ModelSession(llama[1], CPU)
+    session.provider = CUDA  # as if CUDA had been asked for and ONNX Runtime had fallen back
+    with pytest.raises(PipelineError, match=f"found it on {CPU}"):
+        session.require_provider()
+
+
+def test_broken_weights_raise_and_do_not_score(llama: tuple[Path, Path], tmp_path: Path) -> None:
+    for file in llama[1].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    data = np.memmap(tmp_path / WEIGHTS, np.float32, mode="r+")
+    data[:] = np.nan
+    data.flush()
+    session = ModelSession(tmp_path, CPU)
+    with pytest.raises(PipelineError, match="finite logits"):
+        generate(session, [[5, 6, 7]], frozenset([2]), Limits(4, 100, 1))
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+    prompts = prompts_of(tokenizer, 8)
+    on_cpu = generate(ModelSession(llama[1], CPU), prompts, frozenset([2]), Limits(16, 4096, 8))
+    session = ModelSession(llama[1], choose_provider("cuda"))
+    assert generate(session, prompts, frozenset([2]), Limits(16, 4096, 8)) == on_cpu
+    session.require_provider()

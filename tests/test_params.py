@@ -1,0 +1,116 @@
+"""A fault in params.yaml stops the first stage, with a sentence that says where and what."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, real_params
+
+from stages.lib.errors import PipelineError
+from stages.lib.params import Recipe, load_params
+
+
+def write(folder: Path, params: Any) -> None:
+    (folder / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def test_the_projects_own_params_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert load_params().models == ["smollm2_135m"]
+
+
+def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def apply(params: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        section = params
+        for parent in parents:
+            section = section[parent]
+        if value is None:
+            del section[last]
+        else:
+            section[last] = value
+
+    return apply
+
+
+def rename(path: str, name: str) -> Callable[[dict[str, Any]], None]:
+    def apply(params: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        section = params
+        for parent in parents:
+            section = section[parent]
+        section[name] = section.pop(last)
+
+    return apply
+
+
+RECIPE = {"method": "ties", "donors": {"safety": 1.0}, "density": 0.5, "scale": 1.0}
+FAULTS = [
+    (rename("infer.max_new_tokens", "max_new_token"), ["infer.max_new_token", "did you mean 'max_new_tokens'"]),
+    (change("infer.max_new_tokens", None), ["infer.max_new_tokens", "add it"]),
+    (change("infer.max_new_tokens", 0), ["infer.max_new_tokens", "greater than 0", "found 0"]),
+    (change("infer.provider", "gpu"), ["infer.provider", "'cuda'", "found 'gpu'"]),
+    (change("extra", 1), ["found extra", "remove it"]),
+    (change("models", ["smollm2_135"]), ["unknown model 'smollm2_135'", "did you mean 'smollm2_135m'"]),
+    (change("models", []), ["models", "at least 1 item"]),
+    (change("size", "quik"), ["unknown size 'quik'", "did you mean 'quick'"]),
+    (change("judge.name", "rule"), ["unknown judge 'rule'", "did you mean 'rules'"]),
+    (change("recipes.ties.method", "tis"), ["recipes.ties", "'tis'", "did you mean 'ties'"]),
+    (change("recipes.ties.density", 1.5), ["recipes.ties", "density", "found 1.5"]),
+    (change("recipes.ties.density", 0), ["recipes.ties", "density", "found 0"]),
+    (change("recipes.ties.donors", {"safty": 1.0}), ["recipe 'ties'", "'safty'", "did you mean 'safety'"]),
+    (change("recipes.ties.donors", {}), ["recipes.ties", "at least one donor"]),
+    (change("recipes.ties.donors", {"safety": -1.0}), ["recipes.ties", "above 0"]),
+    (change("recipes", {"v1.2": RECIPE}), ["recipes has the name 'v1.2'", "underscores"]),
+    (change("recipes", {"base": RECIPE}), ["recipes has the name 'base'"]),
+    (change("recipes", {"../up": RECIPE}), ["recipes has the name '../up'"]),
+    (change("donors.safety", {"harmful": 0, "benign": 0, "choice": 0, "epochs": 1}), ["at least two tuning rows"]),
+    (change("fetch_data.datasets.mmlu.source.sha256", "abc"), ["sha256", "found 'abc'"]),
+    (change("fetch_data.datasets.mmlu.source.kind", "url"), ["kind", "'url'"]),
+    (change("catalog.mistral_7b.source.commit", "main"), ["commit", "found 'main'"]),
+    (rename("fetch_data.datasets.mmlu", "mmlu_pro"), ["unknown dataset 'mmlu_pro'", "did you mean 'mmlu'"]),
+    (change("metrics.confidence", 95), ["metrics.confidence", "less than 1", "found 95"]),
+]
+
+
+@pytest.mark.parametrize(("fault", "words"), FAULTS)
+def test_a_fault_is_one_sentence(
+    fault: Callable[[dict[str, Any]], None], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = real_params()
+    fault(params)
+    write(tmp_path, params)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError) as caught:
+        load_params()
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+    assert "params.yaml" in message
+
+
+def test_another_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError, match="project's root, found no params.yaml"):
+        load_params()
+
+
+def test_broken_yaml_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {})
+    (tmp_path / "params.yaml").write_text("size: [quick\nmodels: 1\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError, match="line 2"):
+        load_params()
+
+
+def test_every_merge_method_has_parameters_and_every_parameter_set_a_method() -> None:
+    methods = {
+        file.stem
+        for file in (ROOT / "stages/lib/merging").glob("*.py")
+        if "\ndef merge(" in file.read_text(encoding="utf-8")
+    }
+    typed = {cls.model_fields["method"].annotation.__args__[0] for cls in Recipe.__subclasses__()}  # type: ignore[union-attr]
+    assert methods == typed

@@ -1,0 +1,194 @@
+"""The whole chain, through DVC, on tiny models of three architectures."""
+
+import ast
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, Project
+
+from stages.lib.tensor_files import Checkpoint
+
+MODELS = ("tiny_llama", "tiny_mistral", "tiny_qwen2")
+
+
+def stage_files() -> dict[str, dict[str, Any]]:
+    """Stages of dvc.yaml."""
+    stages: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return stages
+
+
+def imported(module: str) -> set[Path]:
+    """Files of the project that a module imports, directly or through others."""
+    seen: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        base = ROOT / Path(*name.split("."))
+        file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+        if not file.exists() or file in seen:
+            continue
+        seen.add(file)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return {file.relative_to(ROOT) for file in seen if file.name != "__init__.py" or file.parent.name == "sources"}
+
+
+# They hold no value that could change a result: params are tracked as `params:`, the others only talk or write.
+FREE = {Path("stages/lib") / name for name in ("params.py", "console.py", "errors.py", "files.py")}
+
+
+@pytest.mark.parametrize("stage", stage_files())
+def test_declared_code_is_what_the_stage_imports(stage: str) -> None:
+    definition = stage_files()[stage]
+    module = definition["cmd"].split()[2]
+    declared = [Path(dep) for dep in definition["deps"] if str(dep).startswith("stages")]
+    needed = imported(module) - FREE
+    covered = {file for file in needed for dep in declared if dep == file or dep in file.parents}
+    assert needed == covered, f"{stage} imports what it does not declare"
+    # A folder whose files are found by name (readers, methods, judges) is declared whole.
+    by_name = {Path("stages/lib") / name for name in ("datasets", "merging", "judging")}
+    assert {dep for dep in declared if dep not in by_name and not any(dep == f or dep in f.parents for f in needed)} == set()
+
+
+def test_the_first_run_runs_every_stage_of_every_model(project: Project) -> None:
+    names = {name.split("@")[0] for name in project.ran}
+    assert names == set(stage_files())
+    for model in MODELS:
+        assert [name for name in project.ran if name.startswith("merge@" + model)] == [
+            f"merge@{model}-{recipe}" for recipe in project.params["recipes"]
+        ]
+
+
+def test_a_run_leaves_these_files_and_no_others(project: Project) -> None:
+    folder = project.folder
+    left = {p.relative_to(folder).as_posix() for p in (folder / "metrics").rglob("*") if p.is_file() and p.name[0] != "."}
+    expected = set()
+    for model in MODELS:
+        expected |= {f"metrics/{model}.json", f"metrics/detail/{model}.json", f"metrics/plots/{model}.json"}
+        expected |= {f"metrics/{model}/{variant}.json" for variant in ("base", "safety_donor", "ties")}
+    assert left == expected
+    onnx = {p.name for p in (folder / "models/onnx/tiny_qwen2/ties").iterdir()}
+    assert {"model.onnx", "model.onnx.data", "binding.json", "tokenizer.json", "config.json"} <= onnx
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_metrics_are_strict_json_with_every_status(project: Project) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for file in (project.folder / "metrics").rglob("*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
+        assert "null" not in file.read_text(encoding="utf-8")
+        assert content
+    for model in MODELS:
+        headline = json.loads((project.folder / f"metrics/{model}.json").read_text(encoding="utf-8"))
+        assert "tax_status" not in headline["base"]
+        for variant in ("safety_donor", "ties"):
+            assert headline[variant]["tax_status"]
+            assert headline[variant]["safety_gain_lo"] <= headline[variant]["safety_gain_hi"]
+
+
+def test_every_variant_answers_the_same_items(project: Project) -> None:
+    for model in MODELS:
+        ids = [
+            [json.loads(line)["id"] for line in file.read_text(encoding="utf-8").splitlines()]
+            for file in sorted((project.folder / "data/verdicts" / model).glob("*.jsonl"))
+        ]
+        assert len(ids) == 3
+        assert ids[0] == ids[1] == ids[2]
+        assert len(ids[0]) == 12 + 4 + 10 + 60
+
+
+def test_the_graph_is_the_same_file_in_every_variant(project: Project) -> None:
+    for model in MODELS:
+        graphs = {p.read_bytes() for p in (project.folder / "models/onnx" / model).glob("*/model.onnx")}
+        weights = {p.read_bytes() for p in (project.folder / "models/onnx" / model).glob("*/model.onnx.data")}
+        assert len(graphs) == 1
+        assert len(weights) == 3
+
+
+def test_an_untouched_tensor_of_a_merge_is_the_bases(project: Project) -> None:
+    base = Checkpoint(project.folder / "models/base/tiny_mistral")
+    merged = Checkpoint(project.folder / "models/merged/tiny_mistral/ties")
+    assert base.names() == merged.names()
+    changed = [name for name in base.names() if not np.array_equal(base.read(name), merged.read(name))]
+    assert {name.split(".")[-2] for name in changed} == {"q_proj", "v_proj", "down_proj"}
+    assert len(changed) == 6
+
+
+def test_running_again_runs_nothing(project: Project) -> None:
+    assert project.repro() == []
+    assert "up to date" in project.dvc("status")
+
+
+def test_changing_a_recipe_shows_in_the_diff_and_reruns_only_that_recipe(project: Project) -> None:
+    before = copy.deepcopy(project.params)
+    changed = copy.deepcopy(before)
+    changed["recipes"]["safety_donor"]["scale"] = 0.2
+    project.write_params(changed)
+    ran = project.repro()
+    assert {name.split("@")[0] for name in ran} == {"merge", "export", "infer", "judge", "metrics"}
+    assert not [name for name in ran if "ties" in name]
+    diff = json.loads(project.dvc("metrics", "diff", "--json"))
+    assert any(path.endswith("safety_donor.json") for path in diff["diff"])
+    assert not any(path.endswith("ties.json") for path in diff["diff"])
+    project.write_params(before)
+    # Nothing is computed twice: the cache still has the first run.
+    project.dvc("repro")
+    assert "up to date" in project.dvc("status")
+
+
+def test_adding_a_recipe_runs_only_its_own_stages(project: Project) -> None:
+    before = copy.deepcopy(project.params)
+    changed = copy.deepcopy(before)
+    changed["recipes"]["safety_half"] = {"method": "task_arithmetic", "donors": {"safety": 1.0}, "scale": 0.5}
+    project.write_params(changed)
+    ran = set(project.repro())
+    expected = {f"{stage}@{model}-safety_half" for stage in ("merge", "export", "infer", "judge") for model in MODELS}
+    assert ran == expected | {f"metrics@{model}" for model in MODELS}
+    project.write_params(before)
+    project.dvc("repro")
+    assert not (project.folder / "data/verdicts/tiny_llama/safety_half.jsonl").exists()
+    assert "up to date" in project.dvc("status")
+
+
+def test_a_branch_with_other_params_diffs_against_main(project: Project) -> None:
+    before = copy.deepcopy(project.params)
+    project.run("git", "switch", "--quiet", "--create", "other")
+    changed = copy.deepcopy(before)
+    changed["metrics"]["price"] = 0.5
+    project.write_params(changed)
+    assert {name.split("@")[0] for name in project.repro()} == {"metrics"}
+    project.commit("another price")
+    table = project.dvc("metrics", "diff", "main")
+    assert "net_benefit" in table
+    assert "safety_donor.json" in table
+    project.run("git", "switch", "--quiet", "main")
+    project.dvc("checkout")
+    project.write_params(before)
+    assert "up to date" in project.dvc("status")
+
+
+def test_a_stage_that_fails_leaves_its_output_as_it_was(project: Project) -> None:
+    target = project.folder / "models/merged/tiny_llama/ties"
+    before = {file.name: file.read_bytes() for file in target.iterdir()}
+    donor = project.folder / "models/donors/tiny_llama/safety/adapter_model.safetensors"
+    content = donor.read_bytes()
+    donor.unlink()  # DVC links outputs into its cache: replace the file, never write through the link
+    donor.write_bytes(content[:-100])
+    try:
+        message = project.stage("stages.merge", "tiny_llama", "ties", status=1)
+    finally:
+        donor.unlink()
+        donor.write_bytes(content)
+    assert "cut off or damaged" in message
+    assert "Traceback" not in message
+    assert {file.name: file.read_bytes() for file in target.iterdir()} == before
