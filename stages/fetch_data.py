@@ -16,7 +16,7 @@ from stages.lib.datasets.jailbreak_texts import with_goal
 from stages.lib.datasets.leakage import leaking, require_apart
 from stages.lib.errors import PipelineError
 from stages.lib.params import FetchData, SampleSizes, load_params
-from stages.lib.rows import Kind, Prompt, write_rows
+from stages.lib.rows import Kind, Prompt, Split, write_rows
 from stages.lib.sources import fetch
 
 FOLDER = Path("data/benchmarks")
@@ -57,10 +57,8 @@ def as_prompts(kind: Kind, items: list[tuple[str, Item]], params: FetchData) -> 
     prompts: dict[str, Prompt] = {}
     for benchmark, item in items:
         item_id = item.id()
-        split = "tune" if fraction(params.seed, "split", item_id) < share else "eval"
-        prompts.setdefault(
-            item_id, Prompt(id=item_id, benchmark=benchmark, kind=kind, split=split, **item._asdict())
-        )
+        split: Split = "tune" if fraction(params.seed, "split", item_id) < share else "eval"
+        prompts.setdefault(item_id, Prompt(id=item_id, benchmark=benchmark, kind=kind, split=split, **item._asdict()))
     return list(prompts.values())
 
 
@@ -90,8 +88,12 @@ def compose_jailbreaks(texts: list[tuple[str, Item]], goals: list[Prompt], param
 def select(params: FetchData, sizes: SampleSizes) -> dict[str, list[Prompt]]:
     """All rows, by the name of their file. Raises PipelineError when a size asks for more items than there are."""
     items = read_datasets(params)
-    prompts = {kind: as_prompts(kind, items[kind], params) for kind in KINDS if kind != "jailbreak"}
-    held = {kind: [p for p in rows if p.split == "eval"] for kind, rows in prompts.items()}
+    prompts: dict[Kind, list[Prompt]] = {}
+    held: dict[Kind, list[Prompt]] = {}
+    for kind in KINDS:
+        if kind != "jailbreak":
+            prompts[kind] = as_prompts(kind, items[kind], params)
+            held[kind] = [prompt for prompt in prompts[kind] if prompt.split == "eval"]
     held["jailbreak"] = compose_jailbreaks(items["jailbreak"], held["harmful"], params)
     everything_held = [prompt for rows in held.values() for prompt in rows]
 

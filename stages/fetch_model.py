@@ -51,7 +51,9 @@ def check(folder: Path) -> int:
     Raises PipelineError otherwise.
     """
     if not (folder / "config.json").exists():
-        raise PipelineError(f"Expected a config.json among the files of {folder.name!r}, found none; correct its source.")
+        raise PipelineError(
+            f"Expected a config.json among the files of {folder.name!r}, found none; correct its source."
+        )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = (config.get("architectures") or ["none"])[0]
     if architecture not in ARCHITECTURES:

@@ -112,13 +112,14 @@ def main() -> None:
         params.recipe(arguments.variant)
     prompts = [prompt for kind in GENERATED for prompt in read_rows(BENCHMARKS / f"{kind}.jsonl", Prompt)]
     questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)
-    other_format = params.sample_sizes().other_format
-    other_format = len(questions) if other_format == "all" else min(other_format, len(questions))
+    size = params.sample_sizes().other_format
+    other_format = len(questions) if size == "all" else min(size, len(questions))
 
     provider = choose_provider(settings.provider)
     session = ModelSession(Path("models/onnx") / arguments.model / arguments.variant, provider)
     tokenizer = AutoTokenizer.from_pretrained(session.folder)
-    say(f"infer: {arguments.model} {arguments.variant} on {provider}, {len(prompts)} prompts, {len(questions)} questions")
+    name = f"{arguments.model} {arguments.variant}"
+    say(f"infer: {name} on {provider}, {len(prompts)} prompts, {len(questions)} questions")
     started = time.monotonic()
     responses = respond(session, tokenizer, prompts, arguments.model, settings)
     generated_at = time.monotonic()
@@ -143,7 +144,7 @@ def main() -> None:
         },
     )
     say(
-        f"infer: {arguments.model} {arguments.variant}, {tokens:,} tokens in {generated_at - started:.0f} s, "
+        f"infer: {name}, {tokens:,} tokens in {generated_at - started:.0f} s, "
         f"{len(questions)} questions in {ended - generated_at:.0f} s"
     )
 

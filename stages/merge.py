@@ -21,7 +21,9 @@ from stages.lib.tensor_files import Checkpoint, Tensor, require_finite, write_ch
 COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
-def merge(base: Checkpoint, donors: list[Adapter], recipe: AnyRecipe, dtype: np.dtype[np.generic], folder: Path) -> dict[str, float]:
+def merge(
+    base: Checkpoint, donors: list[Adapter], recipe: AnyRecipe, dtype: np.dtype[np.generic], folder: Path
+) -> dict[str, float]:
     """Write the merged weights into `folder`; return how far they moved.
 
     Raises PipelineError when a weight is not finite, or the result equals the base or the whole of one donor

@@ -71,9 +71,9 @@ def train(
     """Fit an adapter; return it with the held-out loss (nats a response token) before and after."""
     set_seed(tune.seed)
     trained, held = split_rows(rows, tune)
-    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    bare = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     lora = LoraConfig(r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=model.lora_targets)
-    network = get_peft_model(network, lora)
+    network = get_peft_model(bare, lora)
     with TemporaryDirectory(prefix="safety-tax-") as scratch, progress_bar() as progress:
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -144,7 +144,7 @@ def main() -> None:
     network, losses = train(base, fitting, tokenizer, model, donor, tune)
     require_learned(network, losses, arguments.donor)
     with folder_written_atomically(Path("models/donors") / arguments.model / arguments.donor) as folder:
-        network.save_pretrained(folder)
+        network.save_pretrained(str(folder))
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, all blanks
         write_json(folder / "tune.json", losses)
     say(

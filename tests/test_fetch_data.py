@@ -24,7 +24,9 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> FetchData:
 
 def prompt(text: str, split: str = "eval", kind: str = "harmful") -> Prompt:
     item = Item("g", text)
-    return Prompt.model_validate({"id": item.id(), "benchmark": "b", "kind": kind, "group": "g", "split": split, "text": text})
+    return Prompt.model_validate(
+        {"id": item.id(), "benchmark": "b", "kind": kind, "group": "g", "split": split, "text": text}
+    )
 
 
 def test_an_id_ignores_case_spacing_and_punctuation() -> None:
@@ -44,7 +46,11 @@ def test_a_text_without_words_still_has_an_id() -> None:
 
 
 def test_a_prefix_holds_every_group_in_proportion(settings: FetchData) -> None:
-    items = [("b", Item(group, f"{group} number {n}")) for group, size in (("x", 60), ("y", 30), ("z", 10)) for n in range(size)]
+    items = [
+        ("b", Item(group, f"{group} number {n}"))
+        for group, size in (("x", 60), ("y", 30), ("z", 10))
+        for n in range(size)
+    ]
     ordered = in_nested_order(as_prompts("harmful", items, settings), settings.seed)
     counts = Counter(p.group for p in ordered[:50])
     assert abs(counts["x"] - 30) <= 1 and abs(counts["y"] - 15) <= 1 and abs(counts["z"] - 5) <= 1
@@ -58,7 +64,10 @@ def test_order_does_not_depend_on_the_order_of_the_source(settings: FetchData) -
 
 def test_duplicates_are_dropped(settings: FetchData) -> None:
     items = [("b", Item("g", "Same prompt")), ("c", Item("h", "same  prompt!")), ("c", Item("h", "other"))]
-    assert [(p.benchmark, p.text) for p in as_prompts("harmful", items, settings)] == [("b", "Same prompt"), ("c", "other")]
+    assert [(p.benchmark, p.text) for p in as_prompts("harmful", items, settings)] == [
+        ("b", "Same prompt"),
+        ("c", "other"),
+    ]
 
 
 def test_the_split_takes_the_share_it_says(settings: FetchData) -> None:
@@ -107,8 +116,16 @@ def test_the_projects_benign_prompts_are_complete() -> None:
 
 
 def test_rows_survive_hostile_text(tmp_path: Path) -> None:
-    texts = ["\x1b[31mred\x00", "lone \ud800 surrogate", "line\u2028separator\nnew", "<script>alert(1)</script>", "x" * 1_000_000]
-    rows = [Prompt(id=str(n), benchmark="b", kind="benign", group="g", split="eval", text=t) for n, t in enumerate(texts)]
+    texts = [
+        "\x1b[31mred\x00",
+        "lone \ud800 surrogate",
+        "line\u2028separator\nnew",
+        "<script>alert(1)</script>",
+        "x" * 1_000_000,
+    ]
+    rows = [
+        Prompt(id=str(n), benchmark="b", kind="benign", group="g", split="eval", text=t) for n, t in enumerate(texts)
+    ]
     write_rows(tmp_path / "rows.jsonl", rows)
     assert read_rows(tmp_path / "rows.jsonl", Prompt) == rows
 

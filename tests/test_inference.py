@@ -61,7 +61,9 @@ def questions(count: int) -> list[Prompt]:
             group="subject",
             split="eval",
             text=rows[4 * n]["text"],
-            choices=[" ".join(row["answer"].split()[: 2 + (n + i) % 5]) for i, row in enumerate(rows[4 * n : 4 * n + 4])],
+            choices=[
+                " ".join(row["answer"].split()[: 2 + (n + i) % 5]) for i, row in enumerate(rows[4 * n : 4 * n + 4])
+            ],
             gold=n % 4,
         )
         for n in range(count)
@@ -148,7 +150,9 @@ def test_a_token_across_the_contexts_end_is_not_scored_twice(llama: tuple[Path, 
 
 def test_no_batch_plan_changes_a_score(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
     session = ModelSession(llama[1], CPU)
-    asked = [tokenized(continuation_prompt(q), [f" {c}" for c in q.choices or []], tokenizer.encode) for q in questions(9)]
+    asked = [
+        tokenized(continuation_prompt(q), [f" {c}" for c in q.choices or []], tokenizer.encode) for q in questions(9)
+    ]
     alone = score(session, asked, 1, 1)
     together = score(session, asked, 4096, 64)
     for one, other in zip(alone, together, strict=True):
@@ -176,7 +180,9 @@ def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Pat
 
 
 def test_letter_prompt_is_the_published_format() -> None:
-    question = questions(1)[0].model_copy(update={"text": "Why? ", "choices": ["a", "b", "c", "d"], "group": "world religions"})
+    question = questions(1)[0].model_copy(
+        update={"text": "Why? ", "choices": ["a", "b", "c", "d"], "group": "world religions"}
+    )
     assert letter_prompt(question) == (
         "The following are multiple choice questions (with answers) about world religions.\n\n"
         "Why?\nA. a\nB. b\nC. c\nD. d\nAnswer:"
@@ -240,7 +246,7 @@ def test_auto_takes_what_starts_and_cuda_is_never_replaced() -> None:
         assert choose_provider("auto") == choose_provider("cuda") == CUDA
         return
     assert choose_provider("auto") == choose_provider("cpu") == CPU
-    with pytest.raises(PipelineError, match="infer.provider"):
+    with pytest.raises(PipelineError, match=r"infer\.provider"):
         choose_provider("cuda")
 
 

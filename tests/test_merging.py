@@ -69,8 +69,12 @@ def test_dare_depends_on_seed_donor_and_tensor_name_only() -> None:
 
 def test_dare_ties_at_full_density_is_ties() -> None:
     deltas, weights = [row(1, -3, 2), row(2, 1, -2)], [1.0, 2.0]
-    whole = dare_ties.merge(deltas, weights, DareTies(method="dare_ties", donors=DONORS, density=1, scale=1, seed=0), "w")
-    assert np.array_equal(whole, ties.merge(deltas, weights, Ties(method="ties", donors=DONORS, density=1, scale=1), "w"))
+    whole = dare_ties.merge(
+        deltas, weights, DareTies(method="dare_ties", donors=DONORS, density=1, scale=1, seed=0), "w"
+    )
+    assert np.array_equal(
+        whole, ties.merge(deltas, weights, Ties(method="ties", donors=DONORS, density=1, scale=1), "w")
+    )
 
 
 @pytest.fixture

@@ -55,7 +55,9 @@ def test_declared_code_is_what_the_stage_imports(stage: str) -> None:
     assert needed == covered, f"{stage} imports what it does not declare"
     # A folder whose files are found by name (readers, methods, judges) is declared whole.
     by_name = {Path("stages/lib") / name for name in ("datasets", "merging", "judging")}
-    assert {dep for dep in declared if dep not in by_name and not any(dep == f or dep in f.parents for f in needed)} == set()
+    assert {
+        dep for dep in declared if dep not in by_name and not any(dep == f or dep in f.parents for f in needed)
+    } == set()
 
 
 def test_the_first_run_runs_every_stage_of_every_model(project: Project) -> None:
@@ -69,7 +71,9 @@ def test_the_first_run_runs_every_stage_of_every_model(project: Project) -> None
 
 def test_a_run_leaves_these_files_and_no_others(project: Project) -> None:
     folder = project.folder
-    left = {p.relative_to(folder).as_posix() for p in (folder / "metrics").rglob("*") if p.is_file() and p.name[0] != "."}
+    left = {
+        p.relative_to(folder).as_posix() for p in (folder / "metrics").rglob("*") if p.is_file() and p.name[0] != "."
+    }
     expected = set()
     for model in MODELS:
         expected |= {f"metrics/{model}.json", f"metrics/detail/{model}.json", f"metrics/plots/{model}.json"}

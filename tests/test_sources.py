@@ -16,7 +16,6 @@ from stages.lib.params import FolderSource, Model, Source, WheelSource
 from stages.lib.sources import fetch
 from stages.lib.sources.gguf_model import build_tokenizer
 
-
 # Token ids of the published tokenizer; digits are single, nothing is put before or rewritten.
 GOLDEN = {
     "Hello world": [19556, 905],
@@ -173,7 +172,16 @@ def test_the_default_models_tokenizer_is_the_published_one(default_model: Path) 
 def test_stages_say_it_in_one_sentence_outside_the_project(tmp_path: Path) -> None:
     import sys
 
-    for verb in ("fetch_data", "fetch_model x", "tune x y", "merge x y", "export x y", "infer x y", "judge x y", "metrics x"):
+    for verb in (
+        "fetch_data",
+        "fetch_model x",
+        "tune x y",
+        "merge x y",
+        "export x y",
+        "infer x y",
+        "judge x y",
+        "metrics x",
+    ):
         command = [sys.executable, "-m", *f"stages.{verb}".split()]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert result.returncode == 1, result.stderr

@@ -143,7 +143,9 @@ def save_graph(model: onnx.ModelProto, binding: dict[str, Bound], folder: Path) 
     write_json(folder / BINDING, {name: bound._asdict() for name, bound in sorted(binding.items())})
 
 
-def write_weights(graph: Path, binding: dict[str, Bound], checkpoint: Checkpoint, dtype: np.dtype[Any], to: Path) -> None:
+def write_weights(
+    graph: Path, binding: dict[str, Bound], checkpoint: Checkpoint, dtype: np.dtype[Any], to: Path
+) -> None:
     """Write a variant's weights where the graph looks for them, one tensor at a time.
 
     Raises PipelineError when the checkpoint lacks a tensor or has it in another shape.
@@ -156,7 +158,9 @@ def write_weights(graph: Path, binding: dict[str, Bound], checkpoint: Checkpoint
             place = {entry.key: entry.value for entry in weight.external_data}
             bound = binding[weight.name]
             if bound.tensor not in checkpoint.names():
-                raise PipelineError(f"Expected the tensor {bound.tensor} in {checkpoint.path}, found none; merge again.")
+                raise PipelineError(
+                    f"Expected the tensor {bound.tensor} in {checkpoint.path}, found none; merge again."
+                )
             tensor = checkpoint.read(bound.tensor)
             array = np.ascontiguousarray(tensor.T if bound.transposed else tensor, dtype=dtype)
             if array.shape != tuple(weight.dims) or array.nbytes != int(place["length"]):

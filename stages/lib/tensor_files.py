@@ -66,7 +66,8 @@ class Checkpoint:
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Stored type of one tensor."""
-        return np.dtype(self._places[name].dtype)
+        dtype: np.dtype[Any] = np.dtype(self._places[name].dtype)
+        return dtype
 
     def read(self, name: str) -> Tensor:
         """One tensor, as a read-only view of the file."""
@@ -83,7 +84,9 @@ def _read_header(file: Path) -> dict[str, _Place]:
         start = stream.read(8)
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 0 < size <= min(HEADER_LIMIT, length - 8):
-            raise PipelineError(f"Expected a safetensors file at {file}, found a header of {size} bytes; fetch it again.")
+            raise PipelineError(
+                f"Expected a safetensors file at {file}, found a header of {size} bytes; fetch it again."
+            )
         try:
             header = json.loads(stream.read(size))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}

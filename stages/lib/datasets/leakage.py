@@ -25,9 +25,9 @@ def leaking(tune: Sequence[Prompt], held: Sequence[Prompt], words: int, boilerpl
     An n-gram of more than `boilerplate` prompts says nothing about any one of them.
     """
     documents = Counter(ngram for prompt in [*tune, *held] for ngram in set(ngrams(prompt.text, words)))
-    telling = {
-        ngram for prompt in held for ngram in ngrams(prompt.text, words) if documents[ngram] <= boilerplate
-    } | {normalised(prompt.text) for prompt in held}
+    telling = {ngram for prompt in held for ngram in ngrams(prompt.text, words) if documents[ngram] <= boilerplate} | {
+        normalised(prompt.text) for prompt in held
+    }
     found = []
     for prompt in tune:
         shared = next((n for n in _signatures(prompt, words) if n in telling), None)

@@ -46,7 +46,8 @@ def right_padded(rows: Sequence[Sequence[int]], fill: int = 0) -> tuple[Int64, I
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     """Number of leading tokens that all rows share."""
-    shortest, longest = min(rows), max(rows)
+    # In the order of lists, what the first and the last share, all share.
+    shortest, longest = min(map(list, rows)), max(map(list, rows))
     for index, token in enumerate(shortest):
         if index >= len(longest) or token != longest[index]:
             return index

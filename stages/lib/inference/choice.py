@@ -121,7 +121,8 @@ def _logprobs(logits: Float, targets: Int64, session: ModelSession) -> NDArray[n
     highest = wide.max(axis=-1, keepdims=True)
     chosen = np.take_along_axis(wide, targets[:, None], axis=-1)[:, 0]
     total = np.exp(wide - highest).sum(axis=-1)
-    logprobs = (chosen - highest[:, 0]).astype(np.float64) - np.log(total.astype(np.float64))
+    difference = (chosen - highest[:, 0]).astype(np.float64)
+    logprobs: NDArray[np.float64] = difference - np.log(total.astype(np.float64))
     if not np.isfinite(logprobs).all():
         raise PipelineError(
             f"Expected finite logits from {session.folder}, found NaN or infinity; "

@@ -108,7 +108,7 @@ def _generate_batch(
 
 
 def _most_likely(logits: Float, session: ModelSession) -> Int64:
-    chosen = logits.argmax(axis=-1)
+    chosen: Int64 = logits.argmax(axis=-1)
     # argmax returns the place of a NaN if there is one, so the chosen logits tell.
     if not np.isfinite(np.take_along_axis(logits, chosen[:, None], axis=-1)).all():
         raise PipelineError(

@@ -126,7 +126,12 @@ class ModelSession:
         [batch, wanted], places in `tokens` at which logits are wanted.
         """
         binding = self._session.io_binding()
-        inputs = {"input_ids": tokens, "attention_mask": mask, "position_ids": positions, LOGIT_POSITIONS: logit_positions}
+        inputs = {
+            "input_ids": tokens,
+            "attention_mask": mask,
+            "position_ids": positions,
+            LOGIT_POSITIONS: logit_positions,
+        }
         for name, array in inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for entry, value in zip(self._past_inputs, past, strict=True):

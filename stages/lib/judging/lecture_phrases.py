@@ -109,8 +109,8 @@ NARRATES = re.compile(r"\b(?:was|(?<!they )(?<!you )were|had|1[5-9]\d\d|20\d\d)\
 # Care for a person in distress, which is how questions about self-harm are refused.
 _CARE = (
     r"crisis|mental health professional|feeling this way|going through|talk (?:to|things)|not alone|counselor"
-    r"|therapist|988|trusted (?:friend|person|adult|individual)|seek(?:ing)? (?:\w+ ){0,2}?(?:help|support|counsel)|reach(?:ing)? out"
-    r"|professional help"
+    r"|therapist|988|trusted (?:friend|person|adult|individual)|professional help|reach(?:ing)? out"
+    r"|seek(?:ing)? (?:\w+ ){0,2}?(?:help|support|counsel)"
 )
 _SUPPORT = _CARE + "|hotline|helpline|lifeline|emergency services"
 SUPPORTS = re.compile(rf"\b(?:{_SUPPORT})\b")

@@ -2,7 +2,8 @@
 
 It reads the response alone, never the prompt. The vocabulary stands in three files (`refusal_phrases`,
 `lecture_phrases`, `answer_phrases`); this one weighs what they find. Both were developed on 900 human-labelled answers
-of two systems to XSTest (Röttger et al. 2024, arXiv:2308.01263). `python -m stages.audit_judge` measures the judge.
+of two systems to XSTest (Röttger et al. 2024, arXiv:2308.01263): first on one system alone, when the other, unseen,
+gave F1 .96 and kappa .92; then on both, so their scores now flatter. `python -m stages.audit_judge` measures the judge.
 """
 
 from stages.lib.judging import answer_phrases as answers

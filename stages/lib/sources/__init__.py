@@ -25,5 +25,3 @@ def fetch(source: WheelSource | HubSource | FolderSource, scratch: Path) -> Path
             return fetch_repository(source, scratch)
         case _:
             assert_never(source)
-
-

@@ -31,9 +31,11 @@ def convert(gguf: Path, folder: Path, dtype: torch.dtype) -> None:
         )
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=dtype)
     tokenizer = build_tokenizer(reader, gguf.name, model.config.max_position_embeddings)
-    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.config.bos_token_id = model.generation_config.bos_token_id = tokenizer.bos_token_id
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    assert model.generation_config is not None  # a causal language model has one
+    for config in (model.config, model.generation_config):
+        config.bos_token_id = tokenizer.bos_token_id
+        config.eos_token_id = tokenizer.eos_token_id
+        config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

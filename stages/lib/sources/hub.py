@@ -30,7 +30,7 @@ def fetch_repository(source: HubSource, scratch: Path) -> Path:
     try:
         folder = Path(snapshot_download(source.repository, revision=source.commit, allow_patterns=WANTED))
     except GatedRepoError as error:
-        status = error.response.status_code
+        status = error.response.status_code if error.response is not None else "no status"
         step = "set HF_TOKEN" if status == 401 else "ask for access on the model's page with the token's account"
         raise PipelineError(f"Expected to read {name}, found a gated repository ({status}); {step}.") from None
     except RevisionNotFoundError:
