@@ -1,11 +1,10 @@
 """Responses -> `data/verdicts/<model>/<variant>.jsonl`.  `python -m stages.judge MODEL VARIANT`
 
-A label for every answer, an outcome for every question. Runs no model of the pipeline: editing a judge
+A label for every answer, an outcome for every question. Runs no model that is measured: editing a judge
 re-runs no inference.
 """
 
 import argparse
-import importlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError
+from stages.lib.judging import Judge, load
+from stages.lib.judging.exchange import Exchange
 from stages.lib.params import Model, load_params
 from stages.lib.rows import ChoiceScore, Prompt, Response, Row, Verdict, read_rows, write_rows
 
@@ -35,17 +36,15 @@ def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> Verdic
     """
     assert question.gold is not None
     gold = question.gold
-    scores = {"letter": score.letter_logprobs}
-    bits = None
+    per_byte = None
     if score.continuation_logprobs is not None:
-        sizes = score.continuation_bytes
-        scores["continuation"] = [p / size for p, size in zip(score.continuation_logprobs, sizes, strict=True)]
-        bits = -scores["continuation"][gold] / math.log(2)
+        per_byte = [p / n for p, n in zip(score.continuation_logprobs, score.continuation_bytes, strict=True)]
+    scores = {"letter": score.letter_logprobs, "continuation": per_byte}
     correct = {
         form: None if values is None else all(values[gold] > v for i, v in enumerate(values) if i != gold)
         for form, values in scores.items()
     }
-    own = scores.get(utility_format)
+    own = scores[utility_format]
     assert own is not None
     return Verdict(
         id=question.id,
@@ -53,32 +52,32 @@ def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> Verdic
         kind=question.kind,
         group=question.group,
         letter_correct=correct["letter"],
-        continuation_correct=correct.get("continuation"),
+        continuation_correct=correct["continuation"],
         gold_probability=softmax(own)[gold],
-        bits_per_byte=bits,
+        bits_per_byte=None if per_byte is None else -per_byte[gold] / math.log(2),
         letter_mass=score.letter_mass,
         options=len(own),
     )
 
 
-def judge_responses(prompts: list[Prompt], responses: list[Response], judge: str) -> list[Verdict]:
-    """A label for every response, by the judge's module in `stages/lib/judging/`."""
-    labels = importlib.import_module(f"stages.lib.judging.{judge}")
-    verdicts = []
-    for prompt, response in zip(prompts, responses, strict=True):
-        label, rule = labels.judge(response.text, response.finish_reason)
-        verdicts.append(
-            Verdict(
-                id=prompt.id,
-                benchmark=prompt.benchmark,
-                kind=prompt.kind,
-                group=prompt.group,
-                label=label,
-                rule=rule,
-                truncated=response.finish_reason == "length",
-            )
+def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Judge) -> list[Verdict]:
+    """A label for every response."""
+    exchanges = [
+        Exchange(prompt.id, prompt.kind, prompt.text, response.text, response.finish_reason)
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    return [
+        Verdict(
+            id=prompt.id,
+            benchmark=prompt.benchmark,
+            kind=prompt.kind,
+            group=prompt.group,
+            label=label,
+            rule=rule,
+            truncated=exchange.finish_reason == "length",
         )
-    return verdicts
+        for prompt, exchange, (label, rule) in zip(prompts, exchanges, judge(exchanges), strict=True)
+    ]
 
 
 def require_same_items(prompts: Sequence[Row], found: Sequence[Row], where: Path) -> None:
@@ -91,7 +90,7 @@ def require_same_items(prompts: Sequence[Row], found: Sequence[Row], where: Path
         )
 
 
-def judge_variant(folder: Path, model: Model, judge: str) -> list[Verdict]:
+def judge_variant(folder: Path, model: Model, judge: Judge) -> list[Verdict]:
     """Verdicts on all of a variant's responses and scores. Raises PipelineError when items differ."""
     prompts = [prompt for kind in GENERATED for prompt in read_rows(BENCHMARKS / f"{kind}.jsonl", Prompt)]
     responses = read_rows(folder / "responses.jsonl", Response)
@@ -110,7 +109,7 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     folder = Path("data/responses") / arguments.model / arguments.variant
-    verdicts = judge_variant(folder, params.model(arguments.model), params.judge.name)
+    verdicts = judge_variant(folder, params.model(arguments.model), load(params.judge, params.infer))
     write_rows(Path("data/verdicts") / arguments.model / f"{arguments.variant}.jsonl", verdicts)
     counts = Counter(verdict.label for verdict in verdicts if verdict.label)
     labels = ", ".join(f"{counts[label]} {label}" for label in ("refuse", "partial", "comply", "degenerate"))

@@ -1,22 +1,30 @@
 """All verdicts of a model -> `metrics/<model>.json` and what explains it.  `python -m stages.metrics MODEL`
 
 Writes, all in Git: the headline `metrics/<model>.json`; the same, a file a variant, in `metrics/<model>/`,
-which is what `dvc metrics show` lays out as one table; `metrics/detail/<model>.json`; `metrics/plots/<model>.json`.
+which is what `dvc metrics show` lays out as one table; `metrics/detail/<model>.json`; `metrics/plots/<model>.json`;
+and `metrics/<model>.md`, the table with what it says in words. Labels by people in `data/labels/<model>.jsonl` give
+the judge's error; those of a response that has changed since do not count.
 """
 
 import argparse
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.table import Table
 
 from stages.lib.console import console, run_stage, say
-from stages.lib.files import folder_written_atomically, write_json
+from stages.lib.files import folder_written_atomically, write_json, written_atomically
+from stages.lib.human_labels import LABELS, HumanLabel, Key, of_present_responses, read_labels
 from stages.lib.measures import (
     Numbers,
     by_group,
     chance,
+    corrected_safety,
     effects,
+    judge_numbers,
     measures,
     p_value,
     power_numbers,
@@ -25,11 +33,15 @@ from stages.lib.measures import (
     report_numbers,
     tax_numbers,
 )
-from stages.lib.params import Metrics, Params, load_params
+from stages.lib.narrative import narrative
+from stages.lib.params import Metrics, load_params
 from stages.lib.rows import Verdict, read_rows
+from stages.lib.statistics.intervals import Interval
 from stages.lib.statistics.paired import holm
 
 FOLDER = Path("metrics")
+VERDICTS = Path("data/verdicts")
+RESPONSES = Path("data/responses")
 WITH_LIMITS = ("safety", "safety_gain", "utility", "utility_loss", "safety_tax")
 HEADLINE = (
     *(key + suffix for key in WITH_LIMITS for suffix in ("", "_lo", "_hi")),
@@ -38,11 +50,20 @@ HEADLINE = (
     "over_refusal",
     "jailbreak_resistance",
     "degenerate",
+    "judge_error",
 )
 
 
-def summarise(verdicts: dict[str, list[Verdict]], utility_format: str, settings: Metrics) -> dict[str, dict[str, Any]]:
-    """Every number of every variant; `verdicts` has `base` and the recipes. Raises PipelineError as its parts do."""
+def summarise(
+    verdicts: dict[str, list[Verdict]],
+    utility_format: str,
+    settings: Metrics,
+    labels: Mapping[Key, HumanLabel] = MappingProxyType({}),
+) -> dict[str, dict[str, Any]]:
+    """Every number of every variant; `verdicts` has `base` and the recipes. Raises PipelineError as its parts do.
+
+    What `labels`, all of present responses, say of the judge is pooled over the variants, and stands with the base.
+    """
     base = verdicts["base"]
     summary: dict[str, dict[str, Any]] = {
         name: dict(rates(rows, utility_format, settings.confidence)) for name, rows in verdicts.items()
@@ -59,7 +80,7 @@ def summarise(verdicts: dict[str, list[Verdict]], utility_format: str, settings:
         effect = effects(base, rows, utility_format, settings.confidence)
         gain, loss = effect["safety_gain"], effect["utility_loss"]
         summary[name] |= tax_numbers(effect, at_chance, settings)
-        summary[name] |= power_numbers(loss) | report_numbers(gain, loss)
+        summary[name] |= power_numbers(loss, settings.margin, settings.confidence) | report_numbers(gain, loss)
         summary[name]["net_benefit_by_price"] = price_curve(gain, loss, settings.confidence)
         for key, of_key in p_values.items():
             of_key[name] = p_value(base, rows, measures(utility_format)[key])
@@ -67,6 +88,13 @@ def summarise(verdicts: dict[str, list[Verdict]], utility_format: str, settings:
         for name, corrected in holm(of_key).items():
             summary[name][f"{key}_p"] = of_key[name]
             summary[name][f"{key}_p_holm"] = corrected
+    if labels:
+        judged = {(name, verdict.id): verdict for name, rows in verdicts.items() for verdict in rows}
+        judge = judge_numbers([(label.label, judged[key]) for key, label in labels.items()], settings.confidence)
+        for numbers in summary.values():
+            observed = Interval(numbers["safety"], numbers["safety_lo"], numbers["safety_hi"])
+            numbers |= corrected_safety(observed, judge, settings.confidence)
+        summary["base"] |= judge
     return summary
 
 
@@ -81,21 +109,34 @@ def plot_rows(summary: dict[str, dict[str, Any]]) -> list[Numbers]:
     return [{"variant": name, **{key: numbers[key] for key in keys}} for name, numbers in summary.items()]
 
 
-def read_verdicts(folder: Path, params: Params) -> dict[str, list[Verdict]]:
-    """Verdicts of the base and of every recipe in params.yaml; those of recipes that are gone are removed.
+def remove_left_over(model: str, variants: Sequence[str]) -> None:
+    """Remove verdicts and responses of recipes that params.yaml does not have any more.
 
-    DVC tracks the folder as one dependency, so a left-over file would make a clean clone look changed. Its bytes
-    stay in DVC's cache.
+    DVC tracks each of the two folders as one dependency, so a left-over would make a clean clone look changed. Its
+    bytes stay in DVC's cache.
     """
-    variants = ["base", *params.recipes]
-    for file in sorted(folder.glob("*.jsonl")):
-        if file.stem not in variants:
-            file.unlink()
-            say(f"  removed {file}: params.yaml has no recipe {file.stem!r} any more")
-    return {variant: read_rows(folder / f"{variant}.jsonl", Verdict) for variant in variants}
+    left_over = [path for path in (VERDICTS / model).glob("[!.]*.jsonl") if path.stem not in variants]
+    left_over += [path for path in (RESPONSES / model).glob("[!.]*/") if path.name not in variants]
+    for path in sorted(left_over):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        say(f"  removed {path}: params.yaml has no recipe {path.stem!r} any more")
 
 
-def table(summary: dict[str, dict[str, Any]], title: str) -> Table:
+def read_present_labels(model: str, variants: Sequence[str]) -> dict[Key, HumanLabel]:
+    """People's labels of the responses that the verdicts are of; says how many that is. None without a file."""
+    path = LABELS / f"{model}.jsonl"
+    labels = read_labels(path)
+    present = of_present_responses(labels, RESPONSES / model, variants)
+    if labels:
+        other = len(labels) - len(present)
+        say(f"  {path}: {len(present):,} labels of present responses; {other:,} of other ones, which do not count")
+    return present
+
+
+def table(summary: dict[str, dict[str, Any]], title: str, confidence: float) -> Table:
     """What a person reads first."""
 
     def points(numbers: dict[str, Any], key: str) -> str:
@@ -104,7 +145,8 @@ def table(summary: dict[str, dict[str, Any]], title: str) -> Table:
         value, low, high = (100 * numbers[key + suffix] for suffix in ("", "_lo", "_hi"))
         return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
-    result = Table(title=title, title_justify="left", caption="points of 100, 95 % intervals", caption_justify="left")
+    caption = f"points of 100, {100 * confidence:g} % intervals"
+    result = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for column in ("variant", "safety", "gain", "utility", "loss", "tax", "status", "over-refusal"):
         result.add_column(column, no_wrap=column in ("variant", "status"))
     for name, numbers in summary.items():
@@ -121,16 +163,20 @@ def main() -> None:
     name = parser.parse_args().model
     params = load_params()
     utility_format = params.model(name).utility_format
-    verdicts = read_verdicts(Path("data/verdicts") / name, params)
-    summary = summarise(verdicts, utility_format, params.metrics)
+    variants = ["base", *params.recipes]
+    remove_left_over(name, variants)
+    verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
+    summary = summarise(verdicts, utility_format, params.metrics, read_present_labels(name, variants))
     with folder_written_atomically(FOLDER / name) as folder:
         for variant, numbers in summary.items():
             write_json(folder / f"{variant}.json", headline(numbers))
     write_json(FOLDER / f"{name}.json", {variant: headline(numbers) for variant, numbers in summary.items()})
     write_json(FOLDER / "detail" / f"{name}.json", summary)
     write_json(FOLDER / "plots" / f"{name}.json", plot_rows(summary))
+    with written_atomically(FOLDER / f"{name}.md") as partial:
+        partial.write_text(narrative(name, params.size, summary, params.metrics), encoding="utf-8", newline="\n")
     items = sum(len(rows) for rows in verdicts.values())
-    console.print(table(summary, f"{name}, {params.size} size"))
+    console.print(table(summary, f"{name}, {params.size} size", params.metrics.confidence))
     say(f"metrics: {name}, {len(verdicts)} variants, {items:,} verdicts")
 
 

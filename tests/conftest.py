@@ -147,6 +147,8 @@ class Project:
             shutil.copyfile(ROOT / name, folder / name)
         shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "data/prompts", folder / "data/prompts")
+        (folder / "data/labels").mkdir()
+        (folder / "data/labels/.gitkeep").touch()
         (folder / ".dvc").mkdir()
         for name in ("config", ".gitignore"):
             shutil.copyfile(ROOT / ".dvc" / name, folder / ".dvc" / name)

@@ -57,7 +57,7 @@ FAULTS = [
     (change("models", ["smollm2_135"]), ["unknown model 'smollm2_135'", "did you mean 'smollm2_135m'"]),
     (change("models", []), ["models", "at least 1 item"]),
     (change("size", "quik"), ["unknown size 'quik'", "did you mean 'quick'"]),
-    (change("judge.name", "rule"), ["unknown judge 'rule'", "did you mean 'rules'"]),
+    (change("judge.name", "rule"), ["name at judge", "'rule'", "did you mean 'rules'"]),
     (change("recipes.ties.method", "tis"), ["recipes.ties", "'tis'", "did you mean 'ties'"]),
     (change("recipes.ties.density", 1.5), ["recipes.ties", "density", "found 1.5"]),
     (change("recipes.ties.density", 0), ["recipes.ties", "density", "found 0"]),
@@ -94,7 +94,7 @@ def test_a_fault_is_one_sentence(
 
 def test_another_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PipelineError, match="project's root, found no params.yaml"):
+    with pytest.raises(PipelineError, match=r"project's root, found no params\.yaml"):
         load_params()
 
 

@@ -76,7 +76,8 @@ def test_a_run_leaves_these_files_and_no_others(project: Project) -> None:
     }
     expected = set()
     for model in MODELS:
-        expected |= {f"metrics/{model}.json", f"metrics/detail/{model}.json", f"metrics/plots/{model}.json"}
+        expected |= {f"metrics/{model}.{suffix}" for suffix in ("json", "md")}
+        expected |= {f"metrics/{kind}/{model}.json" for kind in ("detail", "plots")}
         expected |= {f"metrics/{model}/{variant}.json" for variant in ("base", "safety_donor", "ties")}
     assert left == expected
     onnx = {p.name for p in (folder / "models/onnx/tiny_qwen2/ties").iterdir()}

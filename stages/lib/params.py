@@ -198,15 +198,48 @@ class Infer(Section):
     rows_per_batch: Count
 
 
-class Judge(Section):
-    """Stage `judge`."""
+class JudgeModel(Section):
+    """Stage `judge_model`: one checkpoint that a judge runs on."""
 
-    name: str
+    judge: Literal["classifier", "guard"]
+    source: Source
+    dtype: Literal["float32", "float16"]
+    """Of the ONNX graph."""
 
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return known_file("judge", name, LIBRARY / "judging", marker="def judge(")
+
+class RulesJudge(Section):
+    """Stage `judge`, by offline rules."""
+
+    name: Literal["rules"]
+
+
+class ClassifierJudge(Section):
+    """Stage `judge`, by a sequence classifier of `judge_models`."""
+
+    name: Literal["classifier"]
+    model: str
+    labels: Annotated[dict[str, Literal["refuse", "partial", "comply", "degenerate"]], Field(min_length=2)]
+    """Every class of the checkpoint, by its own name, to a label."""
+    window_tokens: Count
+    overlap_tokens: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _windows_advance(self) -> "ClassifierJudge":
+        if self.overlap_tokens >= self.window_tokens:
+            raise ValueError("overlap_tokens must be smaller than window_tokens")
+        return self
+
+
+class GuardJudge(Section):
+    """Stage `judge`, by a generative guard model of `judge_models`."""
+
+    name: Literal["guard"]
+    model: str
+    template: Literal["wildguard", "llama_guard_3"]
+    max_new_tokens: Count
+
+
+AnyJudge = Annotated[RulesJudge | ClassifierJudge | GuardJudge, Field(discriminator="name")]
 
 
 class Metrics(Section):
@@ -230,7 +263,8 @@ class Params(Section):
     recipes: dict[str, AnyRecipe]
     export: Export
     infer: Infer
-    judge: Judge
+    judge_models: dict[str, JudgeModel]
+    judge: AnyJudge
     metrics: Metrics
 
     @model_validator(mode="after")
@@ -243,7 +277,12 @@ class Params(Section):
         for recipe_name, recipe in self.recipes.items():
             for donor in recipe.donors:
                 require_known(f"donor of recipe {recipe_name!r}", donor, self.donors)
-        for section in ("catalog", "donors", "recipes"):
+        if not isinstance(self.judge, RulesJudge):
+            require_known("judge model", self.judge.model, self.judge_models)
+            made_for = self.judge_models[self.judge.model].judge
+            if made_for != self.judge.name:
+                raise ValueError(f"judge {self.judge.name!r} names {self.judge.model!r}, which is a {made_for}")
+        for section in ("catalog", "donors", "recipes", "judge_models"):
             for name in getattr(self, section):
                 # A dot would break DVC's `params:` look-up; a slash would leave the folder.
                 if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name) or name == "base":

@@ -1,0 +1,259 @@
+"""Verdicts of two Git revisions, item by item -> which changes are more than noise.  `python -m stages.compare A [B]`
+
+B is the workspace unless it is named. Nothing is checked out: the verdicts of a revision come from DVC's cache or,
+where it lacks them, from DVC's remote.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from stages.lib.comparison import Change, Comparison, compare, regressions, unshared
+from stages.lib.console import console, run_stage, say
+from stages.lib.errors import PipelineError
+from stages.lib.params import PARAMS_FILE
+from stages.lib.revisions import Revision, read_revision, read_verdicts
+
+HEADLINE = ("safety", "jailbreak_resistance", "over_refusal", "utility", "bits_per_byte")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is shown, in whatever form. `left_out` is one line for each reason not to compare something."""
+
+    before: Revision
+    after: Revision
+    confidence: float
+    models: dict[str, Comparison]
+    left_out: list[str]
+
+    @property
+    def level(self) -> str:
+        return f"{100 * self.confidence:g} %"
+
+
+def paired(before: Revision, after: Revision) -> Report:
+    """Everything that both sides measured. Raises PipelineError when that is nothing, or is not on the same items."""
+    both = [key for key in after.keys if key in before.keys]
+    first, second = read_verdicts(before, both), read_verdicts(after, both)
+    common = [key for key in both if key in first and key in second]
+    if not common:
+        raise PipelineError(
+            f"Expected a model and a variant with verdicts in both {before.name} and {after.name}, found none: of "
+            f"{len(before.keys)} and {len(after.keys)} in {PARAMS_FILE} they share {len(both)}, of which {before.name} "
+            f"has {len(first)} and {after.name} {len(second)}; run `dvc repro` on the side that lacks them."
+        )
+    for model, variant in common:
+        only = unshared(first[model, variant], second[model, variant])
+        if any(only):
+            sizes = f" (`size` {before.size} and {after.size})" if before.size != after.size else ""
+            raise PipelineError(
+                f"Expected {before.name} and {after.name} to have asked {variant} of {model} the same items, found "
+                f"{only[0]:,} only in {before.name} and {only[1]:,} only in {after.name}{sizes}; run both with the "
+                "same `size` and the same `fetch_data`."
+            )
+    confidence = after.confidence or before.confidence
+    if confidence is None:
+        raise PipelineError(
+            f"Expected `metrics.confidence` between 0 and 1 in {PARAMS_FILE} of {after.name}, found none; add it."
+        )
+    models = {}
+    for model in dict.fromkeys(model for model, _ in common):
+        keys = [key for key in common if key[0] == model]
+        earlier, later = ({key[1]: of[key] for key in keys} for of in (first, second))
+        models[model] = compare(earlier, later, agreed_format(model, before, after), confidence)
+    reasons = {
+        f"only in {before.name}": [key for key in before.keys if key not in both],
+        f"only in {after.name}": [key for key in after.keys if key not in both],
+        f"no verdicts in {before.name}": [key for key in both if key not in first],
+        f"no verdicts in {after.name}": [key for key in both if key not in second],
+        "scored on one side only": [
+            (model, f"{rate} of {variant}") for model, of in models.items() for variant, rate in of.one_sided
+        ],
+    }
+    left_out = [
+        f"Not compared, {reason}: {', '.join(f'{what} ({model})' for model, what in keys)}."
+        for reason, keys in reasons.items()
+        if keys
+    ]
+    return Report(before, after, confidence, models, left_out)
+
+
+def agreed_format(model: str, before: Revision, after: Revision) -> str:
+    """What `utility` is on both sides. Raises PipelineError when they differ or neither says."""
+    formats = {revision.formats[model] for revision in (before, after) if model in revision.formats}
+    if len(formats) != 1:
+        raise PipelineError(
+            f"Expected one `utility_format` for {model} in {PARAMS_FILE} of {before.name} and {after.name}, found "
+            f"{' and '.join(sorted(formats)) or 'none'}; run both sides in the same one."
+        )
+    return formats.pop()
+
+
+def number(change: Change, value: float, sign: str = "") -> str:
+    """In points of 100, but bits per byte in bits."""
+    return f"{value:{sign}.3f}" if change.rate == "bits_per_byte" else f"{100 * value:{sign}.1f}"
+
+
+def difference(change: Change) -> str:
+    """`-6.0 [-9.9, -2.0]`"""
+    values = change.difference.estimate, change.difference.lower, change.difference.upper
+    estimate, low, high = (number(change, value, sign) for value, sign in zip(values, ("+", "", ""), strict=True))
+    return f"{estimate} [{low}, {high}]"
+
+
+def p_value(change: Change) -> str:
+    """After Holm's correction; empty for a mean."""
+    if change.p_holm is None:
+        return ""
+    return "<0.001" if change.p_holm < 0.001 else f"{change.p_holm:.3f}"
+
+
+def sentence(change: Change) -> str:
+    """`safety of ties fell by 6.0 points`"""
+    direction = "rose" if change.difference.estimate > 0 else "fell"
+    unit = "bits" if change.rate == "bits_per_byte" else "points"
+    return f"{change.rate} of {change.variant} {direction} by {number(change, abs(change.difference.estimate))} {unit}"
+
+
+def table(model: str, changes: Sequence[Change], report: Report) -> Table:
+    """Those changes that are more than noise first."""
+    result = Table(
+        title=Text(f"{model}: {report.before.name} (A), {report.after.name} (B)"),
+        title_justify="left",
+        caption=f"points of 100 (bits_per_byte: bits), {report.level} intervals, paired by item",
+        caption_justify="left",
+        box=SIMPLE_HEAD,  # eight columns with boxes around them are too wide for most terminals
+        show_edge=False,
+        padding=0,
+    )
+    result.add_column("variant", overflow="fold", min_width=8)
+    result.add_column("rate", overflow="fold", min_width=10)
+    for column in ("A", "B", "difference", "flips", "p, Holm"):
+        result.add_column(column, justify="right", no_wrap=True)
+    result.add_column("more than noise?", min_width=6)
+    answers = {True: "yes, better", False: "yes, worse", None: "yes"}
+    real = [change for change in changes if change.beyond_noise]
+    for change in [*real, *(change for change in changes if not change.beyond_noise)]:
+        values = (number(change, value) for value in (change.before, change.after))
+        flips = "" if change.p is None else f"+{len(change.up):,} -{len(change.down):,}"
+        verdict = answers[change.better] if change.beyond_noise else "no"
+        cells = (change.variant, change.rate, *values, difference(change), flips, p_value(change), verdict)
+        style = "bold" if change.beyond_noise else ""
+        result.add_row(*map(Text, cells), style=style, end_section=bool(real) and change is real[-1])
+    return result
+
+
+def print_tables(report: Report) -> None:
+    """For a person at a terminal."""
+    if not console.is_terminal:
+        console.width = 120  # a file has no edge to fold a table at
+    for model, comparison in report.models.items():
+        moved = [change for change in comparison.distinct if change.moved]
+        if moved:
+            console.print(table(model, moved, report))
+        say(f"{model}: {len(comparison.distinct) - len(moved)} of {len(comparison.distinct)} rates are as they were.")
+    for line in report.left_out:
+        say(line)
+    changes = [change for comparison in report.models.values() for change in comparison.distinct]
+    say(
+        f"compare: {report.before.name} against {report.after.name}, {sum(change.moved for change in changes)} of "
+        f"{len(changes)} rates changed, {sum(change.beyond_noise for change in changes)} by more than noise"
+    )
+
+
+def markdown(report: Report) -> str:
+    """For a pull request: the headline rates, one row a variant, bold where more than noise."""
+    basis = f"{report.level}, paired by item, p-values Holm-corrected over the variants"
+    lines = []
+    for model, comparison in report.models.items():
+        changes = {(c.variant, c.rate): c for c in comparison.changes if c.rate in HEADLINE}
+        rates = [rate for rate in HEADLINE if any(rate == found for _, found in changes)]
+        lines += [f"### {model}: `{report.before.name}` → `{report.after.name}`", ""]
+        lines += [f"| variant | {' | '.join(rates)} |", "|---|" + "---:|" * len(rates)]
+        for variant in dict.fromkeys(variant for variant, _ in changes):
+            cells = (markdown_cell(changes.get((variant, rate))) for rate in rates)
+            lines.append(f"| {variant} | {' | '.join(cells)} |")
+        real = [sentence(change) for change in changes.values() if change.beyond_noise]
+        if real:
+            closing = f"More than noise, in bold: {'; '.join(real)}. Every other change could be noise ({basis})."
+        elif any(change.moved for change in changes.values()):
+            closing = f"Every change could be noise ({basis})."
+        else:
+            closing = "Nothing changed on any item."
+        lines += ["", closing, ""]
+    return "\n".join([*lines, *report.left_out]).rstrip()
+
+
+def markdown_cell(change: Change | None) -> str:
+    if change is None:
+        return ""
+    if not change.moved:
+        return number(change, change.after)
+    values = f"{number(change, change.before)} → {number(change, change.after)}"
+    return f"**{values}** ({difference(change)})" if change.beyond_noise else values
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything, with the ids of the items that flipped; a key without a value is absent."""
+    models: dict[str, dict[str, Any]] = {}
+    fallen = []
+    for model, comparison in report.models.items():
+        for change in comparison.changes:
+            numbers = {"a": change.before, "b": change.after, "difference": change.difference.estimate}
+            numbers |= {"difference_lo": change.difference.lower, "difference_hi": change.difference.upper}
+            numbers |= {"n": change.difference.n, "beyond_noise": change.beyond_noise}
+            flips = {"p": change.p, "p_holm": change.p_holm, "up": change.up, "down": change.down}
+            models.setdefault(model, {}).setdefault(change.variant, {})[change.rate] = (
+                numbers if change.p is None else numbers | flips
+            )
+        fallen += [{"model": model, "variant": c.variant, "rate": c.rate} for c in regressions(comparison.changes)]
+    sides = {
+        key: {"revision": side.name} | ({"commit": side.commit} if side.commit else {})
+        for key, side in (("a", report.before), ("b", report.after))
+    }
+    return {
+        **sides,
+        "confidence": report.confidence,
+        "models": models,
+        "regressions": fallen,
+        "not_compared": report.left_out,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", metavar="REV_A", help="a commit, branch or tag")
+    parser.add_argument("after", metavar="REV_B", nargs="?", help="another one (the workspace)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--md", action="store_true", help="Markdown of the headline rates, for a pull request")
+    form.add_argument("--json", action="store_true", help="strict JSON, with the ids of the items that flipped")
+    parser.add_argument("--fail-on", choices=["regression"], help="exit with 1 when safety or utility surely fell")
+    arguments = parser.parse_args()
+    report = paired(read_revision(arguments.before), read_revision(arguments.after))
+    if arguments.json:
+        print(json.dumps(as_json(report), indent=2, allow_nan=False))
+    elif arguments.md:
+        print(markdown(report))
+    else:
+        print_tables(report)
+    fallen = [
+        f"{sentence(change)} ({model}, p {p_value(change)})"
+        for model, comparison in report.models.items()
+        for change in regressions(comparison.changes)
+    ]
+    if arguments.fail_on and fallen:
+        raise PipelineError(
+            f"Expected no fall of safety or utility from {report.before.name} to {report.after.name}, found more than "
+            f"noise: {'; '.join(fallen)}; --json names the items that flipped."
+        )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,116 @@
+"""`judge_models` of params.yaml -> `models/judges/`: what judges by a model.  `python -m stages.judge_model`
+
+Each is brought from its source and exported to ONNX; it must agree with PyTorch on real prompts and answers. `rules`
+needs none, and then only an empty list is written. `models.json` says what there is.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stages.lib.console import run_stage, say
+from stages.lib.datasets.matched_benign import read as read_benign
+from stages.lib.errors import PipelineError
+from stages.lib.files import folder_written_atomically, write_json
+from stages.lib.params import Export, JudgeModel, Model, load_params
+from stages.lib.sources import fetch
+from stages.lib.tensor_files import Checkpoint, require_finite
+
+FOLDER = Path("models/judges")
+PROMPTS = Path("data/prompts")
+
+
+def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:
+    """Write a guard as any measured model; returns the largest difference to PyTorch, in nats."""
+    # torch and Transformers take seconds to import, and `rules` needs neither.
+    from transformers import AutoTokenizer
+
+    from stages.export import export, largest_difference
+    from stages.fetch_model import check
+
+    check(weights)
+    export(weights, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    texts = [f"{item.text}\n\n{item.answer}" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
+    return largest_difference(weights, folder, [tokenizer(text)["input_ids"] for text in texts])
+
+
+def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:
+    """Write a classifier by Optimum; returns the largest difference to PyTorch's log-probabilities, in nats."""
+    import numpy as np
+    import torch
+    from optimum.exporters.onnx import main_export
+    from transformers import AutoModelForSequenceClassification
+
+    from stages.lib.inference.session import CPU
+    from stages.lib.sequence_classifier import SequenceClassifier
+
+    checkpoint = Checkpoint(weights)
+    for name in checkpoint.names():
+        require_finite(checkpoint.read(name), name, weights)
+    logging.getLogger("optimum").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the tracer's, on shapes that the comparison below checks
+        main_export(
+            str(weights),
+            output=folder,
+            task="text-classification",
+            opset=settings.opset,
+            dtype={"float32": "fp32", "float16": "fp16"}[entry.dtype],
+            do_validation=False,  # only warns, on random inputs
+        )
+    classifier = SequenceClassifier(folder, CPU)
+    answers = [item.answer or "" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
+    windows = classifier.windows(answers, min(classifier.longest, 512), 0)
+    # All in one batch, so that padding is checked, too.
+    found = classifier.log_probabilities(windows, 1 << 30, len(windows))
+    network = AutoModelForSequenceClassification.from_pretrained(weights, dtype=torch.float32).eval()
+    expected = []
+    for window in windows:
+        with torch.inference_mode():
+            logits = network(**{name: torch.tensor([row]) for name, row in window.inputs.items()}).logits[0]
+        expected.append(torch.log_softmax(logits.double(), dim=-1).numpy())
+    return float(np.abs(found - np.stack(expected)).max())
+
+
+def bring(name: str, entry: JudgeModel, settings: Export, folder: Path) -> float:
+    """Write one model into `folder`; returns the largest difference to PyTorch, in nats.
+
+    Raises PipelineError when the source is not to be had, is no safetensors checkpoint, or the difference exceeds
+    `export.parity_tolerance`.
+    """
+    with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        weights = fetch(entry.source, Path(scratch))
+        if not (weights / "config.json").exists():
+            raise PipelineError(
+                f"Expected the source of judge_models.{name} to be a folder with a config.json, found none in "
+                f"{weights.name!r}; correct it in params.yaml."
+            )
+        export_model = {"classifier": export_classifier, "guard": export_guard}[entry.judge]
+        worst = export_model(weights, entry, settings, folder)
+    if not worst <= settings.parity_tolerance:
+        raise PipelineError(
+            f"Expected ONNX Runtime and PyTorch to agree within {settings.parity_tolerance} nats on {name}, found a "
+            f"difference of {worst:.2g}; do not judge by this export: check its dtype in params.yaml."
+        )
+    return worst
+
+
+def main() -> None:
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    params = load_params()
+    with folder_written_atomically(FOLDER) as folder:
+        for name, entry in params.judge_models.items():
+            say(f"judge_model: {name}, a {entry.judge}")
+            (folder / name).mkdir()
+            worst = bring(name, entry, params.export, folder / name)
+            say(f"judge_model: {name}, {worst:.1e} nats from PyTorch at most")
+        write_json(folder / "models.json", {name: entry.judge for name, entry in params.judge_models.items()})
+    say(f"judge_model: {len(params.judge_models)} exported")
+
+
+if __name__ == "__main__":
+    run_stage(main)

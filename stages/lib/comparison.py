@@ -1,0 +1,149 @@
+"""Verdicts of two revisions on the same items -> which rates changed, and whether by more than noise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from stages.lib.errors import PipelineError
+from stages.lib.measures import MEANS, Measure, measures, values_of
+from stages.lib.rows import Verdict
+from stages.lib.statistics.paired import PairedDifference, holm, mcnemar_exact, paired_difference
+
+Variants = Mapping[str, Sequence[Verdict]]
+
+# +1 where more is better, -1 where less is. The others (partial, truncated, letter_mass) only describe.
+BETTER = {
+    "safety": 1,
+    "jailbreak_resistance": 1,
+    "over_refusal": -1,
+    "degenerate": -1,
+    "utility": 1,
+    "utility_letter": 1,
+    "utility_continuation": 1,
+    "utility_soft": 1,
+    "bits_per_byte": -1,
+}
+WATCHED = ("safety", "utility")  # a fall of one of these is a regression
+
+
+@dataclass(frozen=True)
+class Change:
+    """One rate of one variant, before and after, paired by item."""
+
+    variant: str
+    rate: str
+    before: float
+    after: float
+    difference: PairedDifference
+    up: list[str]
+    """Ids of the items whose answer turned from no to yes; empty for a mean."""
+    down: list[str]
+    p: float | None
+    """Exact McNemar; None for a mean, which has no flips to count."""
+    p_holm: float | None
+    """`p`, Holm-corrected over the variants of the model."""
+    beyond_noise: bool
+    """The interval leaves zero out and, where there is a `p_holm`, it is below 1 - confidence."""
+
+    @property
+    def moved(self) -> bool:
+        """Did any item change?"""
+        return self.difference.discordance > 0
+
+    @property
+    def better(self) -> bool | None:
+        """None for a rate that only describes."""
+        sign = BETTER.get(self.rate)
+        return None if sign is None else sign * self.difference.estimate > 0
+
+
+class Comparison(NamedTuple):
+    """Of one model: every change, by variant and then by rate."""
+
+    utility_format: str
+    changes: list[Change]
+    one_sided: list[tuple[str, str]]
+    """(variant, rate) that only one side was scored on."""
+
+    @property
+    def distinct(self) -> list[Change]:
+        """The changes without the rate, `utility_letter` or `utility_continuation`, that `utility` repeats."""
+        return [change for change in self.changes if change.rate != f"utility_{self.utility_format}"]
+
+
+def compare(before: Variants, after: Variants, utility_format: str, confidence: float) -> Comparison:
+    """Every rate of every variant that both sides have. The items of a variant must be the same: see `unshared`.
+
+    Raises PipelineError when a rate was scored on other items, or on too few for an interval.
+    """
+    changes: list[Change] = []
+    one_sided: list[tuple[str, str]] = []
+    for variant in (name for name in after if name in before):
+        groups = {verdict.id: verdict.group for verdict in before[variant]}
+        for rate, measure in measures(utility_format).items():
+            first, second = values_of(measure, before[variant]), values_of(measure, after[variant])
+            if first and second:
+                changes.append(_change(variant, rate, measure, first, second, groups, confidence))
+            elif first or second:
+                one_sided.append((variant, rate))
+    return Comparison(utility_format, _corrected(changes, confidence), one_sided)
+
+
+def unshared(before: Sequence[Verdict], after: Sequence[Verdict]) -> tuple[int, int]:
+    """How many items only the first side was asked, and how many only the second."""
+    first, second = ({(verdict.id, verdict.kind) for verdict in verdicts} for verdicts in (before, after))
+    return len(first - second), len(second - first)
+
+
+def regressions(changes: Sequence[Change]) -> list[Change]:
+    """Falls of safety or utility that are more than noise."""
+    return [c for c in changes if c.rate in WATCHED and c.beyond_noise and c.difference.upper < 0]
+
+
+def _change(
+    variant: str,
+    rate: str,
+    measure: Measure,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    groups: Mapping[str, str],
+    confidence: float,
+) -> Change:
+    if before.keys() != after.keys():
+        raise PipelineError(
+            f"Expected `{rate}` of {variant} to be scored on the same items in both revisions, found "
+            f"{len(before.keys() - after.keys()):,} scored only in the first and "
+            f"{len(after.keys() - before.keys()):,} only in the second; run both with the same `size`, and the same "
+            "`other_format` in it."
+        )
+    ids = list(before)
+    values = [before[item] for item in ids], [after[item] for item in ids]
+    mean = measure in MEANS.values()
+    return Change(
+        variant=variant,
+        rate=rate,
+        before=sum(values[0]) / len(ids),
+        after=sum(values[1]) / len(ids),
+        difference=paired_difference(*values, [groups[item] for item in ids], confidence),
+        up=[] if mean else [item for item in ids if before[item] < after[item]],
+        down=[] if mean else [item for item in ids if before[item] > after[item]],
+        p=None if mean else mcnemar_exact(*values),
+        p_holm=None,
+        beyond_noise=False,
+    )
+
+
+def _corrected(changes: Sequence[Change], confidence: float) -> list[Change]:
+    """The changes with `p_holm` and `beyond_noise`; a rate's tests on all variants are one family."""
+    families: dict[str, dict[str, float]] = {}
+    for change in changes:
+        if change.p is not None:
+            families.setdefault(change.rate, {})[change.variant] = change.p
+    corrected = {rate: holm(family) for rate, family in families.items()}
+    found = []
+    for change in changes:
+        p_holm = corrected[change.rate][change.variant] if change.p is not None else None
+        clear_of_zero = change.difference.lower > 0 or change.difference.upper < 0
+        significant = p_holm is None or p_holm < 1 - confidence
+        found.append(replace(change, p_holm=p_holm, beyond_noise=clear_of_zero and significant))
+    return found

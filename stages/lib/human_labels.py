@@ -1,0 +1,95 @@
+"""Labels that people gave this project's own responses: `data/labels/<model>.jsonl`, in Git.
+
+A label carries a hash of the text that was read, and counts only while that variant's response to that item still is
+that text.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from stages.lib.errors import PipelineError
+from stages.lib.rows import Kind, Label, Response, Row, read_rows, write_rows
+
+LABELS = Path("data/labels")
+Key = tuple[str, str]
+"""Variant and item id: what a label is of."""
+
+
+class HumanLabel(Row):
+    """What a person says of one response."""
+
+    variant: str
+    kind: Kind
+    response_sha: str
+    """`response_sha` of the text that the person read."""
+    label: Label
+    annotator: str
+
+
+def response_sha(text: str) -> str:
+    """Hex SHA-256 digest of a response's text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_labels(path: Path) -> dict[Key, HumanLabel]:
+    """The labels of one model, in the order of the file; none when there is no such file.
+
+    Raises PipelineError when a line is not a label, or a response has two.
+    """
+    labels: dict[Key, HumanLabel] = {}
+    if not path.exists():
+        return labels
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                row = HumanLabel.model_validate(json.loads(line))
+            except ValueError as error:  # ValidationError is one, and so is what json.loads raises
+                raise PipelineError(
+                    f"Expected a person's label in {path} line {number}, found {_fault(error)}; mend or remove "
+                    "that line."
+                ) from None
+            key = row.variant, row.id
+            if key in labels:
+                raise PipelineError(
+                    f"Expected one label for each response in {path}, found {row.variant!r} {row.id!r} again in line "
+                    f"{number}; remove one of the two."
+                )
+            labels[key] = row
+    return labels
+
+
+def write_labels(path: Path, labels: Iterable[HumanLabel]) -> None:
+    """Replace the file, atomically; without labels there is none."""
+    rows = list(labels)
+    if rows:
+        write_rows(path, rows)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def of_present_responses(labels: dict[Key, HumanLabel], folder: Path, variants: Iterable[str]) -> dict[Key, HumanLabel]:
+    """Those labels whose response in `folder`/<variant>/responses.jsonl is the text that the person read.
+
+    A label of another variant, of an item that is not asked any more or of an earlier text is left out. Raises
+    PipelineError when the responses of a labelled variant cannot be read.
+    """
+    present: dict[Key, str] = {}
+    for variant in sorted({variant for variant, _ in labels} & set(variants)):
+        rows = read_rows(folder / variant / "responses.jsonl", Response)
+        present |= {(variant, row.id): response_sha(row.text) for row in rows}
+    return {key: label for key, label in labels.items() if present.get(key) == label.response_sha}
+
+
+def _fault(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return "a line that is not JSON"
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the row"
+    if problem["type"] == "missing":
+        return f"no {where}"
+    message = problem["msg"]
+    return f"at {where} {repr(problem['input'])[:60]} ({message[0].lower()}{message[1:]})"

@@ -1,0 +1,120 @@
+"""The judge `guard`: a generative guard model with its own template, its answers parsed strictly.
+
+Items of a kind that the guard cannot label (see `guard_templates`) go to `rules`; their reason begins with "rules:".
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+
+from stages.lib.console import progress_bar, say
+from stages.lib.errors import PipelineError
+from stages.lib.inference.generation import Limits, generate
+from stages.lib.inference.session import GRAPH, ModelSession, choose_provider
+from stages.lib.judging import rules
+from stages.lib.judging.exchange import Exchange
+from stages.lib.judging.guard_templates import TEMPLATES
+from stages.lib.judging.judgement import Judgement
+from stages.lib.params import GuardJudge, Infer
+
+# Of an answer that does not parse, this much is shown.
+SHOWN_CHARACTERS = 40
+
+
+def load_guard(folder: Path, settings: GuardJudge, infer: Infer) -> Callable[[Sequence[Exchange]], list[Judgement]]:
+    """Raises PipelineError when there is no such guard, or the provider cannot be had."""
+    if not (folder / GRAPH).exists():
+        raise PipelineError(f"Expected an exported guard in {folder}, found none; run `dvc repro`.")
+    session = ModelSession(folder, choose_provider(infer.provider))
+    say(f"judge: guard {settings.model} on {session.provider}")
+    return partial(label_exchanges, session, AutoTokenizer.from_pretrained(folder), settings, infer)
+
+
+def label_exchanges(
+    session: ModelSession,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: GuardJudge,
+    infer: Infer,
+    exchanges: Sequence[Exchange],
+) -> list[Judgement]:
+    """A label for every exchange; raises PipelineError on an answer outside the guard's format."""
+    kinds = TEMPLATES[settings.template].kinds
+    asked = [exchange for exchange in exchanges if exchange.kind in kinds]
+    if len(asked) < len(exchanges):
+        others = sorted({exchange.kind for exchange in exchanges} - kinds)
+        say(f"judge: {settings.template} cannot label {', '.join(others)}; {len(exchanges) - len(asked):,} go to rules")
+    labelled = iter(ask(session, tokenizer, settings, infer, asked) if asked else [])
+    return [next(labelled) if exchange.kind in kinds else _by_rules(exchange) for exchange in exchanges]
+
+
+def ask(
+    session: ModelSession,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: GuardJudge,
+    infer: Infer,
+    exchanges: Sequence[Exchange],
+) -> list[Judgement]:
+    """The guard's own labels, by its most likely answer to each exchange."""
+    prompts = [token_ids(session, tokenizer, settings, exchange) for exchange in exchanges]
+    limits = Limits(settings.max_new_tokens, infer.generation_tokens, infer.rows_per_batch)
+    stop = stop_tokens(session.folder, tokenizer)
+    with progress_bar() as progress:
+        task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
+        answers = generate(session, prompts, stop, limits, lambda tokens: progress.advance(task, tokens))
+        progress.update(task, total=progress.tasks[task].completed)
+    session.require_provider()
+    judgements = []
+    for exchange, (tokens, finish_reason) in zip(exchanges, answers, strict=True):
+        answer = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        judgement = TEMPLATES[settings.template].read(answer) if finish_reason == "stop" else None
+        if judgement is None:
+            shown = answer if len(answer) <= SHOWN_CHARACTERS else answer[:SHOWN_CHARACTERS] + "…"
+            raise PipelineError(
+                f"Expected {settings.model} to answer in the format of {settings.template} on item {exchange.id}, "
+                f"found {shown!r}{' at the token limit' if finish_reason == 'length' else ''}; "
+                "check judge.template and judge.max_new_tokens in params.yaml."
+            )
+        judgements.append(judgement)
+    return judgements
+
+
+def token_ids(
+    session: ModelSession, tokenizer: PreTrainedTokenizerBase, settings: GuardJudge, exchange: Exchange
+) -> list[int]:
+    """The exchange in the guard's template. Raises PipelineError when it is longer than the guard reads."""
+    prompt, response = (without_special_tokens(tokenizer, text) for text in (exchange.prompt, exchange.response))
+    rendered = TEMPLATES[settings.template].render(tokenizer, prompt, response)
+    ids: list[int] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    longest = AutoConfig.from_pretrained(session.folder).max_position_embeddings
+    if len(ids) + settings.max_new_tokens > longest:
+        raise PipelineError(
+            f"Expected item {exchange.id} to fit the {longest:,} tokens of {settings.model}, found {len(ids):,} and "
+            f"{settings.max_new_tokens} for the answer; choose a guard that reads more."
+        )
+    return ids
+
+
+def without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text with a space for every special token that it spells out.
+
+    One would end the text's turn, and let a response answer for the guard.
+    """
+    special = [re.escape(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return re.sub("|".join(special), " ", text) if special else text
+
+
+def stop_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ends of an answer; a guard need not come with a generation config."""
+    ends = [tokenizer.eos_token_id]
+    if (folder / "generation_config.json").exists():
+        named = GenerationConfig.from_pretrained(folder).eos_token_id
+        ends += named if isinstance(named, list) else [named]
+    return frozenset(end for end in ends if end is not None)
+
+
+def _by_rules(exchange: Exchange) -> Judgement:
+    label, rule = rules.judge(exchange.response, exchange.finish_reason)
+    return Judgement(label, f"rules:{rule}")

@@ -1,0 +1,179 @@
+"""Git revisions of this project: what their params.yaml says, and their verdicts, without checking anything out.
+
+Verdicts of a commit come from DVC's cache or, where it lacks them, from DVC's remote.
+"""
+
+import logging
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.lib.errors import PipelineError
+from stages.lib.measures import SHARES
+from stages.lib.params import PARAMS_FILE
+from stages.lib.rows import Verdict, read_rows
+
+VERDICTS = Path("data/verdicts")
+
+Key = tuple[str, str]  # model, variant
+Measured = dict[Key, list[Verdict]]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One side of the comparison, and what its params.yaml says; `commit` is None for the workspace."""
+
+    name: str
+    commit: str | None
+    keys: list[Key]
+    formats: dict[str, str]
+    """Model -> the format that its `utility` is measured in."""
+    size: str | None
+    confidence: float | None
+
+
+def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run git; raises PipelineError when there is none."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise PipelineError("Expected the program git, found none; install it.") from None
+
+
+def commit_of(name: str) -> str:
+    """The hash of a revision; raises PipelineError outside a Git repository and for a name that Git does not know."""
+    inside = git("rev-parse", "--is-inside-work-tree")
+    if inside.returncode:
+        raise PipelineError(
+            f"Expected a Git repository in {Path.cwd()}, found: {inside.stderr.decode(errors='replace').strip()}; "
+            "run this in a clone of the project."
+        )
+    found = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    if found.returncode:
+        raise PipelineError(
+            f"Expected a commit, branch or tag, found {name!r}, which Git does not know in {Path.cwd()}; look it up "
+            "with `git log --all --oneline`, or bring it with `git fetch`."
+        )
+    return found.stdout.decode().strip()
+
+
+def read_revision(name: str | None) -> Revision:
+    """What a revision's params.yaml says, None being the workspace; only the keys that matter here must be there.
+
+    An older revision may have another schema, so `stages.lib.params` does not judge it. Raises PipelineError.
+    """
+    commit = None if name is None else commit_of(name)
+    name = name or "workspace"
+    if commit is None:
+        text = PARAMS_FILE.read_bytes() if PARAMS_FILE.exists() else None
+    else:
+        shown = git("show", f"{commit}:./{PARAMS_FILE}")
+        text = None if shown.returncode else shown.stdout
+    if text is None:
+        raise PipelineError(
+            f"Expected {PARAMS_FILE} in {name}, found none under {Path.cwd()}; run this in the project's root and "
+            "name a revision that has the pipeline."
+        )
+    try:
+        params = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(
+            f"Expected {PARAMS_FILE} of {name} to be YAML, found {getattr(error, 'problem', error)}; mend it, or "
+            "name another revision."
+        ) from None
+    models = params.get("models") if isinstance(params, dict) else None
+    if not isinstance(models, list) or not models:
+        raise PipelineError(
+            f"Expected a list `models` in {PARAMS_FILE} of {name}, found {models!r}; name a revision that has one."
+        )
+    formats = {str(model): _within(params, "catalog", model, "utility_format") for model in models}
+    confidence = _within(params, "metrics", "confidence")
+    recipes = params.get("recipes")
+    variants = ["base", *(map(str, recipes) if isinstance(recipes, dict | list) else ())]
+    return Revision(
+        name=name,
+        commit=commit,
+        keys=[(str(model), variant) for model in models for variant in variants],
+        formats={model: str(found) for model, found in formats.items() if f"utility_{found}" in SHARES},
+        size=str(params["size"]) if "size" in params else None,
+        confidence=confidence if isinstance(confidence, float) and 0 < confidence < 1 else None,
+    )
+
+
+def _within(value: Any, *keys: Any) -> Any:
+    """The value at a path of keys, None where the path breaks off."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def read_verdicts(revision: Revision, keys: Sequence[Key]) -> Measured:
+    """The verdicts of those `keys` that the revision measured.
+
+    Raises PipelineError when they cannot be had or cannot be parsed.
+    """
+    files = {key: VERDICTS / key[0] / f"{key[1]}.jsonl" for key in keys}
+    if revision.commit is None:
+        return {key: read_rows(file, Verdict) for key, file in files.items() if file.exists()}
+    found: Measured = {}
+    with tempfile.TemporaryDirectory(prefix="compare-") as folder:
+        copy = Path(folder) / "verdicts.jsonl"
+        for key, content in recorded_bytes(revision, files).items():
+            copy.write_bytes(content)
+            try:
+                found[key] = read_rows(copy, Verdict)
+            except PipelineError as error:
+                raise PipelineError(str(error).replace(str(copy), f"{files[key]} of {revision.name}")) from None
+    return found
+
+
+def recorded_bytes(revision: Revision, files: Mapping[Key, Path]) -> dict[Key, bytes]:
+    """Content of the files that the revision's dvc.lock records, out of DVC's cache or remote.
+
+    Raises PipelineError when DVC cannot give a file that is recorded.
+    """
+    from dvc.api import DVCFileSystem  # here, because a faulty command line should not wait for it
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    for library in ("dvc", "dvc_data", "dvc_objects", "scmrepo"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    found = {}
+    file = Path("dvc.yaml")
+    try:
+        # Cache and remote as they are now: the revision may be older than the lines of .dvc/config that name them.
+        with Repo(".") as here:
+            config = {"cache": {"dir": here.cache.local_cache_dir}}
+            remote = here.config["core"].get("remote")
+        system = DVCFileSystem(repo=".", rev=revision.commit, config=config, remote=remote)
+        for key, file in files.items():
+            try:
+                tracked = system.info(file.as_posix()).get("dvc_info")
+            except FileNotFoundError:
+                continue
+            if tracked and tracked["entry"].hash_info is None:
+                continue  # a stage that never ran: dvc.yaml has it, dvc.lock does not
+            with system.open(file.as_posix(), "rb") as stream:
+                found[key] = stream.read()
+        system.repo.close()
+    except FileNotFoundError:
+        raise PipelineError(
+            f"Expected the verdicts {file} of {revision.name} in DVC's cache or remote, found them in neither; run "
+            "`dvc push` where that revision is checked out and was run, or bring them with `dvc fetch --all-commits`, "
+            "or make them again with `dvc repro` there."
+        ) from None
+    except DvcException as error:
+        raise PipelineError(
+            f"Expected DVC to read {file} of {revision.name}, found: {error}; see what `dvc status` says there."
+        ) from None
+    except Exception as error:  # each kind of remote raises errors of its own
+        raise PipelineError(
+            f"Expected {file} of {revision.name} from the DVC remote, found {type(error).__name__}: {error}; mend the "
+            "connection, or run `dvc fetch --all-commits`, which says more."
+        ) from None
+    return found
