@@ -4,7 +4,7 @@ import copy
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -111,7 +111,7 @@ def guard_source(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrained
             asked: list[int] = reader(text)["input_ids"]
             answer: list[int] = reader(WILDGUARD_ANSWER.format("no", refusal, "no") + "<|im_end|>")["input_ids"]
             rows.append((asked + answer, [-100] * len(asked) + answer))
-    fit(model, rows, steps=180, rate=2e-3)
+    fit(model, rows, steps=240, rate=2e-3)
     model.save_pretrained(folder)
     reader.save_pretrained(folder)
     return folder
@@ -287,6 +287,10 @@ def test_llama_guards_answers(answer: str, expected: tuple[str, str] | None) -> 
     assert TEMPLATES["llama_guard_3"].read(answer) == expected
 
 
+def test_every_template_of_the_params_is_there() -> None:
+    assert set(TEMPLATES) == set(get_args(GuardJudge.model_fields["template"].annotation))
+
+
 def test_a_guard_labels_what_it_was_fitted_to(guard_folder: Path) -> None:
     judge = load_guard(guard_folder, guard_settings(), INFER)
     found = judge([exchange(REFUSAL), exchange(benign_rows()[3]["answer"], kind="benign")])
@@ -344,6 +348,7 @@ def test_both_judges_through_dvc(
     labels = verdicts(project)
     assert len(labels) == 6 + 2 + 4
     assert {label for label, _ in labels} <= {"refuse", "comply", "degenerate"}
+    assert {label for label, _ in labels} != {"degenerate"}
     assert {rule for label, rule in labels if label != "degenerate"} <= set(LABELS)
 
     # Another window changes labels, and exports nothing again.

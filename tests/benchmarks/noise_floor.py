@@ -1,0 +1,101 @@
+"""Does the same model give the same verdicts in other batches, another order, with other threads?
+
+`python -m tests.benchmarks.noise_floor [MODEL] [--items N]`, after `dvc repro`: runs the model's base on the
+first items of each benchmark in several ways and counts what differs from the first way.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.table import Table
+from transformers import AutoTokenizer
+
+from stages.infer import respond, score_format
+from stages.judge import outcome
+from stages.lib.console import console, run_stage
+from stages.lib.inference.processors import usable_cores
+from stages.lib.inference.session import ModelSession, choose_provider
+from stages.lib.judging.rules import judge
+from stages.lib.params import Infer, load_params
+from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows
+
+BENCHMARKS = Path("data/benchmarks")
+
+
+@contextmanager
+def cores(count: int) -> Iterator[None]:
+    """Run on the first `count` of this process's cores."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def measure(
+    model: str, prompts: list[Prompt], questions: list[Prompt], settings: Infer
+) -> tuple[dict[str, Response], dict[str, float], dict[str, bool]]:
+    """Responses, gold option scores (nats a byte) and outcomes by item id."""
+    session = ModelSession(Path("models/onnx") / model / "base", choose_provider(settings.provider))
+    tokenizer = AutoTokenizer.from_pretrained(session.folder)
+    responses = respond(session, tokenizer, prompts, model, settings)
+    scores = score_format(session, tokenizer, questions, "continuation", settings)
+    gold, correct = {}, {}
+    for question, of in zip(questions, scores, strict=True):
+        sizes = [len(choice.strip().encode()) for choice in question.choices or []]
+        row = ChoiceScore(id=question.id, continuation_logprobs=of.logprobs, continuation_bytes=sizes)
+        verdict = outcome(question, row, "continuation")
+        gold[question.id] = verdict.bits_per_byte or 0.0
+        correct[question.id] = bool(verdict.continuation_correct)
+    return {response.id: response for response in responses}, gold, correct
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="smollm2_135m")
+    parser.add_argument("--items", type=int, default=60, help="responses, and as many questions")
+    arguments = parser.parse_args()
+    settings = load_params().infer
+    by_kind = [read_rows(BENCHMARKS / f"{kind}.jsonl", Prompt) for kind in ("harmful", "jailbreak", "benign")]
+    prompts = [prompt for rows in by_kind for prompt in rows[: arguments.items // 3]]
+    questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[: arguments.items]
+
+    alone = settings.model_copy(update={"rows_per_batch": 1})
+    sevens = settings.model_copy(update={"rows_per_batch": 7, "scoring_tokens": 300})
+    ways = {
+        "as params.yaml says": (settings, False, usable_cores()),
+        "one item at a time": (alone, False, usable_cores()),
+        "batches of at most 7": (sevens, False, usable_cores()),
+        "reversed order": (settings, True, usable_cores()),
+        "one thread": (settings, False, 1),
+    }
+    table = Table("way", "responses differ", "labels differ", "outcomes differ", "largest score difference")
+    first = None
+    for name, (way, backwards, threads) in ways.items():
+        step = -1 if backwards else 1
+        with cores(threads):
+            found = measure(arguments.model, prompts[::step], questions[::step], way)
+        first = first or found
+        responses = sum(found[0][item].text != response.text for item, response in first[0].items())
+        labels = sum(
+            judge(found[0][item].text, found[0][item].finish_reason).label != judge(r.text, r.finish_reason).label
+            for item, r in first[0].items()
+        )
+        outcomes = sum(found[2][item] != value for item, value in first[2].items())
+        score = max(abs(found[1][item] - value) for item, value in first[1].items())
+        table.add_row(
+            name,
+            f"{responses} of {len(prompts)}",
+            f"{labels} of {len(prompts)}",
+            f"{outcomes} of {len(questions)}",
+            f"{score:.1e} bits a byte",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run_stage(main)
