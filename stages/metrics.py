@@ -16,6 +16,7 @@ from typing import Any
 from rich.table import Table
 
 from stages.lib.console import console, run_stage, say
+from stages.lib.families import families, family_numbers
 from stages.lib.files import folder_written_atomically, write_json, written_atomically
 from stages.lib.human_labels import LABELS, HumanLabel, Key, of_present_responses, read_labels
 from stages.lib.measures import (
@@ -167,6 +168,8 @@ def main() -> None:
     remove_left_over(name, variants)
     verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
     summary = summarise(verdicts, utility_format, params.metrics, read_present_labels(name, variants))
+    for family in families(params.recipes):
+        summary[family[-1]]["family"] = family_numbers(family, summary)
     with folder_written_atomically(FOLDER / name) as folder:
         for variant, numbers in summary.items():
             write_json(folder / f"{variant}.json", headline(numbers))

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 from stages.lib.errors import PipelineError
+from stages.lib.families import families, family_numbers
 from stages.lib.human_labels import HumanLabel, Key, response_sha, write_labels
 from stages.lib.measures import (
     MEANS,
@@ -19,7 +20,7 @@ from stages.lib.measures import (
     rates,
     require_same_items,
 )
-from stages.lib.params import Metrics
+from stages.lib.params import AnyRecipe, Metrics, Ties
 from stages.lib.rows import Response, Verdict, write_rows
 from stages.lib.statistics.paired import PairedDifference
 from stages.metrics import HEADLINE, headline, read_present_labels, remove_left_over, summarise
@@ -276,3 +277,23 @@ def test_the_readme_table_is_the_committed_metrics() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for line in table:
         assert line in readme, f"README.md lacks the row {line}"
+
+
+def test_recipes_that_differ_in_scale_alone_are_a_family() -> None:
+    ties = {"method": "ties", "donors": {"safety": 1.0}, "density": 0.5}
+    recipes: dict[str, AnyRecipe] = {
+        "whole": Ties.model_validate({**ties, "scale": 1.0}),
+        "half": Ties.model_validate({**ties, "scale": 0.5}),
+        "sparse": Ties.model_validate({**ties, "scale": 0.5, "density": 0.1}),
+    }
+    assert families(recipes) == [["half", "whole"]]
+    summary = {
+        "base": {"safety": 0.2, "chance": 0.25},
+        "half": {"safety": 0.4, "utility": 0.45, "safety_gain": 0.2, "utility_loss": 0.05},
+        "whole": {"safety": 0.8, "utility": 0.35, "safety_gain": 0.6, "utility_loss": 0.15},
+    }
+    numbers = family_numbers(["half", "whole"], summary)
+    # Half of 0.6 is 0.3, a quarter of the way from 0.2 to 0.6: 0.05 + 0.25 · 0.10
+    assert numbers["matched_loss"] == pytest.approx(0.075)
+    # (0.8 - 0.2) · (0.35 - 0.25) + (0.4 - 0.2) · (0.45 - 0.35)
+    assert numbers["hypervolume"] == pytest.approx(0.08)

@@ -1,0 +1,32 @@
+"""Recipes that differ in `scale` alone: one dial, along which methods can be compared at matched safety."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.lib.params import AnyRecipe
+from stages.lib.statistics.frontier import hypervolume, matched_loss
+
+
+def families(recipes: Mapping[str, AnyRecipe]) -> list[list[str]]:
+    """Names of the recipes of each family of two or more, by rising scale."""
+    members: dict[str, list[str]] = {}
+    for name, recipe in recipes.items():
+        members.setdefault(recipe.model_dump_json(exclude={"scale"}), []).append(name)
+    ordered = (sorted(names, key=lambda name: recipes[name].scale) for names in members.values())
+    return [names for names in ordered if len(names) > 1]
+
+
+def family_numbers(names: Sequence[str], summary: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Of one family: the loss at half its largest recipe's gain, and the area it commands beyond the base and chance.
+
+    The dial begins at the base, which gained and lost nothing. `matched_loss` is absent when there is no gain.
+    """
+    effects = [(0.0, 0.0)] + [(summary[name]["safety_gain"], summary[name]["utility_loss"]) for name in names]
+    rates = [(summary[name]["safety"], summary[name]["utility"]) for name in names]
+    base = summary["base"]
+    numbers: dict[str, Any] = {
+        "members": list(names),
+        "hypervolume": hypervolume(rates, (base["safety"], base["chance"])),
+    }
+    loss = matched_loss(effects, donor_gain=effects[-1][0])
+    return numbers if loss is None else numbers | {"matched_loss": loss}
