@@ -51,6 +51,17 @@ def say(message: str) -> None:
     console.print(message, markup=False)
 
 
+def _cannot_write(error: Exception) -> str | None:
+    """Why an output could not be written, if that is what the error says."""
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        known = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+        return f"{error.strerror}{where}" if known else None
+    # Libraries in Rust and C++ raise types of their own, and say it in the system's words.
+    full = os.strerror(errno.ENOSPC)
+    return full if full in str(error) else None
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main`; turn what a person can mend into one sentence on stderr.
 
@@ -67,12 +78,12 @@ def run_stage(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         error_console.print("Stopped by the keyboard; finished stages are kept, run `dvc repro` to go on.")
         sys.exit(130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    except Exception as error:
+        reason = _cannot_write(error)
+        if reason is None:
             raise
         sentence = (
-            f"Expected to write {error.filename or 'an output'}, found: {error.strerror}; "
-            "make room or give write access, then run `dvc repro` again."
+            f"Expected to write an output, found: {reason}; make room or give access, then retry."
         )
     else:
         return

@@ -12,9 +12,12 @@ from typing import Any
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it becomes `path`, on any error it is gone."""
+    """Yield a temporary path beside `path`; on success it becomes `path`, on any error it is gone.
+
+    Its name is always the same, so that what a killed run left is replaced by the next one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
         os.replace(partial, path)
@@ -26,7 +29,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
 def folder_written_atomically(folder: Path) -> Iterator[Path]:
     """Like `written_atomically`, for a whole folder: an existing `folder` is replaced at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
