@@ -152,8 +152,6 @@ def table(model: str, changes: Sequence[Change], report: Report) -> Table:
 
 def print_tables(report: Report) -> None:
     """For a person at a terminal."""
-    if not console.is_terminal:
-        console.width = 120  # a file has no edge to fold a table at
     for model, comparison in report.models.items():
         moved = [change for change in comparison.distinct if change.moved]
         if moved:

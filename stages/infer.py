@@ -14,7 +14,7 @@ from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.files import folder_written_atomically, write_json
 from stages.lib.inference.choice import Scores, score, tokenized
 from stages.lib.inference.generation import Limits, generate
-from stages.lib.inference.session import ModelSession, choose_provider
+from stages.lib.inference.session import CUDA, ModelSession, choose_provider, cuda_problem
 from stages.lib.params import Infer, Model, load_params
 from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
 from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows, write_rows
@@ -116,6 +116,8 @@ def main() -> None:
     other_format = len(questions) if size == "all" else min(size, len(questions))
 
     provider = choose_provider(settings.provider)
+    if settings.provider == "auto" and provider != CUDA:
+        say(f"infer: on the CPU, because {cuda_problem()}")
     session = ModelSession(Path("models/onnx") / arguments.model / arguments.variant, provider)
     tokenizer = AutoTokenizer.from_pretrained(session.folder)
     name = f"{arguments.model} {arguments.variant}"

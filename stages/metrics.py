@@ -1,9 +1,11 @@
 """All verdicts of a model -> `metrics/<model>.json` and what explains it.  `python -m stages.metrics MODEL`
 
-Writes, all in Git: the headline `metrics/<model>.json`; the same, a file a variant, in `metrics/<model>/`,
-which is what `dvc metrics show` lays out as one table; `metrics/detail/<model>.json`; `metrics/plots/<model>.json`;
-and `metrics/<model>.md`, the table with what it says in words. Labels by people in `data/labels/<model>.jsonl` give
-the judge's error; those of a response that has changed since do not count.
+Writes, all in Git: the headline `metrics/<model>.json`; its numbers without their limits, a file a variant, in
+`metrics/<model>/`, which `dvc metrics show` lays out as one table; `metrics/detail/<model>.json`;
+`metrics/plots/<model>.json`; and `metrics/<model>.md`, the table with what it says in words.
+
+Labels by people in `data/labels/<model>.jsonl` give the judge's error; those of a response that has changed since
+do not count.
 """
 
 import argparse
@@ -13,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from stages.lib.console import console, run_stage, say
@@ -44,6 +47,9 @@ FOLDER = Path("metrics")
 VERDICTS = Path("data/verdicts")
 RESPONSES = Path("data/responses")
 WITH_LIMITS = ("safety", "safety_gain", "utility", "utility_loss", "safety_tax")
+# What fits on a line of `dvc metrics show`: the headline without its limits.
+ONE_LINE = ("safety", "safety_gain", "utility", "utility_loss", "safety_tax", "tax_status", "net_benefit")
+ONE_LINE += ("over_refusal", "jailbreak_resistance", "degenerate")
 HEADLINE = (
     *(key + suffix for key in WITH_LIMITS for suffix in ("", "_lo", "_hi")),
     "tax_status",
@@ -147,11 +153,12 @@ def table(summary: dict[str, dict[str, Any]], title: str, confidence: float) -> 
         return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
     caption = f"points of 100, {100 * confidence:g} % intervals"
-    result = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    result = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     for column in ("variant", "safety", "gain", "utility", "loss", "tax", "status", "over-refusal"):
-        result.add_column(column, no_wrap=column in ("variant", "status"))
+        result.add_column(column, no_wrap=True, justify="left" if column in ("variant", "status") else "right")
     for name, numbers in summary.items():
-        cells = [points(numbers, key) for key in ("safety", "safety_gain", "utility", "utility_loss")]
+        safety, utility = (f"{100 * numbers[key]:.1f}" for key in ("safety", "utility"))
+        cells = [safety, points(numbers, "safety_gain"), utility, points(numbers, "utility_loss")]
         tax = f"{numbers['safety_tax']:.2f}" if "safety_tax" in numbers else ""
         over = f"{100 * numbers['over_refusal']:.0f}"
         result.add_row(name, *cells, tax, numbers.get("tax_status", ""), over)
@@ -172,7 +179,7 @@ def main() -> None:
         summary[family[-1]]["family"] = family_numbers(family, summary)
     with folder_written_atomically(FOLDER / name) as folder:
         for variant, numbers in summary.items():
-            write_json(folder / f"{variant}.json", headline(numbers))
+            write_json(folder / f"{variant}.json", {key: numbers[key] for key in ONE_LINE if key in numbers})
     write_json(FOLDER / f"{name}.json", {variant: headline(numbers) for variant, numbers in summary.items()})
     write_json(FOLDER / "detail" / f"{name}.json", summary)
     write_json(FOLDER / "plots" / f"{name}.json", plot_rows(summary))

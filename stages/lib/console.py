@@ -21,6 +21,8 @@ from rich.text import Text
 from stages.lib.errors import PipelineError
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+if not console.is_terminal:
+    console.width = 120  # a file has no edge to fold a table at
 error_console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -82,9 +84,7 @@ def run_stage(main: Callable[[], None]) -> None:
         reason = _cannot_write(error)
         if reason is None:
             raise
-        sentence = (
-            f"Expected to write an output, found: {reason}; make room or give access, then retry."
-        )
+        sentence = f"Expected to write an output, found: {reason}; make room or give access, then retry."
     else:
         return
     error_console.print(sentence, markup=False)
