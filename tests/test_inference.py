@@ -1,10 +1,12 @@
 """The inference loops against PyTorch and Transformers, and against themselves in other batches."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from benchmarks.noise_floor import cores
 from conftest import benign_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -15,6 +17,7 @@ from stages.lib.errors import PipelineError
 from stages.lib.inference.batches import common_prefix, plan, right_padded
 from stages.lib.inference.choice import score, tokenized
 from stages.lib.inference.generation import Limits, generate
+from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
 from stages.lib.onnx_graph import WEIGHTS
 from stages.lib.params import Export, Model
@@ -111,6 +114,17 @@ def test_no_batch_plan_changes_an_answer(llama: tuple[Path, Path], tokenizer: Pr
     assert generate(session, prompts[::-1], frozenset([2]), Limits(16, 4096, 64)) == alone[::-1]
     # Nothing in common at the start: no shared prefix at all.
     assert generate(session, [prompts[0][3:], prompts[1]], frozenset([2]), Limits(16, 4096, 8))[1] == alone[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads are bound to cores on Linux only")
+def test_no_thread_count_changes_an_answer(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+    prompts = prompts_of(tokenizer, 6)
+    limits = Limits(16, 4096, 64)
+    together = generate(ModelSession(llama[1], CPU), prompts, frozenset([2]), limits)
+    with cores(1):
+        assert usable_cores() == 1
+        alone = generate(ModelSession(llama[1], CPU), prompts, frozenset([2]), limits)
+    assert alone == together
 
 
 def direct_logprob(network: torch.nn.Module, context: list[int], full: list[int]) -> float:
