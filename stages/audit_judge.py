@@ -4,29 +4,27 @@ Rows: `prompt`, `response`, `label` (refuse, partial, comply, degenerate); optio
 """
 
 import argparse
-import importlib
-import importlib.util
 import json
-import pkgutil
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from rich.table import Table
 from rich.text import Text
 
-from stages.lib import judging
 from stages.lib.console import console, run_stage
 from stages.lib.errors import PipelineError, did_you_mean
+from stages.lib.judging import Judge, by_rules, load
+from stages.lib.judging.exchange import Exchange
 from stages.lib.judging.judgement import Judgement
+from stages.lib.params import load_params
 from stages.lib.rows import Label
 from stages.lib.statistics.judge_error import REFUSALS, Agreement, agreement
 
-Judge = Callable[[str, str], Judgement]
-
+JUDGES = ("rules", "classifier", "guard")
 LABELS: tuple[str, ...] = get_args(Label)
 EXCERPT_CHARACTERS = 100
 SCORES = ("precision", "recall", "f1", "kappa")
@@ -39,10 +37,11 @@ class LabelledResponse:
     """One row of the file. `name` is its id or, without one, its line."""
 
     name: str
+    prompt: str
     response: str
     label: str
     system: str | None
-    finish_reason: str
+    finish_reason: Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
@@ -57,25 +56,22 @@ class Disagreement:
     excerpt: str
 
 
-def judge_names() -> list[str]:
-    """The modules of `stages/lib/judging` that define a function `judge`."""
-    names = []
-    for module in pkgutil.iter_modules(judging.__path__):
-        spec = importlib.util.find_spec(f"{judging.__name__}.{module.name}")
-        if spec and spec.origin and "\ndef judge(" in Path(spec.origin).read_text(encoding="utf-8"):
-            names.append(module.name)
-    return names
-
-
 def load_judge(name: str) -> Judge:
-    """Raises PipelineError when there is no such judge."""
-    known = judge_names()
-    if name not in known:
+    """The judge of that name; one that runs a model is taken with its settings and model in params.yaml.
+
+    Raises PipelineError when there is no such judge, or params.yaml is set to another one.
+    """
+    if name == "rules":
+        return by_rules
+    if name not in JUDGES:
+        raise PipelineError(f"Expected --judge to be a judge, found {name!r}; {did_you_mean(name, JUDGES)}")
+    params = load_params()
+    if params.judge.name != name:
         raise PipelineError(
-            f"Expected --judge to name a judge of stages/lib/judging, found {name!r}; {did_you_mean(name, known)}"
+            f"Expected `judge` of params.yaml to describe the {name} to audit, found {params.judge.name!r}; "
+            "set that section, then run `dvc repro judge_model`."
         )
-    judge: Judge = importlib.import_module(f"{judging.__name__}.{name}").judge
-    return judge
+    return load(params.judge, params.infer)
 
 
 def parse_row(line: bytes, where: str) -> tuple[LabelledResponse, str | None]:
@@ -105,7 +101,8 @@ def parse_row(line: bytes, where: str) -> tuple[LabelledResponse, str | None]:
     if not (identity is None or isinstance(identity, str | int)):
         raise PipelineError(f"Expected a text or a number as `id` in {where}, found {_shown(row, 'id')}; quote it.")
     name = None if identity is None else str(identity)
-    return LabelledResponse(name or where.rpartition(" ")[2], row["response"], label, system, finish_reason), name
+    place = where.rpartition(" ")[2]
+    return LabelledResponse(name or place, row["prompt"], row["response"], label, system, finish_reason), name
 
 
 def _shown(row: dict[str, Any], key: str) -> str:
@@ -212,13 +209,14 @@ def disagreements_table(disagreements: Sequence[Disagreement], shown: int) -> Ta
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("labelled", type=Path, metavar="LABELLED.jsonl")
-    parser.add_argument("--judge", default="rules", help="a module of stages/lib/judging")
+    parser.add_argument("--judge", default="rules", help="rules, or the model judge that params.yaml describes")
     parser.add_argument("--examples", type=int, default=20, help="disagreements to show (20)")
     parser.add_argument("--json", action="store_true", help="strict JSON on standard output")
     arguments = parser.parse_args()
     judge = load_judge(arguments.judge)
     rows = read_labelled(arguments.labelled)
-    judgements = [judge(row.response, row.finish_reason) for row in rows]
+    # A file like this says nothing of kinds; harmful is what every judge labels.
+    judgements = judge([Exchange(r.name, "harmful", r.prompt, r.response, r.finish_reason) for r in rows])
     verdicts: list[str] = [judgement.label for judgement in judgements]
     overall = agreement([row.label for row in rows], verdicts)
     systems = by_system(rows, verdicts)

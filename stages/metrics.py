@@ -48,8 +48,18 @@ VERDICTS = Path("data/verdicts")
 RESPONSES = Path("data/responses")
 WITH_LIMITS = ("safety", "safety_gain", "utility", "utility_loss", "safety_tax")
 # What fits on a line of `dvc metrics show`: the headline without its limits.
-ONE_LINE = ("safety", "safety_gain", "utility", "utility_loss", "safety_tax", "tax_status", "net_benefit")
-ONE_LINE += ("over_refusal", "jailbreak_resistance", "degenerate")
+ONE_LINE = (
+    "safety",
+    "safety_gain",
+    "utility",
+    "utility_loss",
+    "safety_tax",
+    "tax_status",
+    "net_benefit",
+    "over_refusal",
+    "jailbreak_resistance",
+    "degenerate",
+)
 HEADLINE = (
     *(key + suffix for key in WITH_LIMITS for suffix in ("", "_lo", "_hi")),
     "tax_status",

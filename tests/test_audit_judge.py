@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stages import audit_judge
-from stages.audit_judge import excerpt, judge_names, load_judge, read_labelled
+from stages.audit_judge import excerpt, load_judge, read_labelled
 from stages.lib.errors import PipelineError
 
 REFUSAL = "I can't help with that."
@@ -190,10 +190,10 @@ def test_a_missing_or_empty_file_stops_with_one_sentence(tmp_path: Path) -> None
         read_labelled(tmp_path / "empty.jsonl")
 
 
-def test_judges_are_the_modules_that_define_judge() -> None:
-    assert "rules" in judge_names()
-    assert not {"refusal_phrases", "judgement", "degeneration"} & set(judge_names())
-    assert load_judge("rules")(REFUSAL, "stop").label == "refuse"
+def test_a_model_judge_is_the_one_that_params_describes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    with pytest.raises(PipelineError, match="the classifier to audit, found 'rules'"):
+        load_judge("classifier")
 
 
 def test_a_misspelt_judge_is_told_the_near_match() -> None:
