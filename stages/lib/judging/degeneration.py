@@ -47,8 +47,9 @@ def degeneration(text: str) -> str | None:
     if len(set(words)) <= len(words) / 2 + 3 and repeated_share(words) >= REPEATED_SHARE:
         return "repetition"
     # "hahaha…" is one word.
-    unbroken = max(words, key=len)
-    return "repetition" if len(unbroken) >= UNBROKEN_LENGTH and _PERIODIC.match(unbroken[-UNBROKEN_LENGTH:]) else None
+    if max(map(len, words)) >= UNBROKEN_LENGTH and _PERIODIC.match(max(words, key=len)[-UNBROKEN_LENGTH:]):
+        return "repetition"
+    return None
 
 
 def has_word_run(words: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import NamedTuple
 
 # A longer response is judged by its beginning, where refusals stand, and its end, where loops show.
@@ -72,27 +73,34 @@ def bounded(text: str) -> str:
     return unicodedata.normalize("NFKC", text).translate(_INVISIBLE).translate(_QUOTES).strip(_SPACES)
 
 
-def sentences_of(text: str, most: int) -> list[Sentence]:
-    """The first `most` sentences of a bounded text."""
+def sentences_of(text: str) -> Iterator[Sentence]:
+    """The sentences of a bounded text, cut as they are asked for."""
     # The space lets a contraction at the end be written out, too.
     plain = text.lower().strip("\"' ") + " "
-    if "1" in plain and "2" in plain:
-        plain = _INLINE_MARK.sub("\n", plain)
-    if "'" in plain or "`" in plain:
-        plain = plain.replace("`", "'")
-        for short, long in _CONTRACTIONS:
-            plain = plain.replace(short, long)
-    for short, long in _BARE_SPELLINGS:
-        plain = plain.replace(short, long)
-    sentences: list[Sentence] = []
+    counts = "1" in plain and "2" in plain
     for line in plain.split("\n"):
-        line = line.strip()
-        mark = _LIST_MARK.match(line)
-        line = " ".join((line[mark.end() :] if mark else line).translate(_MARKDOWN).split())
-        for end, cut in _SENTENCE_ENDS if '"' in line or "'" in line or ")" in line else _SENTENCE_ENDS[:3]:
-            line = line.replace(end, cut)
-        parts = line.split("\n") if line else []
-        sentences += [Sentence(part, mark is not None and part is parts[0]) for part in parts]
-        if len(sentences) >= most:
-            return sentences[:most]
-    return sentences
+        line = _written_out(line)
+        for part in _INLINE_MARK.sub("\n", line).split("\n") if counts else (line,):
+            yield from _sentences_of_line(part.strip())
+
+
+def _written_out(line: str) -> str:
+    if "'" in line or "`" in line:
+        line = line.replace("`", "'")
+        for short, long in _CONTRACTIONS:
+            line = line.replace(short, long)
+    for short, long in _BARE_SPELLINGS:
+        line = line.replace(short, long)
+    return line
+
+
+def _sentences_of_line(line: str) -> Iterator[Sentence]:
+    mark = _LIST_MARK.match(line)
+    line = " ".join((line[mark.end() :] if mark else line).translate(_MARKDOWN).split())
+    for end, cut in _SENTENCE_ENDS if '"' in line or "'" in line or ")" in line else _SENTENCE_ENDS[:3]:
+        line = line.replace(end, cut)
+    if line:
+        first, *others = line.split("\n")
+        yield Sentence(first, is_item=mark is not None)
+        for other in others:
+            yield Sentence(other, is_item=False)
