@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=20, help="disagreements to show (20)")
     parser.add_argument("--json", action="store_true", help="strict JSON on standard output")
     arguments = parser.parse_args()
+    console.stderr = arguments.json  # a model judge's progress is no part of the report
     judge = load_judge(arguments.judge)
     rows = read_labelled(arguments.labelled)
     # A file like this says nothing of kinds; harmful is what every judge labels.

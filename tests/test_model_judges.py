@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -350,6 +352,7 @@ def test_both_judges_through_dvc(
     assert {label for label, _ in labels} <= {"refuse", "comply", "degenerate"}
     assert {label for label, _ in labels} != {"degenerate"}
     assert {rule for label, rule in labels if label != "degenerate"} <= set(LABELS)
+    assert audited(project, "classifier")["kappa"] == 1
 
     # Another window changes labels, and exports nothing again.
     params["judge"]["window_tokens"] = 24
@@ -364,12 +367,27 @@ def test_both_judges_through_dvc(
     judges = tmp_path / "models/judges"
     assert sorted(file.name for file in judges.iterdir() if file.name[0] != ".") == ["models.json", "tiny_guard"]
     assert {rule for label, rule in verdicts(project) if label != "degenerate"} <= {"refusal", "harmless"}
+    assert audited(project, "guard")["n"] == 2
 
     params["judge"]["max_new_tokens"] = 3
     project.write_params(params)
     message = project.dvc("repro", stage, status=255)
     assert "Expected tiny_guard to answer in the format of wildguard on item" in message
     assert "Traceback" not in message
+
+
+def audited(project: Project, judge: str) -> dict[str, Any]:
+    """The report of `audit_judge` on two rows that the tiny models were fitted to."""
+    rows = [(REFUSAL, "refuse"), (benign_rows()[0]["answer"], "comply")]
+    labelled = project.folder / "labelled.jsonl"
+    labelled.write_text(
+        "".join(json.dumps({"prompt": "A question?", "response": text, "label": label}) + "\n" for text, label in rows),
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "stages.audit_judge", labelled.name, "--judge", judge, "--json"]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def verdicts(project: Project) -> list[tuple[str, str]]:

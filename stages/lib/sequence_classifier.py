@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from stages.lib.errors import PipelineError
 from stages.lib.inference.batches import plan, right_padded
-from stages.lib.inference.processors import usable_cores
-from stages.lib.inference.session import CPU, CUDA, GRAPH
+from stages.lib.inference.session import GRAPH, require_provider, start
 
 Float64 = NDArray[np.float64]
 
@@ -41,25 +39,12 @@ class SequenceClassifier:
         # An absent limit is a very large number here.
         self.longest = min(self.tokenizer.model_max_length, config.get("max_position_embeddings", 1 << 30))
         self._pad = {"input_ids": self.tokenizer.pad_token_id or 0}
-        # As `ModelSession` does, and for its reasons.
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = usable_cores()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers = [(CUDA, {"use_tf32": "0"})] if provider == CUDA else [CPU]
-        self._session = ort.InferenceSession(str(folder / GRAPH), options, providers=providers)
-        self._session.disable_fallback()
-        self.require_provider()
+        self._session = start(folder, provider)
         self._inputs = [entry.name for entry in self._session.get_inputs()]
 
     def require_provider(self) -> None:
-        """The guard, before and after a run: raises PipelineError when the provider is not the one asked for."""
-        found = self._session.get_providers()[0]
-        if found != self.provider:
-            raise PipelineError(
-                f"Expected {self.folder} to run on {self.provider}, found it on {found}; "
-                "no label from another device is kept: check the GPU's memory and ONNX Runtime's log."
-            )
+        """See `session.require_provider`."""
+        require_provider(self._session, self.provider, self.folder)
 
     def require_window(self, most_tokens: int, overlap: int) -> None:
         """Raises PipelineError when a window does not fit the model, or leaves no room for text beside its overlap."""

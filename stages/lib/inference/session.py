@@ -76,36 +76,47 @@ def choose_provider(setting: Literal["auto", "cuda", "cpu"]) -> str:
     return CPU
 
 
+def start(folder: Path, provider: str) -> ort.InferenceSession:
+    """A session of a folder's graph. Raises PipelineError when it runs on another provider than `provider`."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = usable_cores()
+    # Waiting threads would otherwise spin, and take the cores from other work on a shared machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # TF32 rounds to 10 bits: float32 on a GPU must mean float32, or the parity gate means little.
+    providers = [(CUDA, {"use_tf32": "0"})] if provider == CUDA else [CPU]
+    session = ort.InferenceSession(str(folder / GRAPH), options, providers=providers)
+    session.disable_fallback()
+    require_provider(session, provider, folder)
+    return session
+
+
+def require_provider(session: ort.InferenceSession, provider: str, folder: Path) -> None:
+    """The guard, before and after a run: raises PipelineError when the provider is not the one asked for."""
+    found = session.get_providers()[0]
+    if found != provider:
+        raise PipelineError(
+            f"Expected {folder} to run on {provider}, found it on {found}; "
+            "nothing measured on another device is kept: check the GPU's memory and ONNX Runtime's log."
+        )
+
+
 class ModelSession:
     """A model's graph, with past key values kept on the device between calls."""
 
     def __init__(self, folder: Path, provider: str) -> None:
         """Load the model. Raises PipelineError when the session runs on another provider than `provider`."""
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = usable_cores()
-        # Waiting threads would otherwise spin, and take the cores from other work on a shared machine.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # TF32 rounds to 10 bits: float32 on a GPU must mean float32, or the parity gate means little.
-        settings = [(CUDA, {"use_tf32": "0"})] if provider == CUDA else [CPU]
         self.provider = provider
         self.folder = folder
-        self._session = ort.InferenceSession(str(folder / GRAPH), options, providers=settings)
-        self._session.disable_fallback()
-        self.require_provider()
+        self._session = start(folder, provider)
         self._device = "cuda" if provider == CUDA else "cpu"
         self._past_inputs = [i for i in self._session.get_inputs() if i.name.startswith("past_key_values.")]
         self._past_outputs = [i.name.replace("past_key_values", "present") for i in self._past_inputs]
         self.dtype = np.float16 if "16" in self._past_inputs[0].type else np.float32
 
     def require_provider(self) -> None:
-        """The guard, before and after a run: raises PipelineError when the provider is not the one asked for."""
-        found = self._session.get_providers()[0]
-        if found != self.provider:
-            raise PipelineError(
-                f"Expected {self.folder} to run on {self.provider}, found it on {found}; "
-                "nothing measured on another device is kept: check the GPU's memory and ONNX Runtime's log."
-            )
+        """See the function of this name."""
+        require_provider(self._session, self.provider, self.folder)
 
     def empty_past(self, rows: int) -> Past:
         """Past key values of no tokens at all."""
