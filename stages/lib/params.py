@@ -334,18 +334,27 @@ def load_params() -> Params:
 
     Raises PipelineError when the folder is not the project's root, or the file is not as typed above.
     """
+    return validated(read_params())
+
+
+def read_params() -> Any:
+    """The content of `params.yaml` of the current folder. Raises PipelineError when there is none, or it is no YAML."""
     if not PARAMS_FILE.exists() or not Path("dvc.yaml").exists():
         raise PipelineError(
             f"Expected to run in the project's root, found no {PARAMS_FILE} and dvc.yaml in {Path.cwd()}; "
             "change to the folder that holds them."
         )
     try:
-        content = yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+        return yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = str(getattr(error, "problem_mark", "")).strip()
         raise PipelineError(
             f"Expected {PARAMS_FILE} to be YAML, found {getattr(error, 'problem', error)} {where}; mend that line."
         ) from None
+
+
+def validated(content: Any) -> Params:
+    """The typed params. Raises PipelineError, one sentence on the first fault."""
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -1,0 +1,205 @@
+"""Recipes at many settings -> their safety-utility frontiers.
+
+`python -m stages.sweep MODEL RECIPE [RECIPE …] --over scale=0.1..1.0 density=0.3,0.5`
+
+Every setting is a DVC experiment of the present commit (`dvc exp run --queue`), named after it: one that is there
+already is not run again, and `dvc exp show`, `dvc exp diff`, `dvc exp branch` work on them. Writes
+`metrics/sweeps/MODEL/RECIPES.json`: every point, and each dial's utility loss at half the donor's safety gain, on both
+halves of the items. Choose settings by the development half; believe the report half.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from stages.lib.console import console, run_stage, say
+from stages.lib.errors import PipelineError
+from stages.lib.files import write_json
+from stages.lib.params import Params, load_params, read_params, validated
+from stages.lib.revisions import commit_of, git, read_revision, read_verdicts
+from stages.lib.rows import Verdict
+from stages.lib.sweeps import (
+    Point,
+    Settings,
+    dial_numbers,
+    dials,
+    grid,
+    half,
+    parse_over,
+    point_numbers,
+    with_settings,
+)
+
+FOLDER = Path("metrics/sweeps")
+HALVES = {"development": True, "report": False}
+
+
+def experiment_name(model: str, recipe: str, settings: Settings) -> str:
+    """Like `smollm2_135m-ties-scale=0.5`."""
+    return "-".join([model, recipe, *(f"{key}={value}" for key, value in settings.items())])
+
+
+def experiments_of(commit: str) -> dict[str, str]:
+    """Name -> commit of the DVC experiments that were run from a commit."""
+    from dvc.repo import Repo
+
+    with Repo(".") as repo:
+        return {name: found for name, found in repo.experiments.ls().get(commit, []) if found}
+
+
+def dvc(*arguments: str) -> None:
+    """Run DVC, its output shown. Raises PipelineError when it fails."""
+    if subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode:
+        raise PipelineError(
+            f"Expected `dvc {' '.join(arguments[:2])}` to succeed, found the failure above; `dvc queue logs NAME` says "
+            "more of an experiment. Those that finished are kept: run the sweep again to go on."
+        )
+
+
+def run_missing(model: str, wanted: dict[str, tuple[str, Settings]]) -> dict[str, str]:
+    """Queue and run the experiments that are not there yet; returns the commit of each.
+
+    Raises PipelineError when the workspace has changes that no commit holds, or an experiment failed.
+    """
+    head = commit_of("HEAD")
+    found = experiments_of(head)
+    missing = {name: of for name, of in wanted.items() if name not in found}
+    say(f"sweep: {len(wanted)} settings, {len(missing)} to run")
+    if not missing:
+        return found
+    if git("diff", "--quiet", "HEAD").returncode:
+        raise PipelineError(
+            "Expected a workspace without changes, since experiments belong to a commit, found some; commit them."
+        )
+    for name, (recipe, settings) in missing.items():
+        values = [part for key, value in settings.items() for part in ("-S", f"recipes.{recipe}.{key}={value}")]
+        dvc("exp", "run", "--queue", "--quiet", "--name", name, *values, f"metrics@{model}")
+    dvc("exp", "run", "--run-all")
+    found = experiments_of(head)
+    failed = [name for name in missing if name not in found]
+    if failed:
+        raise PipelineError(
+            f"Expected {len(missing)} experiments to finish, found {len(failed)} that did not, {failed[0]} first; "
+            f"`dvc queue logs {failed[0]}` says why. The others are kept: run the sweep again to go on."
+        )
+    return found
+
+
+def planned(content: Any, model: str, recipes: Sequence[str], over: dict[str, list[Any]]) -> dict[str, Any]:
+    """Experiment name -> (recipe, settings), each validated before anything runs. Raises PipelineError."""
+    wanted = {}
+    for recipe in recipes:
+        for settings in grid(over):
+            validated(with_settings(content, recipe, settings))
+            wanted[experiment_name(model, recipe, settings)] = (recipe, settings)
+    return wanted
+
+
+def report(
+    params: Params, model: str, points: Sequence[Point], dial: str, base: list[Verdict], donor: list[Verdict]
+) -> dict[str, Any]:
+    """Every point and every dial, on both halves; `chosen` has the most net benefit on the development half."""
+    utility_format, settings = params.model(model).utility_format, params.metrics
+    groups = dials(points, dial)
+    rows: list[dict[str, Any]] = [
+        {"recipe": p.recipe, "settings": p.settings, "experiment": p.experiment} for p in points
+    ]
+    families: list[dict[str, Any]] = [
+        {
+            "recipe": group[0].recipe,
+            "settings": {key: value for key, value in group[0].settings.items() if key != dial},
+            "dial": {dial: [point.settings[dial] for point in group]},
+        }
+        for group in groups
+    ]
+    for name, development in HALVES.items():
+        base_half, donor_half = half(base, development), half(donor, development)
+        halves = {point.experiment: replace(point, verdicts=half(point.verdicts, development)) for point in points}
+        for row in rows:
+            row[name] = point_numbers(base_half, halves[row["experiment"]], utility_format, settings)
+        group_halves = [[halves[point.experiment] for point in group] for group in groups]
+        numbers = dial_numbers(base_half, group_halves, dial, donor_half, utility_format)
+        for family, of in zip(families, numbers, strict=True):
+            family[name] = of
+    for recipe in dict.fromkeys(point.recipe for point in points):
+        best = max((row for row in rows if row["recipe"] == recipe), key=lambda r: r["development"]["net_benefit"])
+        best["chosen"] = True
+    return {"model": model, "size": params.size, "points": rows, "dials": families}
+
+
+def print_tables(result: dict[str, Any]) -> None:
+    """What a person reads: the report half, in points of 100."""
+
+    def cell(numbers: dict[str, Any], key: str) -> str:
+        if key not in numbers:
+            return ""
+        text = f"{100 * numbers[key]:.1f}"
+        limits = [f"{100 * numbers[key + suffix]:.1f}" for suffix in ("_lo", "_hi") if key + suffix in numbers]
+        return f"{text} [{', '.join(limits)}]" if limits else text
+
+    points = Table(title="report half; * has the most net benefit on the development half", box=SIMPLE_HEAD)
+    for column in ("recipe", "settings", "gain", "loss", "status", ""):
+        points.add_column(column)
+    for row in result["points"]:
+        settings = " ".join(f"{key}={value}" for key, value in row["settings"].items())
+        numbers = row["report"]
+        effect = (cell(numbers, key) for key in ("safety_gain", "utility_loss"))
+        points.add_row(row["recipe"], settings, *effect, numbers["tax_status"], "*" if row.get("chosen") else "")
+    console.print(points)
+    frontier = Table(title="report half, loss at half the donor's safety gain", box=SIMPLE_HEAD)
+    for column in ("recipe", "settings", "matched loss", "less than the first's by", "hypervolume"):
+        frontier.add_column(column)
+    for family in result["dials"]:
+        settings = " ".join(f"{key}={value}" for key, value in family["settings"].items())
+        cells = [cell(family["report"], key) for key in ("matched_loss", "matched_loss_less_first")]
+        area = f"{family['report']['hypervolume']:.4f}"
+        frontier.add_row(family["recipe"], settings, cells[0] or "not reached", cells[1], area)
+    console.print(frontier)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipes of params.yaml")
+    parser.add_argument("--over", nargs="+", required=True, metavar="KEY=VALUES", help="dials; the first is the one")
+    parser.add_argument("--points", type=int, default=4, help="values that a range LOW..HIGH stands for (4)")
+    parser.add_argument("--donor", default="safety_donor", help="recipe whose safety gain is the yardstick")
+    arguments = parser.parse_args()
+    params = load_params()
+    model = arguments.model
+    params.model(model)
+    for recipe in (*arguments.recipes, arguments.donor):
+        params.recipe(recipe)
+    if arguments.points < 2:
+        raise PipelineError(f"Expected --points of 2 or more, found {arguments.points}; a range has two ends.")
+    over = dict(parse_over(text, arguments.points) for text in arguments.over)
+    wanted = planned(read_params(), model, arguments.recipes, over)
+    found = run_missing(model, wanted)
+    points = []
+    for name, (recipe, settings) in wanted.items():
+        key = (model, recipe)
+        points.append(Point(recipe, settings, name, read_verdicts(read_revision(found[name]), [key])[key]))
+    yardsticks = [(model, "base"), (model, arguments.donor)]
+    measured = read_verdicts(read_revision("HEAD"), yardsticks)
+    if len(measured) < len(yardsticks):
+        raise PipelineError(
+            f"Expected verdicts of base and {arguments.donor} in the present commit, found {len(measured)} of the two; "
+            "run `dvc repro`, commit dvc.lock, then sweep."
+        )
+    base, donor = (measured[key] for key in yardsticks)
+    result = report(params, model, points, next(iter(over)), base, donor)
+    path = FOLDER / model / f"{'-'.join(arguments.recipes)}.json"
+    write_json(path, result)
+    print_tables(result)
+    say(f"sweep: {len(points)} points of {model} in {path}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
