@@ -1,78 +1,137 @@
 """Base + donors + a recipe -> `models/merged/<model>/<recipe>/`.  `python -m stages.merge MODEL RECIPE`
 
-Streams: one tensor at a time from memory maps, arithmetic in float32, cast once, written at once.
+Streams: one tensor at a time from memory maps, arithmetic in float32, cast once, written at once. Whole shards wait in
+`runs/merge/` until the last one is there; a killed merge goes on after its last whole shard.
 """
 
 import argparse
 import importlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.errors import PipelineError
-from stages.lib.files import folder_written_atomically, write_json
-from stages.lib.merging.task_vectors import Adapter
-from stages.lib.params import AnyRecipe, load_params
-from stages.lib.tensor_files import Checkpoint, Tensor, require_finite, write_checkpoint
+from stages.lib.files import write_json
+from stages.lib.merging.checks import describe, require_same_vocabulary, require_unchanged
+from stages.lib.merging.curvature import Curvature
+from stages.lib.merging.donors import Donor, open_donor
+from stages.lib.merging.measure import Sums, add, measure, new_sums, require_a_merge, summary
+from stages.lib.merging.resume import WorkFolder, fingerprint
+from stages.lib.merging.updates import Target, Update, blocks, layer_of
+from stages.lib.params import load_params
+from stages.lib.recipes import REST, Recipe, layer_range, recipe_curvature, weight_at
+from stages.lib.tensor_files import Checkpoint, Tensor, plan_shards, require_finite, write_index, write_shard
 
 # What a model folder has beside its weights; every variant has the base's.
 COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
-def merge(
-    base: Checkpoint, donors: list[Adapter], recipe: AnyRecipe, dtype: np.dtype[np.generic], folder: Path
-) -> dict[str, float]:
-    """Write the merged weights into `folder`; return how far they moved.
+@dataclass(frozen=True)
+class Ingredients:
+    """What goes into a merge."""
+
+    base: Checkpoint
+    donors: list[Donor]
+    recipe: Recipe
+    dtype: np.dtype[Any]
+    """Of the merged weights."""
+    curvature: Curvature | None = None
+
+
+def require_layers(recipe: Recipe, base: Checkpoint) -> None:
+    """Raises PipelineError when a layer range of the recipe lies outside of the base."""
+    layers = {layer for layer in map(layer_of, base.names()) if layer is not None}
+    for donor, weight in recipe.donors.items():
+        for text in weight if isinstance(weight, dict) else ():
+            if text == REST:
+                continue
+            first, last = layer_range(text)
+            if max(first, last or 0) not in layers:
+                raise PipelineError(
+                    f"Expected the layers {text!r} of donor {donor!r} to be in {base.path}, found layers 0 to "
+                    f"{max(layers, default=0)}; correct the range in params.yaml."
+                )
+
+
+def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
+    """One merged tensor in the merge's dtype, and what it adds to the measurements.
+
+    Raises PipelineError when a weight is not finite.
+    """
+    base, recipe, dtype = ingredients.base, ingredients.recipe, ingredients.dtype
+    stored = base.read(name)
+    require_finite(stored, name, base.path)
+    weights = [weight_at(recipe.donors[donor.name], layer_of(name)) for donor in ingredients.donors]
+    # A donor that leaves a tensor alone says nothing about it: it takes no part there.
+    updates = [
+        Update(donor.name, place, weight, donor.delta(name))
+        for place, (donor, weight) in enumerate(zip(ingredients.donors, weights, strict=True))
+        if name in donor.names() and weight
+    ]
+    sums = new_sums()
+    change = None
+    if updates:
+        method = importlib.import_module(f"stages.lib.merging.{recipe.method}")
+        change = method.merge(updates, recipe, Target(name, sum(weights), ingredients.curvature))
+        sums = measure(change, updates, [donor.name for donor in ingredients.donors])
+    merged = np.empty(stored.size, dtype)
+    flat = stored.reshape(-1)
+    for block in blocks(stored.size):
+        weight = flat[block].astype(np.float32)
+        wide = weight.astype(np.float64)
+        sums["base"] += float(wide @ wide)
+        merged[block] = weight if change is None else weight + change.reshape(-1)[block]
+        sums["moved"] += int(np.count_nonzero(merged[block] != weight.astype(dtype)))
+    sums["entries"] += stored.size
+    require_finite(merged, name, Path("the merged model"))
+    return merged.reshape(stored.shape), sums
+
+
+def merge(ingredients: Ingredients, work: WorkFolder, shard_bytes: int) -> dict[str, Any]:
+    """Write the merged weights into the work folder, shard by shard; return how far and where they moved.
 
     Raises PipelineError when a weight is not finite, or the result equals the base or the whole of one donor
     of several.
     """
-    method = importlib.import_module(f"stages.lib.merging.{recipe.method}")
-    weights = list(recipe.donors.values())
-    squares = {"base": 0.0, "change": 0.0}
-    from_donor = dict.fromkeys((donor.name for donor in donors), 0.0)
-    names = base.names()
-
+    base, dtype = ingredients.base, ingredients.dtype
+    shapes = {name: base.shape(name) for name in base.names()}
+    shards = plan_shards(shapes, dtype, shard_bytes)
+    total = new_sums()
     with progress_bar() as progress:
-        task = progress.add_task("merging", total=len(names), unit="tensors")
+        task = progress.add_task("merging", total=len(shapes), unit="tensors")
+        for file, names in shards.items():
+            sums = work.sums(file)
+            if sums is None:
+                sums = new_sums()
 
-        def make(name: str) -> Tensor:
-            stored = base.read(name)
-            require_finite(stored, name, base.path)
-            weight = np.asarray(stored, np.float32)
-            # A donor that leaves a tensor alone says nothing about it: it takes no part there.
-            present = [place for place, donor in enumerate(donors) if name in donor.names()]
-            result = weight
-            deltas = [donors[place].delta(name) for place in present]
-            if deltas:
-                change = method.merge(deltas, [weights[place] for place in present], recipe, name)
-                result = weight + change
-                squares["change"] += float(np.vdot(change, change))
-                for place, delta in zip(present, deltas, strict=True):
-                    off = change - delta
-                    from_donor[donors[place].name] += float(np.vdot(off, off))
-            squares["base"] += float(np.vdot(weight, weight))
-            cast = result.astype(dtype)
-            require_finite(cast, name, folder)
-            progress.advance(task)
-            return cast
+                def make(name: str, sums: Sums = sums) -> Tensor:
+                    merged, added = merge_tensor(ingredients, name)
+                    add(sums, added)
+                    progress.advance(task)
+                    return merged
 
-        write_checkpoint(folder, {name: base.shape(name) for name in names}, dtype, make)
+                with work.write(file) as partial:
+                    write_shard(partial, names, shapes, dtype, make)
+                work.finish_shard(file, sums)
+            else:
+                progress.advance(task, len(names))
+            add(total, sums)
+    write_index(work.model, shards, shapes, dtype)
+    donors = [donor.name for donor in ingredients.donors]
+    require_a_merge(total, donors, work.folder.name)
+    return summary(total, donors)
 
-    if squares["change"] == 0.0:
-        raise PipelineError(
-            f"Expected the recipe to change the base, found the merged weights equal to it in {folder.name}; "
-            "raise its weights, scale or density in params.yaml."
-        )
-    for donor, distance in from_donor.items():
-        if len(donors) > 1 and distance == 0.0:
-            raise PipelineError(
-                f"Expected a merge of {len(donors)} donors, found the result equal to donor {donor!r} alone; "
-                "check the recipe's weights in params.yaml."
-            )
-    return {"change_norm": squares["change"] ** 0.5, "relative_change": (squares["change"] / squares["base"]) ** 0.5}
+
+def copy_companions(base: Path, folder: Path) -> None:
+    """Configuration and tokenizer are the base's."""
+    for pattern in COMPANIONS:
+        for file in base.glob(pattern):
+            if not file.name.endswith(".safetensors.index.json"):
+                shutil.copyfile(file, folder / file.name)
 
 
 def main() -> None:
@@ -84,16 +143,30 @@ def main() -> None:
     recipe = params.recipe(arguments.recipe)
     dtype = np.dtype(params.model(arguments.model).dtype)
     base_folder = Path("models/base") / arguments.model
+    curvature_folder = Path("models/curvature") / arguments.model
     say(f"merge: {arguments.model} {arguments.recipe}, {recipe.method} of {', '.join(recipe.donors)}")
-    base = Checkpoint(base_folder)
-    donors = [Adapter(Path("models/donors") / arguments.model / name, base) for name in recipe.donors]
-    with folder_written_atomically(Path("models/merged") / arguments.model / arguments.recipe) as folder:
-        for pattern in COMPANIONS:
-            for file in base_folder.glob(pattern):
-                if not file.name.endswith(".safetensors.index.json"):
-                    shutil.copyfile(file, folder / file.name)
-        moved = merge(base, donors, recipe, dtype, folder)
-        write_json(folder / "merge.json", {"recipe": recipe.model_dump(), **moved})
+    base = Checkpoint(base_folder, "model*.safetensors")
+    require_layers(recipe, base)
+    donor_folders = [Path("models/donors") / arguments.model / name for name in recipe.donors]
+    donors = [open_donor(folder, base) for folder in donor_folders]
+    for folder in donor_folders:
+        require_same_vocabulary(base_folder, folder)
+    form = recipe_curvature(recipe)
+    ingredients = Ingredients(base, donors, recipe, dtype, Curvature(curvature_folder, form) if form else None)
+    settings = {"recipe": recipe.model_dump(), "dtype": str(dtype), "shard": params.merge.max_shard_bytes}
+    inputs = [base_folder, *donor_folders, *([curvature_folder] if form else [])]
+    work = WorkFolder(Path("runs/merge") / arguments.model / arguments.recipe, fingerprint(settings, inputs))
+    try:
+        moved = merge(ingredients, work, params.merge.max_shard_bytes)
+        copy_companions(base_folder, work.model)
+        before, after = describe(base_folder), describe(work.model)
+        require_unchanged(before, after, arguments.recipe)
+        checks = {"before": before, "after": after}
+        write_json(work.model / "merge.json", {"recipe": recipe.model_dump(), **moved, "checks": checks})
+    except PipelineError:
+        work.discard()
+        raise
+    work.move_to(Path("models/merged") / arguments.model / arguments.recipe)
     say(f"merge: {arguments.model} {arguments.recipe}, weights moved by {moved['relative_change']:.2%} of their norm")
 
 

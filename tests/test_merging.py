@@ -1,7 +1,9 @@
 """Merge methods on values worked out by hand, and the gates of a merge."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,70 +13,143 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from stages.lib.errors import PipelineError
-from stages.lib.merging import dare_ties, task_arithmetic, ties
-from stages.lib.merging.dare_ties import drop
-from stages.lib.merging.task_vectors import Adapter
-from stages.lib.merging.ties import trim
-from stages.lib.params import DareTies, TaskArithmetic, Ties
+from stages.lib.merging import breadcrumbs, dare_linear, dare_ties, della, linear, slerp, task_arithmetic, ties
+from stages.lib.merging.checks import require_same_vocabulary
+from stages.lib.merging.dare_linear import drop
+from stages.lib.merging.donors import Adapter, open_donor
+from stages.lib.merging.resume import WorkFolder
+from stages.lib.merging.ties import largest
+from stages.lib.merging.updates import Target, Update
+from stages.lib.recipes import (
+    Breadcrumbs,
+    DareLinear,
+    DareTies,
+    Della,
+    Linear,
+    Slerp,
+    TaskArithmetic,
+    Ties,
+    weight_at,
+)
 from stages.lib.tensor_files import Checkpoint
-from stages.merge import merge
+from stages.merge import Ingredients, merge, require_layers
 
 DONORS = {"a": 1.0, "b": 1.0}
+W = Target("w", 2.0)
 
 
 def row(*values: float) -> np.ndarray:
     return np.array([values], np.float32)
 
 
+def updates(*deltas: np.ndarray, weights: tuple[float, ...] = (1.0, 1.0)) -> list[Update]:
+    return [Update("ab"[place], place, weights[place], delta) for place, delta in enumerate(deltas)]
+
+
+def test_linear_is_the_weighted_mean_also_where_a_donor_is_absent() -> None:
+    recipe = Linear(method="linear", donors={"a": 1.0, "b": 3.0})
+    # (1·4 + 3·8) / 4 = 7; b alone: 3·8 / 4 = 6
+    assert linear.merge(updates(row(4), row(8), weights=(1, 3)), recipe, Target("w", 4.0)).tolist() == [[7]]
+    assert linear.merge([Update("b", 1, 3.0, row(8))], recipe, Target("w", 4.0)).tolist() == [[6]]
+
+
+def test_slerp_keeps_to_the_circle_and_is_straight_for_parallel_vectors() -> None:
+    recipe = Slerp(method="slerp", donors=DONORS, t=0.5)
+    # halfway between two unit vectors at a right angle: sin 45° of each
+    middle = slerp.merge(updates(row(1, 0), row(0, 1)), recipe, W)
+    np.testing.assert_allclose(middle, row(0.5**0.5, 0.5**0.5), rtol=1e-6)
+    assert slerp.merge(updates(row(1, 1), row(3, 3)), recipe, W).tolist() == [[2, 2]]
+    # a donor that is not there is zeros: straight
+    assert slerp.merge([Update("b", 1, 1.0, row(4, 2))], recipe, W).tolist() == [[2, 1]]
+
+
 def test_task_arithmetic_is_the_scaled_weighted_sum() -> None:
     recipe = TaskArithmetic(method="task_arithmetic", donors=DONORS, scale=0.5)
     # 0.5 · (1·[2, -4] + 3·[1, 1]) = [2.5, -0.5]
-    assert task_arithmetic.merge([row(2, -4), row(1, 1)], [1.0, 3.0], recipe, "w").tolist() == [[2.5, -0.5]]
+    merged = task_arithmetic.merge(updates(row(2, -4), row(1, 1), weights=(1, 3)), recipe, W)
+    assert merged.tolist() == [[2.5, -0.5]]
 
 
 def test_trim_keeps_the_largest_by_magnitude() -> None:
     # int(0.5 · 5) = 2 entries stay: -9 and 4.
-    assert trim(row(1, -9, 3, 4, 0), 0.5).tolist() == [[0, -9, 0, 4, 0]]
-    assert trim(row(1, 2), 1.0).tolist() == [[1, 2]]
+    assert largest(row(1, -9, 3, 4, 0), 0.5).tolist() == [False, True, False, True, False]
+    assert largest(row(2, 2, 2, 2), 0.5).sum() == 2
+    assert largest(row(1, 2), 1.0) is None
 
 
 def test_ties_elects_signs_and_averages_those_that_agree() -> None:
-    recipe = Ties(method="ties", donors=DONORS, density=1.0, scale=1.0)
+    recipe = Ties(method="ties", donors=DONORS)
     # signs of the sums 3, -2, 0, 5: plus, minus, plus (zero counts as plus), plus
     # entry 1: both agree, (1+2)/2; entry 2: only -3; entry 3: only 2; entry 4: only 5 (zero agrees with nothing)
-    assert ties.merge([row(1, -3, 2, 5), row(2, 1, -2, 0)], [1.0, 1.0], recipe, "w").tolist() == [[1.5, -3, 2, 5]]
+    pair = updates(row(1, -3, 2, 5), row(2, 1, -2, 0))
+    assert ties.merge(pair, recipe, W).tolist() == [[1.5, -3, 2, 5]]
+    assert ties.merge(pair, recipe.model_copy(update={"normalize": False}), W).tolist() == [[3, -3, 2, 5]]
 
 
 def test_ties_divides_by_the_weights_that_agree() -> None:
     recipe = Ties(method="ties", donors=DONORS, density=1.0, scale=2.0)
     # (3·1 + 1·5) / (3 + 1) = 2, times 2; where nothing is, nothing comes
-    assert ties.merge([row(1, 0), row(5, 0)], [3.0, 1.0], recipe, "w").tolist() == [[4, 0]]
+    assert ties.merge(updates(row(1, 0), row(5, 0), weights=(3, 1)), recipe, W).tolist() == [[4, 0]]
 
 
 def test_dare_drops_the_share_it_says_and_keeps_the_mean() -> None:
-    delta = np.ones((400, 500), np.float32)
-    dropped = drop(delta, 0.25, seed=1, place=0, name="w")
+    update = Update("a", 0, 1.0, np.ones((400, 500), np.float32))
+    dropped = drop(update, 0.25, seed=1, name="w").part(slice(0, 200_000))
     assert set(np.unique(dropped)) == {0.0, 4.0}
     # 200,000 draws: four standard deviations of the mean are 4 · sqrt(0.25·0.75/200000)/0.25 = 0.0155
     assert abs(float(dropped.mean()) - 1.0) < 0.0155
 
 
 def test_dare_depends_on_seed_donor_and_tensor_name_only() -> None:
-    delta = np.ones((20, 20), np.float32)
-    first = drop(delta, 0.5, 1, 0, "w")
-    assert np.array_equal(first, drop(delta, 0.5, 1, 0, "w"))
-    for other in (drop(delta, 0.5, 2, 0, "w"), drop(delta, 0.5, 1, 1, "w"), drop(delta, 0.5, 1, 0, "v")):
-        assert not np.array_equal(first, other)
+    def kept(place: int, seed: int, name: str) -> np.ndarray:
+        return drop(Update("a", place, 1.0, np.ones((20, 20), np.float32)), 0.5, seed, name).kept
+
+    assert np.array_equal(kept(0, 1, "w"), kept(0, 1, "w"))
+    for other in (kept(0, 2, "w"), kept(1, 1, "w"), kept(0, 1, "v")):
+        assert not np.array_equal(kept(0, 1, "w"), other)
 
 
-def test_dare_ties_at_full_density_is_ties() -> None:
-    deltas, weights = [row(1, -3, 2), row(2, 1, -2)], [1.0, 2.0]
-    whole = dare_ties.merge(
-        deltas, weights, DareTies(method="dare_ties", donors=DONORS, density=1, scale=1, seed=0), "w"
-    )
-    assert np.array_equal(
-        whole, ties.merge(deltas, weights, Ties(method="ties", donors=DONORS, density=1, scale=1), "w")
-    )
+def test_dare_at_full_density_drops_nothing() -> None:
+    pair = updates(row(1, -3, 2), row(2, 1, -2), weights=(1, 2))
+    elected = dare_ties.merge(pair, DareTies(method="dare_ties", donors=DONORS), W)
+    assert np.array_equal(elected, ties.merge(pair, Ties(method="ties", donors=DONORS), W))
+    summed = dare_linear.merge(pair, DareLinear(method="dare_linear", donors=DONORS), W)
+    assert summed.tolist() == [[5, -1, -2]]
+
+
+def test_breadcrumbs_leaves_out_outliers_and_small_entries() -> None:
+    recipe = Breadcrumbs(method="breadcrumbs", donors=DONORS, density=0.5, gamma=0.1)
+    # of ten entries the largest goes (-10), and the four smallest (1 to 4)
+    values = row(1, 2, 3, 4, 5, 6, 7, 8, 9, -10)
+    assert breadcrumbs.merge([Update("a", 0, 1.0, values)], recipe, W).tolist() == [[0, 0, 0, 0, 5, 6, 7, 8, 9, 0]]
+    whole = recipe.model_copy(update={"density": 1.0})
+    assert np.array_equal(breadcrumbs.merge([Update("a", 0, 1.0, values)], whole, W), values)
+
+
+def test_della_keeps_large_entries_more_often_and_the_mean() -> None:
+    values = np.tile(row(1, 2, 3, 4, 5), (20_000, 1))
+    recipe = Della(method="della", donors=DONORS, density=0.5, epsilon=0.2, seed=3)
+    merged = della.merge([Update("a", 0, 1.0, values)], recipe, W)
+    shares = np.count_nonzero(merged, axis=0) / len(values)
+    # p = .3, .4, .5, .6, .7; four standard deviations are at most 4 · sqrt(.25/20000) = .0141
+    np.testing.assert_allclose(shares, [0.3, 0.4, 0.5, 0.6, 0.7], atol=0.0142)
+    # of the mean: at most 4 · 5 · sqrt(.7/.3/20000) = .216
+    np.testing.assert_allclose(merged.mean(axis=0), [1, 2, 3, 4, 5], atol=0.216)
+
+
+def test_weights_go_by_layer() -> None:
+    weight = {"0-5": 1.0, "6": 0.25, "8-": 0.5}
+    assert [weight_at(weight, layer) for layer in (0, 5, 6, 7, 8, 90, None)] == [1, 1, 0.25, 0, 0.5, 0.5, 0]
+    assert weight_at(weight | {"rest": 0.1}, None) == 0.1
+    assert weight_at(0.3, None) == 0.3
+
+
+def test_a_layer_range_outside_of_the_base_is_refused(tiny_models: dict[str, Path]) -> None:
+    base = Checkpoint(tiny_models["tiny_llama"])
+    require_layers(TaskArithmetic(method="task_arithmetic", donors={"a": {"0-1": 1.0}}), base)
+    for text in ("2-", "0-2", "7"):
+        with pytest.raises(PipelineError, match=f"layers '{text}' .* found layers 0 to 1"):
+            require_layers(TaskArithmetic(method="task_arithmetic", donors={"a": {text: 1.0}}), base)
 
 
 @pytest.fixture
@@ -103,24 +178,25 @@ def test_an_adapters_task_vector_is_what_peft_merges(adapter: Path, tiny_models:
         np.testing.assert_allclose(ours, expected[name].numpy(), atol=1e-6)
 
 
-def run_merge(adapter: Path, base_folder: Path, folder: Path, scale: float = 1.0) -> dict[str, float]:
+def run_merge(adapter: Path, base_folder: Path, folder: Path, scale: float = 1.0, **options: Any) -> dict[str, Any]:
     base = Checkpoint(base_folder)
     recipe = TaskArithmetic(method="task_arithmetic", donors={"donor": 1.0}, scale=scale)
-    folder.mkdir()
-    return merge(base, [Adapter(adapter, base)], recipe, np.dtype("float32"), folder)
+    ingredients = Ingredients(base, [Adapter(adapter, base)], recipe, np.dtype("float32"))
+    return merge(ingredients, WorkFolder(folder, "key"), options.get("shard_bytes", 10**9))
 
 
 def test_a_merge_is_read_by_transformers_as_peft_would_have_it(
     adapter: Path, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
     moved = run_merge(adapter, tiny_models["tiny_llama"], tmp_path / "merged")
-    tensors = load_file(tmp_path / "merged/model.safetensors")
+    tensors = load_file(tmp_path / "merged/model/model.safetensors")
     base = Checkpoint(tiny_models["tiny_llama"])
     donor = Adapter(adapter, base)
     name = donor.names()[0]
     np.testing.assert_array_equal(tensors[name], base.read(name) + donor.delta(name))
     squares = sum(float(np.vdot(donor.delta(n), donor.delta(n))) for n in donor.names())
     assert moved["change_norm"] == pytest.approx(squares**0.5)
+    assert moved["cosine_to_donor"] == {"donor": pytest.approx(1.0)}
 
 
 def test_a_recipe_that_changes_nothing_is_refused(adapter: Path, tiny_models: dict[str, Path], tmp_path: Path) -> None:
@@ -156,3 +232,108 @@ def test_non_finite_donor_weights_are_refused(adapter: Path, tiny_models: dict[s
     save_file(tensors, file)
     with pytest.raises(PipelineError, match="NaN or infinity"):
         run_merge(adapter, tiny_models["tiny_llama"], tmp_path / "merged")
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_ranks_alphas_and_whole_modules_are_what_peft_merges(
+    rslora: bool, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    torch.manual_seed(4)
+    base_folder = tiny_models["tiny_mistral"]
+    network = AutoModelForCausalLM.from_pretrained(base_folder)
+    lora = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=["q_proj", "down_proj", "layers.1.mlp.up_proj"],
+        rank_pattern={"down_proj": 2, "layers.1.self_attn.q_proj": 7},
+        alpha_pattern={"layers.0.mlp.down_proj": 3},
+        modules_to_save=["lm_head"],
+        use_rslora=rslora,
+        init_lora_weights=False,
+    )
+    tuned = get_peft_model(network, lora)
+    with torch.no_grad():
+        tuned.base_model.model.lm_head.modules_to_save["default"].weight.mul_(1.5)
+    tuned.save_pretrained(tmp_path / "donor")
+    base = Checkpoint(base_folder)
+    donor = open_donor(tmp_path / "donor", base)
+    expected = tuned.merge_and_unload().state_dict()
+    assert len(donor.names()) == 2 + 2 + 1 + 1
+    for name in donor.names():
+        ours = np.asarray(base.read(name)) + donor.delta(name)
+        np.testing.assert_allclose(ours, expected[name].numpy(), atol=2e-6)
+
+
+@pytest.fixture
+def full(tiny_models: dict[str, Path], tmp_path: Path) -> Path:
+    """A full checkpoint of tiny_mistral, every tensor of it moved by one."""
+    folder = tmp_path / "full"
+    shutil.copytree(tiny_models["tiny_mistral"], folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+def test_a_full_checkpoint_is_its_difference_to_the_base(full: Path, tiny_models: dict[str, Path]) -> None:
+    base = Checkpoint(tiny_models["tiny_mistral"])
+    donor = open_donor(full, base)
+    assert donor.names() == base.names()
+    np.testing.assert_allclose(donor.delta("model.norm.weight"), 1, atol=1e-6)
+
+
+def test_full_checkpoints_that_do_not_fit_are_refused(full: Path, tiny_models: dict[str, Path]) -> None:
+    with pytest.raises(PipelineError, match="model_type 'llama', found 'mistral'"):
+        open_donor(full, Checkpoint(tiny_models["tiny_llama"]))
+    tokens = json.loads((full / "tokenizer.json").read_text(encoding="utf-8"))
+    tokens["model"]["vocab"]["a"], tokens["model"]["vocab"]["b"] = 1000, 1001
+    (full / "tokenizer.json").write_text(json.dumps(tokens), encoding="utf-8")
+    with pytest.raises(PipelineError, match="vocabulary, found token 'a'"):
+        require_same_vocabulary(tiny_models["tiny_mistral"], full)
+    base = Checkpoint(tiny_models["tiny_mistral"])
+    tensors = load_file(full / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, full / "model.safetensors")
+    with pytest.raises(PipelineError, match=r"found no model\.norm\.weight"):
+        open_donor(full, base)
+    (full / "model.safetensors").rename(full / "pytorch_model.bin")
+    with pytest.raises(PipelineError, match=r"pickled pytorch_model\.bin.*save the donor as safetensors"):
+        open_donor(full, base)
+    (full / "config.json").unlink()
+    with pytest.raises(PipelineError, match="found neither"):
+        open_donor(full, base)
+
+
+def test_a_killed_merge_goes_on_after_its_last_whole_shard(
+    adapter: Path, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    base_folder = tiny_models["tiny_llama"]
+    straight = run_merge(adapter, base_folder, tmp_path / "straight", shard_bytes=50_000)
+    file = adapter / "adapter_model.safetensors"
+    content = file.read_bytes()
+    tensors = load_file(file)
+    last = sorted(tensors)[-1]
+    tensors[last] = np.full_like(tensors[last], np.nan)  # stops the run in a late shard
+    save_file(tensors, file)
+    with pytest.raises(PipelineError, match="NaN"):
+        run_merge(adapter, base_folder, tmp_path / "work", shard_bytes=50_000)
+    file.write_bytes(content)
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "work/model").iterdir()}
+    assert len(done) > 2
+    assert not [path for path in done if path.name.endswith(".partial")]
+    assert run_merge(adapter, base_folder, tmp_path / "work", shard_bytes=50_000) == straight
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    for path in (tmp_path / "straight/model").iterdir():
+        assert path.read_bytes() == (tmp_path / "work/model" / path.name).read_bytes()
+    # Under another key nothing is taken over.
+    assert not list(WorkFolder(tmp_path / "work", "other").model.iterdir())
+
+
+def test_sharding_does_not_change_a_random_merge(adapter: Path, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    base = Checkpoint(tiny_models["tiny_llama"])
+    recipe = DareLinear(method="dare_linear", donors={"donor": 1.0}, density=0.5)
+    ingredients = Ingredients(base, [Adapter(adapter, base)], recipe, np.dtype("float32"))
+    for shard_bytes in (1, 10**9):
+        merge(ingredients, WorkFolder(tmp_path / str(shard_bytes), "key"), shard_bytes)
+    one, many = (Checkpoint(tmp_path / str(size) / "model") for size in (10**9, 1))
+    assert one.names() == many.names() == base.names()
+    assert all(np.array_equal(one.read(name), many.read(name)) for name in base.names())

@@ -9,7 +9,8 @@ import yaml
 from conftest import ROOT, real_params
 
 from stages.lib.errors import PipelineError
-from stages.lib.params import Recipe, load_params
+from stages.lib.params import load_params
+from stages.lib.recipes import recipe_types
 
 
 def write(folder: Path, params: Any) -> None:
@@ -48,6 +49,7 @@ def rename(path: str, name: str) -> Callable[[dict[str, Any]], None]:
 
 
 RECIPE = {"method": "ties", "donors": {"safety": 1.0}, "density": 0.5, "scale": 1.0}
+SST = {"method": "sst", "donors": {"safety": 1.0}, "safety": ["safety"], "curvature": "kfac", "k": 0.3}
 FAULTS = [
     (rename("infer.max_new_tokens", "max_new_token"), ["infer.max_new_token", "did you mean 'max_new_tokens'"]),
     (change("infer.max_new_tokens", None), ["infer.max_new_tokens", "add it"]),
@@ -64,6 +66,13 @@ FAULTS = [
     (change("recipes.ties.donors", {"safty": 1.0}), ["recipe 'ties'", "'safty'", "did you mean 'safety'"]),
     (change("recipes.ties.donors", {}), ["recipes.ties", "at least one donor"]),
     (change("recipes.ties.donors", {"safety": -1.0}), ["recipes.ties", "above 0"]),
+    (rename("recipes.ties.density", "densty"), ["recipes.ties", "densty", "did you mean 'density'"]),
+    (change("recipes.ties.donors", {"safety": {"5-2": 1.0}}), ["ends before it begins", "'2-5'"]),
+    (change("recipes.ties.donors", {"safety": {"early": 1.0}}), ["unknown layer range 'early'"]),
+    (change("recipes.ties.donors", {"safety": {"0-5": 1.0, "3-": 1.0}}), ["layer ranges overlap"]),
+    (change("recipes.ties", SST | {"k": 0}), ["recipes.ties", "k", "found 0"]),
+    (change("recipes.ties", SST | {"safety": ["utility"]}), ["safety names 'utility'"]),
+    (change("recipes.ties", SST), ["needs curvature", "add kfac to curvature.forms"]),
     (change("recipes", {"v1.2": RECIPE}), ["recipes has the name 'v1.2'", "underscores"]),
     (change("recipes", {"base": RECIPE}), ["recipes has the name 'base'"]),
     (change("recipes", {"../up": RECIPE}), ["recipes has the name '../up'"]),
@@ -112,5 +121,4 @@ def test_every_merge_method_has_parameters_and_every_parameter_set_a_method() ->
         for file in (ROOT / "stages/lib/merging").glob("*.py")
         if "\ndef merge(" in file.read_text(encoding="utf-8")
     }
-    typed = {cls.model_fields["method"].annotation.__args__[0] for cls in Recipe.__subclasses__()}  # type: ignore[union-attr]
-    assert methods == typed
+    assert methods == set(recipe_types())

@@ -50,7 +50,9 @@ def test_declared_code_is_what_the_stage_imports(stage: str) -> None:
     definition = stage_files()[stage]
     module = definition["cmd"].split()[2]
     declared = [Path(dep) for dep in definition["deps"] if str(dep).startswith("stages")]
-    needed = imported(module) - FREE
+    # What a recipe leaves out has a default in recipes.py: it can change a merge, and nothing else.
+    recipes = {Path("stages/lib/recipes.py")}
+    needed = imported(module) - FREE - (set() if stage == "merge" else recipes)
     covered = {file for file in needed for dep in declared if dep == file or dep in file.parents}
     assert needed == covered, f"{stage} imports what it does not declare"
     # A folder whose files are found by name (readers, methods, judges) is declared whole.

@@ -1,18 +1,21 @@
-"""Recipes that differ in `scale` alone: one dial, along which methods can be compared at matched safety."""
+"""Recipes that differ in their dial alone (`scale`, `alpha` or `t`), compared at matched safety."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.lib.params import AnyRecipe
+from stages.lib.recipes import Recipe
 from stages.lib.statistics.frontier import hypervolume, matched_loss
 
 
-def families(recipes: Mapping[str, AnyRecipe]) -> list[list[str]]:
-    """Names of the recipes of each family of two or more, by rising scale."""
+def families(recipes: Mapping[str, Recipe]) -> list[list[str]]:
+    """Names of the recipes of each family of two or more, by rising dial."""
     members: dict[str, list[str]] = {}
+    dials: dict[str, float] = {}
     for name, recipe in recipes.items():
-        members.setdefault(recipe.model_dump_json(exclude={"scale"}), []).append(name)
-    ordered = (sorted(names, key=lambda name: recipes[name].scale) for names in members.values())
+        if recipe.dial is not None:
+            members.setdefault(recipe.model_dump_json(exclude={recipe.dial}), []).append(name)
+            dials[name] = getattr(recipe, recipe.dial)
+    ordered = (sorted(names, key=dials.__getitem__) for names in members.values())
     return [names for names in ordered if len(names) > 1]
 
 

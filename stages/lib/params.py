@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.lib.errors import PipelineError, did_you_mean
+from stages.lib.recipes import AnyRecipe, recipe_curvature, recipe_types
 
 PARAMS_FILE = Path("params.yaml")
 LIBRARY = Path(__file__).parent
@@ -21,7 +22,6 @@ LIBRARY = Path(__file__).parent
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Density = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 Entry = TypeVar("Entry")
 Size = Annotated[int, Field(ge=0)] | Literal["all"]
@@ -138,46 +138,20 @@ class Tune(Section):
     gradient_checkpointing: bool
 
 
-class Recipe(Section):
-    """What every recipe has: donors with their weights."""
+class Merge(Section):
+    """Stage `merge`."""
 
-    donors: dict[str, float]
-
-    @field_validator("donors")
-    @classmethod
-    def _some_weight(cls, donors: dict[str, float]) -> dict[str, float]:
-        if not donors:
-            raise ValueError("a recipe needs at least one donor")
-        if any(weight <= 0 for weight in donors.values()):
-            raise ValueError("a donor's weight must be above 0")
-        return donors
+    max_shard_bytes: Count
 
 
-class TaskArithmetic(Recipe):
-    """W0 + scale · Σ wᵢ δᵢ."""
+class Curvature(Section):
+    """Stage `curvature`."""
 
-    method: Literal["task_arithmetic"]
-    scale: float
-
-
-class Ties(Recipe):
-    """Trim to the top `density`, elect signs, average those that agree."""
-
-    method: Literal["ties"]
-    scale: float
-    density: Density
-
-
-class DareTies(Recipe):
-    """Drop at random, rescale by 1/density, then elect signs."""
-
-    method: Literal["dare_ties"]
-    scale: float
-    density: Density
-    seed: int
-
-
-AnyRecipe = Annotated[TaskArithmetic | Ties | DareTies, Field(discriminator="method")]
+    forms: list[Literal["kfac", "diagonal"]]
+    harmful: Count
+    benign: Count
+    max_tokens: Count
+    epsilon: Annotated[float, Field(gt=0)]
 
 
 class Export(Section):
@@ -261,6 +235,8 @@ class Params(Section):
     tune: Tune
     donors: dict[str, Donor]
     recipes: dict[str, AnyRecipe]
+    curvature: Curvature
+    merge: Merge
     export: Export
     infer: Infer
     judge_models: dict[str, JudgeModel]
@@ -277,6 +253,9 @@ class Params(Section):
         for recipe_name, recipe in self.recipes.items():
             for donor in recipe.donors:
                 require_known(f"donor of recipe {recipe_name!r}", donor, self.donors)
+            form = recipe_curvature(recipe)
+            if form and form not in self.curvature.forms:
+                raise ValueError(f"recipe {recipe_name!r} needs curvature; add {form} to curvature.forms")
         if not isinstance(self.judge, RulesJudge):
             require_known("judge model", self.judge.model, self.judge_models)
             made_for = self.judge_models[self.judge.model].judge
@@ -370,6 +349,8 @@ def _sentence(error: ValidationError) -> str:
     more = f" ({len(problems) - 1} more after it)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
         missing = [str(p["loc"][-1]) for p in problems if p["type"] == "missing"]
+        if problem["loc"][0] == "recipes":  # its keys have defaults: one that is left out is not missing
+            missing = list(recipe_types()[str(problem["loc"][2])].model_fields)
         hint = f" {did_you_mean(str(problem['loc'][-1]), missing)}" if missing else " remove it."
         return f"Expected only known keys in {PARAMS_FILE}, found {where};{hint}"
     if problem["type"] == "missing":

@@ -42,15 +42,18 @@ class _Place(NamedTuple):
 class Checkpoint:
     """The tensors of a folder of `*.safetensors` (or of one such file), read one at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pattern: str = "*.safetensors") -> None:
         """Read the headers. Raises PipelineError when there are none, or one does not fit its file."""
-        files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+        files = [path] if path.is_file() else sorted(path.glob(pattern))
         if not files:
             raise PipelineError(f"Expected safetensors weights in {path}, found none; run `dvc repro`.")
         self.path = path
         self._places: dict[str, _Place] = {}
         for file in files:
             self._places.update(_read_header(file))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
 
     def names(self) -> list[str]:
         """Tensor names, sorted."""
@@ -109,6 +112,35 @@ def _read_header(file: Path) -> dict[str, _Place]:
     return places
 
 
+def plan_shards(shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any], shard_bytes: int) -> dict[str, list[str]]:
+    """File -> tensor names, sorted, in the Hub's layout; a tensor larger than `shard_bytes` has a file of its own."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name in sorted(shapes):
+        size = int(np.prod(shapes[name], dtype=np.int64)) * dtype.itemsize
+        if filled and filled + size > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    if len(shards) == 1:
+        return {"model.safetensors": shards[0]}
+    return {
+        f"model-{number:05d}-of-{len(shards):05d}.safetensors": names for number, names in enumerate(shards, start=1)
+    }
+
+
+def write_index(
+    folder: Path, shards: Mapping[str, list[str]], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]
+) -> None:
+    """Say which tensor is in which file, where there is more than one."""
+    if len(shards) > 1:
+        total = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()) * dtype.itemsize
+        weight_map = {name: file for file, names in shards.items() for name in names}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
 def write_checkpoint(
     folder: Path,
     shapes: Mapping[str, tuple[int, ...]],
@@ -120,34 +152,20 @@ def write_checkpoint(
 
     `make` returns a tensor of the given shape; it is cast to `dtype` here, once.
     """
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for name in sorted(shapes):
-        size = int(np.prod(shapes[name], dtype=np.int64)) * dtype.itemsize
-        if filled and filled + size > shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(name)
-        filled += size
-    weight_map = {}
-    for number, names in enumerate(shards, start=1):
-        single = len(shards) == 1
-        file = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_file(folder / file, names, shapes, dtype, make)
-        weight_map.update(dict.fromkeys(names, file))
-    if len(shards) > 1:
-        total = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()) * dtype.itemsize
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    shards = plan_shards(shapes, dtype, shard_bytes)
+    for file, names in shards.items():
+        write_shard(folder / file, names, shapes, dtype, make)
+    write_index(folder, shards, shapes, dtype)
 
 
-def _write_file(
+def write_shard(
     path: Path,
     names: list[str],
     shapes: Mapping[str, tuple[int, ...]],
     dtype: np.dtype[Any],
     make: Callable[[str], Tensor],
 ) -> None:
+    """Write `make(name)` for the names, one at a time, as one safetensors file."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name in names:

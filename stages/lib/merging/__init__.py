@@ -1,5 +1,5 @@
-"""Merge methods, one a file, named as in `params.yaml`: `merge(deltas, weights, recipe, name)` -> tensor.
+"""Merge methods, one a file, named as in `params.yaml`: `merge(updates, recipe, target)` -> tensor.
 
-A method gets the task vectors of one weight matrix (float32, all of one shape), the donors' weights in the
-same order, the recipe's parameters and the tensor's name, and returns what is added to the base (float32).
+A method gets the task vectors of one tensor with their weights (`Update`), the recipe and which tensor it is
+(`Target`), and returns what is added to the base (float32). It leaves the task vectors as they are.
 """

@@ -1,28 +1,33 @@
 """TIES (Yadav et al. 2023, arXiv:2306.01708): trim, elect signs, average those that agree."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stages.lib.merging.signs import agreeing_mean
-from stages.lib.merging.task_vectors import Float32
-from stages.lib.params import Ties
+from stages.lib.merging.thinned import Thinned, elected_mean
+from stages.lib.merging.updates import Float32, Target, Update
+from stages.lib.recipes import Ties
 
 
-def trim(delta: Float32, density: float) -> Float32:
-    """Keep the `int(density · n)` entries of largest magnitude, in one tensor; zero the others.
+def largest(delta: Float32, density: float) -> NDArray[np.bool_] | None:
+    """Which entries are the `int(density · n)` of largest magnitude in the tensor, flat; None for all.
 
     At least one entry stays. Entries that tie with the smallest kept one are decided by their place.
     """
     kept = max(1, int(density * delta.size))
     if kept >= delta.size:
-        return delta
-    flat = delta.ravel()
-    largest = np.argpartition(np.abs(flat), flat.size - kept)[flat.size - kept :]
-    trimmed = np.zeros_like(flat)
-    trimmed[largest] = flat[largest]
-    return trimmed.reshape(delta.shape)
+        return None
+    size = np.abs(delta.reshape(-1))
+    cut = size.size - kept
+    # The order statistic takes a quarter of the memory that places take; these decide only between equals.
+    threshold = np.partition(size, cut)[cut]
+    mask: NDArray[np.bool_] = size >= threshold
+    if np.count_nonzero(mask) != kept:
+        mask[:] = False
+        mask[np.argpartition(size, cut)[cut:]] = True
+    return mask
 
 
-def merge(deltas: list[Float32], weights: list[float], recipe: Ties, name: str) -> Float32:
+def merge(updates: list[Update], recipe: Ties, target: Target) -> Float32:
     """TIES of the task vectors, times `scale`."""
-    trimmed = [trim(delta, recipe.density) for delta in deltas]
-    return np.float32(recipe.scale) * agreeing_mean(trimmed, weights)
+    trimmed = [Thinned(update.weight, update.delta, largest(update.delta, recipe.density)) for update in updates]
+    return elected_mean(trimmed, recipe.scale, recipe.normalize)

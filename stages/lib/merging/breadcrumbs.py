@@ -1,0 +1,28 @@
+"""Model breadcrumbs (Davari & Belilovsky 2023, arXiv:2312.06795): leave out outliers and small entries."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.lib.merging.thinned import Thinned, thinned_sum
+from stages.lib.merging.updates import Float32, Target, Update
+from stages.lib.recipes import Breadcrumbs
+
+
+def middle(delta: Float32, density: float, gamma: float) -> NDArray[np.bool_]:
+    """Which entries stay, flat: neither in the top `gamma` share by magnitude nor below the `density` share under it.
+
+    Where both cannot be had, fewer outliers go, as in mergekit: `density` is kept.
+    """
+    size = np.abs(delta.reshape(-1))
+    kept = max(1, int(density * size.size))
+    top = min(int(gamma * size.size), size.size - kept)
+    bottom = size.size - kept - top
+    mask = np.zeros(size.size, np.bool_)
+    mask[np.argpartition(size, sorted({bottom, size.size - top - 1}))[bottom : size.size - top]] = True
+    return mask
+
+
+def merge(updates: list[Update], recipe: Breadcrumbs, target: Target) -> Float32:
+    """Weighted sum of what stays of the task vectors, times `scale`."""
+    kept = [Thinned(u.weight, u.delta, middle(u.delta, recipe.density, recipe.gamma)) for u in updates]
+    return thinned_sum(kept, recipe.scale)

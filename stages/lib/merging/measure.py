@@ -1,0 +1,82 @@
+"""What a merge did to the base, as sums over tensors: norms, cosines to the donors, agreement of their signs."""
+
+from collections import defaultdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from stages.lib.errors import PipelineError
+from stages.lib.merging.updates import Float32, Update, blocks
+
+Sums = defaultdict[str, float]
+
+
+def new_sums() -> Sums:
+    """All sums at 0."""
+    return defaultdict(float)
+
+
+def add(total: Sums, part: Sums) -> None:
+    """total += part."""
+    for key, value in part.items():
+        total[key] += value
+
+
+def measure(change: Float32, updates: list[Update], donors: list[str]) -> Sums:
+    """Sums of one tensor, in float64. A donor that leaves the tensor alone has zeros there."""
+    sums = new_sums()
+    flat = change.reshape(-1)
+    vectors = {update.donor: update.delta.reshape(-1) for update in updates}
+    for block in blocks(flat.size):
+        moved = flat[block].astype(np.float64)
+        square = float(moved @ moved)
+        sums["change"] += square
+        for donor in donors:
+            if donor not in vectors:
+                sums[f"off {donor}"] += square
+                continue
+            delta = vectors[donor][block].astype(np.float64)
+            sums[f"square {donor}"] += float(delta @ delta)
+            sums[f"dot {donor}"] += float(moved @ delta)
+            sums[f"off {donor}"] += float(np.square(moved - delta).sum())
+        for one, other in combinations(vectors, 2):
+            signs = np.sign(vectors[one][block]) * np.sign(vectors[other][block])
+            sums[f"same {one} {other}"] += int(np.count_nonzero(signs > 0))
+            sums[f"both {one} {other}"] += int(np.count_nonzero(signs))
+    return sums
+
+
+def require_a_merge(sums: Sums, donors: list[str], where: str) -> None:
+    """The gate: the result is neither the base nor one of several donors. Raises PipelineError otherwise."""
+    if not sums["moved"]:
+        raise PipelineError(
+            f"Expected the recipe to change the base, found the merged weights equal to it in {where}; "
+            "raise its weights, scale or density in params.yaml."
+        )
+    for donor in donors:
+        if len(donors) > 1 and sums[f"off {donor}"] == 0:
+            raise PipelineError(
+                f"Expected a merge of {len(donors)} donors, found the result equal to donor {donor!r} alone; "
+                "check the recipe's weights in params.yaml."
+            )
+
+
+def summary(sums: Sums, donors: list[str]) -> dict[str, Any]:
+    """The sums as numbers for `merge.json`; a cosine or an agreement that is 0/0 is left out."""
+    cosines = {
+        d: sums[f"dot {d}"] / (sums["change"] * sums[f"square {d}"]) ** 0.5 for d in donors if sums[f"square {d}"]
+    }
+    agreement = {
+        f"{one}, {other}": sums[f"same {one} {other}"] / sums[f"both {one} {other}"]
+        for one, other in combinations(donors, 2)
+        if sums[f"both {one} {other}"]
+    }
+    return {
+        "change_norm": sums["change"] ** 0.5,
+        "relative_change": (sums["change"] / sums["base"]) ** 0.5,
+        "entries_moved": sums["moved"] / sums["entries"],
+        "donor_norm": {donor: sums[f"square {donor}"] ** 0.5 for donor in donors},
+        "cosine_to_donor": cosines,
+        "sign_agreement": agreement,
+    }

@@ -1,0 +1,64 @@
+"""Task vectors with entries left out, and the two ways to combine them: sum, and mean of the elected sign."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.lib.merging.updates import Float32, by_blocks
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """A task vector of which only the `kept` entries count, divided by `divisor`; None keeps all."""
+
+    weight: float
+    delta: Float32
+    kept: NDArray[np.bool_] | None = None
+    divisor: float = 1.0
+
+    def part(self, block: slice) -> Float32:
+        """A slice of the flat tensor."""
+        values: Float32 = self.delta.reshape(-1)[block] / np.float32(self.divisor)
+        return values if self.kept is None else np.where(self.kept.reshape(-1)[block], values, np.float32(0))
+
+
+def thinned_sum(vectors: list[Thinned], scale: float) -> Float32:
+    """scale · Σ wᵢ δᵢ over the kept entries."""
+
+    def part(block: slice) -> Float32:
+        total = np.zeros(block.stop - block.start, np.float32)
+        for vector in vectors:
+            total += np.float32(vector.weight) * vector.part(block)
+        return np.float32(scale) * total
+
+    return by_blocks(vectors[0].delta, part)
+
+
+def elected_mean(vectors: list[Thinned], scale: float, normalize: bool) -> Float32:
+    """Per entry, scale times the weighted mean of the vectors whose sign is elected (Yadav et al. 2023, section 3).
+
+    Elected is the sign of Σ wᵢ δᵢ, plus where it is zero. Divided by the weights of those that agree (unless not
+    to `normalize`); where none does, the entry is 0.
+    """
+
+    def part(block: slice) -> Float32:
+        weighed: list[tuple[np.float32, Float32]] = [(np.float32(v.weight), v.part(block)) for v in vectors]
+        elected = np.zeros(block.stop - block.start, np.float32)
+        for weight, delta in weighed:
+            elected += weight * delta
+        positive = elected >= 0
+        total = np.zeros_like(elected)
+        divisor = np.zeros_like(elected)
+        for weight, delta in weighed:
+            agrees: NDArray[Any] = np.where(positive, delta > 0, delta < 0)
+            total += np.where(agrees, weight * delta, np.float32(0))
+            divisor += np.where(agrees, weight, np.float32(0))
+        divisor[divisor == 0] = 1
+        if normalize:
+            total /= divisor
+        total *= np.float32(scale)
+        return total
+
+    return by_blocks(vectors[0].delta, part)
