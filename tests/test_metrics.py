@@ -20,7 +20,8 @@ from stages.lib.measures import (
     rates,
     require_same_items,
 )
-from stages.lib.params import AnyRecipe, Metrics, Ties
+from stages.lib.params import Metrics
+from stages.lib.recipes import AnyRecipe, Ties
 from stages.lib.rows import Response, Verdict, write_rows
 from stages.lib.statistics.paired import PairedDifference
 from stages.metrics import HEADLINE, headline, read_present_labels, remove_left_over, summarise

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT, Project
 
+from stages.lib.recipes import recipe_types
 from stages.lib.tensor_files import Checkpoint
 
 MODELS = ("tiny_llama", "tiny_mistral", "tiny_qwen2")
@@ -190,3 +191,52 @@ def test_a_stage_that_fails_leaves_its_output_as_it_was(project: Project) -> Non
     assert "cut off or damaged" in message
     assert "Traceback" not in message
     assert {file.name: file.read_bytes() for file in target.iterdir()} == before
+
+
+PAIR: dict[str, Any] = {"donors": {"safety": 1.0, "utility": 1.0}}
+TRIMMED = PAIR | {"density": 0.5}
+GUIDED = PAIR | {"safety": ["safety"]}
+EVERY_METHOD: dict[str, dict[str, Any]] = {
+    "linear": PAIR,
+    "slerp": PAIR | {"t": 0.5},
+    "task_arithmetic": {"donors": {"safety": {"0": 0.5, "1-": 1.0}, "utility": 0.5}},
+    "ties": TRIMMED,
+    "dare_linear": TRIMMED,
+    "dare_ties": TRIMMED,
+    "breadcrumbs": TRIMMED,
+    "della": TRIMMED,
+    "sst": GUIDED | {"curvature": "kfac", "k": 0.3},
+    "alignguard": GUIDED,
+    "random_mask": GUIDED | {"k": 0.3},
+    "random_subspace": GUIDED | {"k": 0.3},
+}
+
+
+def test_every_method_merges_every_architecture(project: Project) -> None:
+    assert set(EVERY_METHOD) == set(recipe_types())
+    before = copy.deepcopy(project.params)
+    changed = copy.deepcopy(before)
+    changed["recipes"] = {f"{name}_all": {"method": name, **recipe} for name, recipe in EVERY_METHOD.items()}
+    changed["recipes"]["diagonal_all"] = {"method": "sst", **EVERY_METHOD["sst"], "curvature": "diagonal"}
+    changed["curvature"] |= {"forms": ["kfac", "diagonal"], "harmful": 24, "benign": 16}
+    names = changed["recipes"]
+    project.write_params(changed)
+    project.repro(*(f"merge@{model}-{name}" for model in MODELS for name in names))
+    for model in MODELS:
+        results = set()
+        for name in names:
+            merged = project.folder / "models/merged" / model / name
+            report = json.loads((merged / "merge.json").read_text(encoding="utf-8"))
+            assert report["checks"]["before"] == report["checks"]["after"]
+            assert report["relative_change"] > 0
+            assert set(report["cosine_to_donor"]) == {"safety", "utility"}
+            results.add((merged / "model.safetensors").read_bytes())
+        assert len(results) == len(names)
+    assert not list((project.folder / "runs/merge").rglob("*.safetensors"))
+    # The curvature is not collected again for another k.
+    changed["recipes"]["sst_all"]["k"] = 0.1
+    project.write_params(changed)
+    assert project.repro("merge@tiny_llama-sst_all") == ["merge@tiny_llama-sst_all"]
+    project.write_params(before)
+    project.dvc("repro")
+    assert "up to date" in project.dvc("status")
