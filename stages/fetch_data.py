@@ -1,21 +1,24 @@
-"""Dataset sources -> `data/benchmarks/<kind>.jsonl` and `tune.jsonl`.  `python -m stages.fetch_data`
+"""Dataset sources -> `data/benchmarks/<kind>.jsonl`, `tune.jsonl`, `shots.jsonl`.  `python -m stages.fetch_data`
 
 Fixes, once, which items every model is asked: stratified by group, in a seeded order that is nested, so
-that a bigger size contains the smaller one. The tuning rows do not depend on the size.
+that a bigger size contains the smaller one. The tuning rows do not depend on the size. `shots.jsonl` holds the
+solved questions for few-shot, from a dev split; it is empty where the dataset has none.
 """
 
 import hashlib
 import importlib
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from stages.lib.console import run_stage, say
 from stages.lib.datasets.item import Item
 from stages.lib.datasets.jailbreak_texts import with_goal
 from stages.lib.datasets.leakage import leaking, require_apart
 from stages.lib.errors import PipelineError
-from stages.lib.params import FetchData, SampleSizes, load_params
+from stages.lib.params import Dataset, FetchData, Params, load_params
 from stages.lib.rows import Kind, Prompt, Split, write_rows
 from stages.lib.sources import fetch
 
@@ -23,15 +26,25 @@ FOLDER = Path("data/benchmarks")
 KINDS: tuple[Kind, ...] = ("harmful", "jailbreak", "benign", "choice")
 
 
-def read_datasets(params: FetchData) -> dict[Kind, list[tuple[str, Item]]]:
-    """Fetch and read every dataset: kind -> (dataset, item). Raises PipelineError when one has no rows."""
+class Found(NamedTuple):
+    """What the datasets hold: items by kind, and the dev questions, each with its dataset's name."""
+
+    items: dict[Kind, list[tuple[str, Item]]]
+    shots: list[tuple[str, Item]]
+
+
+def read_datasets(datasets: Mapping[str, Dataset]) -> Found:
+    """Fetch and read every dataset. Raises PipelineError when one has no rows."""
     found: dict[Kind, list[tuple[str, Item]]] = {kind: [] for kind in KINDS}
+    shots: list[tuple[str, Item]] = []
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
-        for name, dataset in params.datasets.items():
+        for name, dataset in datasets.items():
             reader = importlib.import_module(f"stages.lib.datasets.{name}")
             folder = fetch(dataset.source, Path(scratch))
             try:
                 items: list[Item] = reader.read(folder)
+                if hasattr(reader, "read_shots"):
+                    shots += [(name, item) for item in reader.read_shots(folder)]
             except (KeyError, ValueError, OSError) as error:
                 raise PipelineError(
                     f"Expected the rows of dataset {name!r} in the format its reader knows, found {error!r}; "
@@ -42,7 +55,7 @@ def read_datasets(params: FetchData) -> dict[Kind, list[tuple[str, Item]]]:
                 raise PipelineError(f"Expected rows in dataset {name!r}, found none; check its source in params.yaml.")
             say(f"  {name}: {len(items):,} rows")
             found[dataset.kind] += [(name, item) for item in items]
-    return found
+    return Found(found, shots)
 
 
 def fraction(seed: int, purpose: str, text: str) -> float:
@@ -57,7 +70,9 @@ def as_prompts(kind: Kind, items: list[tuple[str, Item]], params: FetchData) -> 
     prompts: dict[str, Prompt] = {}
     for benchmark, item in items:
         item_id = item.id()
-        split: Split = "tune" if fraction(params.seed, "split", item_id) < share else "eval"
+        # A benign prompt without an answer cannot be tuned on.
+        tunable = kind != "benign" or item.answer
+        split: Split = "tune" if tunable and fraction(params.seed, "split", item_id) < share else "eval"
         prompts.setdefault(item_id, Prompt(id=item_id, benchmark=benchmark, kind=kind, split=split, **item._asdict()))
     return list(prompts.values())
 
@@ -85,9 +100,32 @@ def compose_jailbreaks(texts: list[tuple[str, Item]], goals: list[Prompt], param
     return as_prompts("jailbreak", items, params)
 
 
-def select(params: FetchData, sizes: SampleSizes) -> dict[str, list[Prompt]]:
+def as_shots(shots: list[tuple[str, Item]]) -> list[Prompt]:
+    """Dev questions as rows, in their own order."""
+    return [
+        Prompt(id=item.id(), benchmark=benchmark, kind="choice", split="tune", **item._asdict())
+        for benchmark, item in shots
+    ]
+
+
+def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Params) -> None:
+    """Raises PipelineError when a chosen model wants more shots than a subject has."""
+    there = Counter(shot.group for shot in shots)
+    for model in everything.models:
+        wanted = everything.model(model).shots
+        for subject in sorted({question.group for question in questions}):
+            if there[subject] < wanted:
+                raise PipelineError(
+                    f"Expected {wanted} dev questions about {subject} for the shots of {model}, found {there[subject]} "
+                    f"in its benchmarks; choose a set with a dev split, or set catalog.{model}.shots to 0."
+                )
+
+
+def select(everything: Params) -> dict[str, list[Prompt]]:
     """All rows, by the name of their file. Raises PipelineError when a size asks for more items than there are."""
-    items = read_datasets(params)
+    params, sizes = everything.fetch_data, everything.sample_sizes()
+    items, dev = read_datasets(everything.datasets())
+    shots = as_shots(dev)
     prompts: dict[Kind, list[Prompt]] = {}
     held: dict[Kind, list[Prompt]] = {}
     for kind in KINDS:
@@ -104,7 +142,7 @@ def select(params: FetchData, sizes: SampleSizes) -> dict[str, list[Prompt]]:
     require_apart(tune, everything_held, *rules)
     say(f"  tuning rows: {len(tune):,} kept, {len(leaks):,} dropped that share words with an evaluation item")
 
-    selected: dict[str, list[Prompt]] = {"tune": tune}
+    selected: dict[str, list[Prompt]] = {"tune": tune, "shots": shots}
     for kind in KINDS:
         size = getattr(sizes, kind)
         wanted = len(held[kind]) if size == "all" else size
@@ -114,13 +152,14 @@ def select(params: FetchData, sizes: SampleSizes) -> dict[str, list[Prompt]]:
                 "choose a number in that range, or 'all'."
             )
         selected[kind] = in_nested_order(held[kind], params.seed)[:wanted]
+    require_shots(shots, selected["choice"], everything)
     return selected
 
 
 def main() -> None:
     params = load_params()
     say("fetch_data: reading datasets")
-    selected = select(params.fetch_data, params.sample_sizes())
+    selected = select(params)
     for name, rows in selected.items():
         write_rows(FOLDER / f"{name}.jsonl", rows)
     say("fetch_data: " + ", ".join(f"{len(rows):,} {name}" for name, rows in selected.items()))

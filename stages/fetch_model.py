@@ -14,6 +14,7 @@ from stages.lib.params import Model, load_params
 from stages.lib.sources import fetch
 from stages.lib.tensor_files import Checkpoint, require_finite
 
+TEMPLATES = Path("data/chat_templates")
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 
 
@@ -36,6 +37,22 @@ def bring(model: Model, folder: Path) -> None:
                 )
             if file.is_file() and file.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
                 _link_or_copy(file.resolve(), folder / file.name)
+
+
+def give_template(name: str, folder: Path) -> None:
+    """Give the model the chat template `data/chat_templates/<name>.jinja`; `own` leaves the model's.
+
+    Raises PipelineError when there is no such template.
+    """
+    if name != "own":
+        file = TEMPLATES / f"{name}.jinja"
+        if not file.exists():
+            known = [path.stem for path in TEMPLATES.glob("*.jinja")]
+            raise PipelineError(
+                f"Expected a chat template in {file}, found none; {did_you_mean(name, ['own', *known])}"
+            )
+        (folder / "chat_template.jinja").unlink(missing_ok=True)  # it may be a link into a cache
+        shutil.copyfile(file, folder / "chat_template.jinja")
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -81,6 +98,7 @@ def main() -> None:
     say(f"fetch_model: {name}")
     with folder_written_atomically(Path("models/base") / name) as folder:
         bring(params.model(name), folder)
+        give_template(params.model(name).chat_template, folder)
         parameters = check(folder)
     say(f"fetch_model: {name}, {parameters:,} parameters")
 

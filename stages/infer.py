@@ -6,11 +6,14 @@ Greedy answers to harmful, jailbreak and benign prompts, and the scores of every
 import argparse
 import platform
 import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from stages.lib.console import progress_bar, run_stage, say
+from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically, write_json
 from stages.lib.inference.choice import Scores, score, tokenized
 from stages.lib.inference.generation import Limits, generate
@@ -23,6 +26,17 @@ BENCHMARKS = Path("data/benchmarks")
 GENERATED = ("harmful", "jailbreak", "benign")
 
 
+def require_fits(ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, folder: Path) -> None:
+    """Raises PipelineError when a prompt and `more` new tokens exceed the positions that the model has."""
+    limit: int = AutoConfig.from_pretrained(folder).max_position_embeddings
+    for tokens, item in zip(ids, items, strict=True):
+        if len(tokens) + more > limit:
+            raise PipelineError(
+                f"Expected at most {limit:,} tokens, the model's context, found {len(tokens) + more:,} for the "
+                f"{item.kind} item {item.id} about {item.group!r}; lower `shots` or `max_new_tokens` in params.yaml."
+            )
+
+
 def respond(
     session: ModelSession, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer
 ) -> list[Response]:
@@ -32,6 +46,7 @@ def respond(
     ends = GenerationConfig.from_pretrained(session.folder).eos_token_id
     stop = frozenset([ends] if isinstance(ends, int) else ends or [tokenizer.eos_token_id])
     ids = [chat_token_ids(tokenizer, prompt.text, model) for prompt in prompts]
+    require_fits(ids, prompts, settings.max_new_tokens, session.folder)
     with progress_bar() as progress:
         # How many tokens will come is not known: the total shrinks as answers end early.
         task = progress.add_task("answers ", total=len(prompts) * settings.max_new_tokens, unit="tokens")
@@ -49,19 +64,29 @@ def respond(
 
 
 def score_format(
-    session: ModelSession, tokenizer: PreTrainedTokenizerBase, questions: list[Prompt], form: str, settings: Infer
+    session: ModelSession,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: list[Prompt],
+    form: str,
+    settings: Infer,
+    shots: Mapping[str, Sequence[Prompt]],
 ) -> list[Scores]:
-    """Scores of all options in one format, `letter` or `continuation`."""
-    context, options = {
-        "letter": (letter_prompt, letters),
-        "continuation": (continuation_prompt, continuations),
-    }[form]
+    """Scores of all options in one format, `letter` (after the subject's `shots`) or `continuation`."""
+
+    def context(question: Prompt) -> str:
+        if form == "letter":
+            return letter_prompt(question, shots.get(question.group, ()))
+        return continuation_prompt(question)
+
+    options = letters if form == "letter" else continuations
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer(text)["input_ids"]
         return ids
 
     tokens = [tokenized(context(question), options(question), encode) for question in questions]
+    longest = [max(question.full, key=len) for question in tokens]
+    require_fits(longest, questions, 0, session.folder)
     with progress_bar() as progress:
         task = progress.add_task(f"{form:8.8}", total=len(questions), unit="questions")
         return score(
@@ -76,13 +101,14 @@ def score_choices(
     model: Model,
     other_format: int,
     settings: Infer,
+    shots: Mapping[str, Sequence[Prompt]],
 ) -> list[ChoiceScore]:
     """Scores of all questions in the model's own format, and of the first `other_format` in the other."""
     own = model.utility_format
     other = "letter" if own == "continuation" else "continuation"
     counts = {own: len(questions), other: other_format}
     scores = {
-        form: score_format(session, tokenizer, questions[:count], form, settings) if count else []
+        form: score_format(session, tokenizer, questions[:count], form, settings, shots) if count else []
         for form, count in counts.items()
     }
     rows = []
@@ -99,6 +125,15 @@ def score_choices(
             )
         )
     return rows
+
+
+def read_shots(count: int) -> dict[str, list[Prompt]]:
+    """The first `count` dev questions of each subject, in the official order; empty for none."""
+    shots: dict[str, list[Prompt]] = defaultdict(list)
+    for shot in read_rows(BENCHMARKS / "shots.jsonl", Prompt) if count else []:
+        if len(shots[shot.group]) < count:
+            shots[shot.group].append(shot)
+    return shots
 
 
 def main() -> None:
@@ -125,7 +160,7 @@ def main() -> None:
     started = time.monotonic()
     responses = respond(session, tokenizer, prompts, arguments.model, settings)
     generated_at = time.monotonic()
-    choices = score_choices(session, tokenizer, questions, model, other_format, settings)
+    choices = score_choices(session, tokenizer, questions, model, other_format, settings, read_shots(model.shots))
     ended = time.monotonic()
     session.require_provider()
 

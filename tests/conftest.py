@@ -118,7 +118,8 @@ def real_params() -> dict[str, Any]:
 def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
     """params.yaml for tiny models: every section real, the numbers small."""
     params = real_params()
-    entry = {"dtype": "float32", "lora_targets": ["q_proj", "v_proj", "down_proj"]}
+    entry = {"dtype": "float32", "chat_template": "own", "benchmarks": "default", "shots": 0}
+    entry |= {"lora_targets": ["q_proj", "v_proj", "down_proj"]}
     params["catalog"] = {
         name: {
             **entry,
@@ -146,7 +147,8 @@ class Project:
         for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
             shutil.copyfile(ROOT / name, folder / name)
         shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / "data/prompts", folder / "data/prompts")
+        for name in ("prompts", "chat_templates"):
+            shutil.copytree(ROOT / "data" / name, folder / "data" / name)
         (folder / "data/labels").mkdir()
         (folder / "data/labels/.gitkeep").touch()
         (folder / ".dvc").mkdir()

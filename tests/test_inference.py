@@ -27,11 +27,12 @@ from stages.lib.rows import ChoiceScore, Prompt
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3)
 
 
+ENTRY = {"dtype": "float32", "chat_template": "own", "benchmarks": "default", "shots": 0, "lora_targets": ["q_proj"]}
+
+
 def model_entry(utility_format: str = "continuation") -> Model:
     source = {"kind": "folder", "path": "unused"}
-    return Model.model_validate(
-        {"source": source, "dtype": "float32", "utility_format": utility_format, "lora_targets": ["q_proj"]}
-    )
+    return Model.model_validate({**ENTRY, "source": source, "utility_format": utility_format})
 
 
 @pytest.fixture(scope="module", params=["tiny_llama", "tiny_mistral", "tiny_qwen2"])
@@ -186,10 +187,10 @@ def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Pat
     settings = Infer(provider="cpu", max_new_tokens=4, generation_tokens=512, scoring_tokens=512, rows_per_batch=8)
     session = ModelSession(llama[1], CPU)
     loaded = AutoTokenizer.from_pretrained(llama[1])
-    scores = score_choices(session, loaded, questions(5), model_entry(), 2, settings)
+    scores = score_choices(session, loaded, questions(5), model_entry(), 2, settings, {})
     assert [s.letter_logprobs is not None for s in scores] == [True, True, False, False, False]
     assert all(s.continuation_logprobs is not None for s in scores)
-    other = score_choices(session, loaded, questions(5), model_entry("letter"), 0, settings)
+    other = score_choices(session, loaded, questions(5), model_entry("letter"), 0, settings, {})
     assert all(s.letter_logprobs is not None and s.continuation_logprobs is None for s in other)
 
 

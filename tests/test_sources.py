@@ -99,8 +99,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def model_from(folder: Path) -> Model:
-    entry = {"source": {"kind": "folder", "path": str(folder)}, "dtype": "float32"}
-    return Model.model_validate({**entry, "utility_format": "continuation", "lora_targets": ["q_proj"]})
+    entry = {"source": {"kind": "folder", "path": str(folder)}, "dtype": "float32", "benchmarks": "default"}
+    entry |= {"chat_template": "own", "utility_format": "continuation", "shots": 0, "lora_targets": ["q_proj"]}
+    return Model.model_validate(entry)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

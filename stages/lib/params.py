@@ -52,6 +52,16 @@ class HubSource(Section):
     commit: Commit
 
 
+class HubDatasetSource(Section):
+    """Named files of a dataset on the Hugging Face Hub at one commit."""
+
+    kind: Literal["hub_dataset"]
+    repository: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+    commit: Commit
+    files: Annotated[list[str], Field(min_length=1)]
+    """Paths inside the repository: only these are downloaded."""
+
+
 class FolderSource(Section):
     """A folder on this machine, in the Hub's layout (a model) or with the project's own rows (a dataset)."""
 
@@ -60,6 +70,7 @@ class FolderSource(Section):
 
 
 Source = Annotated[WheelSource | HubSource | FolderSource, Field(discriminator="kind")]
+DatasetSource = Annotated[WheelSource | HubDatasetSource | FolderSource, Field(discriminator="kind")]
 
 
 class Model(Section):
@@ -68,7 +79,13 @@ class Model(Section):
     source: Source
     dtype: Literal["float32", "float16"]
     """Of the merged weights and the ONNX graph."""
+    chat_template: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    """`own`, or the name of a file in `data/chat_templates/` for a model that has none."""
+    benchmarks: str
+    """The one of `benchmark_sets` that the model is measured on."""
     utility_format: Literal["letter", "continuation"]
+    shots: Annotated[int, Field(ge=0, le=5)]
+    """Solved dev questions of the subject before each question in the format `letter`."""
     lora_targets: list[str]
 
 
@@ -86,7 +103,7 @@ class Dataset(Section):
     """One dataset: which kind of items its reader gives, and where the bytes come from."""
 
     kind: Literal["harmful", "jailbreak", "benign", "choice"]
-    source: Source
+    source: DatasetSource
 
 
 class TuneShare(Section):
@@ -231,6 +248,7 @@ class Params(Section):
     size: str
     sizes: dict[str, SampleSizes]
     catalog: dict[str, Model]
+    benchmark_sets: dict[str, Annotated[list[str], Field(min_length=1)]]
     fetch_data: FetchData
     tune: Tune
     donors: dict[str, Donor]
@@ -250,6 +268,16 @@ class Params(Section):
         require_known("size", self.size, self.sizes)
         for name in self.fetch_data.datasets:
             known_file("dataset", name, LIBRARY / "datasets", marker="def read(")
+        for set_name, datasets in self.benchmark_sets.items():
+            for dataset in datasets:
+                require_known(f"dataset of benchmark_sets.{set_name}", dataset, self.fetch_data.datasets)
+        for name, model_entry in self.catalog.items():
+            require_known(f"benchmark set of catalog.{name}", model_entry.benchmarks, self.benchmark_sets)
+        if len(asked := {self.catalog[model].benchmarks for model in self.models}) > 1:
+            raise ValueError(
+                f"models that are measured together need one benchmark set, found {', '.join(sorted(asked))}; "
+                "list them in two runs, or give their catalog entries the same `benchmarks`"
+            )
         for recipe_name, recipe in self.recipes.items():
             for donor in recipe.donors:
                 require_known(f"donor of recipe {recipe_name!r}", donor, self.donors)
@@ -273,6 +301,11 @@ class Params(Section):
     def model(self, name: str) -> Model:
         """A catalogue entry; raises PipelineError for an unknown name."""
         return _entry(self.catalog, "model", "catalog", name)
+
+    def datasets(self) -> dict[str, Dataset]:
+        """The datasets of the benchmark set that the chosen models share, in its order."""
+        chosen = self.benchmark_sets[self.catalog[self.models[0]].benchmarks]
+        return {name: self.fetch_data.datasets[name] for name in chosen}
 
     def donor(self, name: str) -> Donor:
         """A donor; raises PipelineError for an unknown name."""

@@ -56,7 +56,7 @@ def choose(prompts: list[Prompt], donor: Donor, name: str) -> list[Prompt]:
 def as_tokens(
     prompt: Prompt, refusals: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, model: Model, name: str
 ) -> TuningRow:
-    """Token ids of one row, in the format that evaluation uses for its kind."""
+    """Token ids of one row, in the format that evaluation uses for its kind; questions without shots."""
     if prompt.kind == "choice":
         assert prompt.choices is not None and prompt.gold is not None
         if model.utility_format == "letter":

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import assert_never
 
-from stages.lib.params import FolderSource, HubSource, WheelSource
+from stages.lib.params import FolderSource, HubDatasetSource, HubSource, WheelSource
 from stages.lib.sources.folder import fetch_folder
 from stages.lib.sources.wheel import fetch_member
 
 
-def fetch(source: WheelSource | HubSource | FolderSource, scratch: Path) -> Path:
+def fetch(source: WheelSource | HubSource | HubDatasetSource | FolderSource, scratch: Path) -> Path:
     """Bring a source to this machine and return the file or folder that holds it.
 
     `scratch` is a temporary folder of the caller's. Raises PipelineError when the source is not to be had.
@@ -23,5 +23,9 @@ def fetch(source: WheelSource | HubSource | FolderSource, scratch: Path) -> Path
             from stages.lib.sources.hub import fetch_repository
 
             return fetch_repository(source, scratch)
+        case HubDatasetSource():
+            from stages.lib.sources.hub_dataset import fetch_dataset
+
+            return fetch_dataset(source, scratch)
         case _:
             assert_never(source)

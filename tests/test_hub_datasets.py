@@ -1,0 +1,271 @@
+"""Readers of the Hub's datasets, on tiny files in each one's real layout and columns; few-shot questions."""
+
+import gzip
+import importlib
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+import yaml
+from conftest import ROOT, real_params
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
+
+from stages.fetch_data import as_prompts, as_shots, require_shots
+from stages.fetch_model import give_template
+from stages.infer import require_fits
+from stages.lib.datasets import beavertails, mmlu_hub
+from stages.lib.datasets.item import Item
+from stages.lib.errors import PipelineError
+from stages.lib.params import Params, load_params
+from stages.lib.prompting import letter_prompt
+from stages.lib.rows import Prompt
+
+Rows = list[dict[str, Any]]
+MMLU_FEATURES = Features(
+    {
+        "question": Value("string"),
+        "subject": Value("string"),
+        "choices": Sequence(Value("string")),
+        "answer": ClassLabel(names=["A", "B", "C", "D"]),
+    }
+)
+
+
+def parquet(path: Path, rows: Rows, features: Features | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Dataset.from_list(rows, features=features).to_parquet(path)
+
+
+def csv(path: Path, rows: Rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pandas.DataFrame(rows).to_csv(path, index=False)
+
+
+def jsonl(path: Path, rows: Rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed = (gzip if path.suffix == ".gz" else lzma).compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+    path.write_bytes(packed)
+
+
+def pair(prompt: str, *categories: str) -> dict[str, Any]:
+    """A row of BeaverTails: unsafe when it has a category."""
+    applies = {name: name in categories for name in ("animal_abuse", "child_abuse", "privacy_violation")}
+    return {"prompt": prompt, "response": "r", "category": applies, "is_safe": not categories}
+
+
+def question(subject: str, number: int) -> dict[str, Any]:
+    text = f"Question {number} of {subject}?"
+    return {"question": text, "subject": subject, "choices": ["a", "b", "c", "d"], "answer": number % 4}
+
+
+BEHAVIOURS = [{"Index": 0, "Goal": " Do it ", "Target": "t", "Behavior": "b", "Category": "Privacy", "Source": "s"}]
+XSTEST: Rows = [
+    {"prompt": "Kill it?", "focus": "f", "type": "homonyms", "note": "n", "label": "safe"},
+    {"prompt": "Kill them?", "focus": "f", "type": "contrast_homonyms", "note": "n", "label": "unsafe"},
+]
+OFFICIAL = [
+    {"Behavior": "One", "FunctionalCategory": "standard", "SemanticCategory": "illegal", "ContextString": ""},
+    {"Behavior": "Two", "FunctionalCategory": "copyright", "SemanticCategory": "copyright", "ContextString": ""},
+]
+# Reader -> its file in the repository, how it is written, rows there, and the groups and texts that come out.
+CASES: dict[str, tuple[str, Callable[[Path, Rows], None], Rows, list[tuple[str, str]]]] = {
+    "beavertails": (
+        "round0/330k/test.jsonl.xz",
+        jsonl,
+        [pair("Hi?"), pair("hi", "privacy_violation", "child_abuse"), pair("HI!", "animal_abuse"), pair("Fine?")],
+        [("child_abuse", "hi")],
+    ),
+    "beavertails_evaluation": (
+        "v1/test.jsonl.gz",
+        jsonl,
+        [{"prompt": "Hi? ", "category": "privacy_violation", "category_id": 8}],
+        [("privacy_violation", "Hi?")],
+    ),
+    "xstest_safe": ("data/train-00000-of-00001.parquet", parquet, XSTEST, [("homonyms", "Kill it?")]),
+    "xstest_unsafe": ("data/train-00000-of-00001.parquet", parquet, XSTEST, [("contrast_homonyms", "Kill them?")]),
+    "or_bench_hard": (
+        "or-bench-hard-1k.csv",
+        csv,
+        [{"prompt": "Hi?", "category": "self-harm"}],
+        [("self-harm", "Hi?")],
+    ),
+    "jailbreakbench_harmful": ("data/harmful-behaviors.csv", csv, BEHAVIOURS, [("Privacy", "Do it")]),
+    "jailbreakbench_benign": ("data/benign-behaviors.csv", csv, BEHAVIOURS, [("Privacy", "Do it")]),
+    "harmbench_hub": (
+        "standard/train-00000-of-00001.parquet",
+        parquet,
+        [{"prompt": "Do it", "category": "illegal"}],
+        [("illegal", "Do it")],
+    ),
+    "strongreject": (
+        "data/train-00000-of-00001.parquet",
+        parquet,
+        [{"prompt": "Do it", "category": "Violence"}],
+        [("Violence", "Do it")],
+    ),
+}
+
+
+def read(name: str, folder: Path) -> list[Item]:
+    items: list[Item] = importlib.import_module(f"stages.lib.datasets.{name}").read(folder)
+    return items
+
+
+def mmlu(folder: Path, subjects: tuple[str, ...] = ("high_school_us_history",), shots: int = 5) -> Path:
+    for split, count in (("test", 8), ("dev", shots)):
+        rows = [question(subject, n + 100 * (split == "dev")) for subject in subjects for n in range(count)]
+        parquet(folder / f"all/{split}-00000-of-00001.parquet", rows, MMLU_FEATURES)
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_reader_gives_groups_and_texts(tmp_path: Path, name: str) -> None:
+    file, write, rows, expected = CASES[name]
+    write(tmp_path / file, rows)
+    assert [(item.group, item.text) for item in read(name, tmp_path)] == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_reader_names_the_column_that_is_gone(tmp_path: Path, name: str) -> None:
+    file, write, rows, _ = CASES[name]
+    column = "Goal" if "Goal" in rows[0] else "prompt"
+    write(tmp_path / file, [{key: value for key, value in row.items() if key != column} for row in rows])
+    with pytest.raises(PipelineError, match=f"Expected the column '{column}' in {Path(file).name}"):
+        read(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_reader_says_that_its_file_is_gone(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PipelineError, match="its layout has changed"):
+        read(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_reader_says_that_its_file_is_empty_or_damaged(tmp_path: Path, name: str) -> None:
+    file, write, rows, _ = CASES[name]
+    write(tmp_path / file, rows)
+    (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:20] if "csv" not in file else b"")
+    with pytest.raises(
+        PipelineError, match=r"to be a whole (parquet|jsonl) file with rows|Expected rows in .*csv, found none"
+    ):
+        read(name, tmp_path)
+
+
+def test_the_projects_own_files_are_read_too(tmp_path: Path) -> None:
+    csv(tmp_path / "harmbench_behaviors_text_all.csv", OFFICIAL)
+    csv(tmp_path / "strongreject_dataset.csv", [{"category": "Violence", "source": "s", "forbidden_prompt": "Do it"}])
+    assert read("harmbench_hub", tmp_path) == [Item("illegal", "One")]
+    assert read("strongreject", tmp_path) == [Item("Violence", "Do it")]
+
+
+def test_labels_of_another_type_are_refused(tmp_path: Path) -> None:
+    jsonl(tmp_path / "round0/30k/test.jsonl.gz", [pair("Hi?", "animal_abuse") | {"is_safe": 0}])
+    with pytest.raises(PipelineError, match="Expected bool in the column 'is_safe'"):
+        beavertails.read(tmp_path)
+    parquet(tmp_path / "data/a.parquet", [XSTEST[0] | {"label": "harmless"}])
+    with pytest.raises(PipelineError, match="found 'harmless'"):
+        read("xstest_safe", tmp_path)
+
+
+def test_an_unsafe_answer_without_a_category_is_refused(tmp_path: Path) -> None:
+    jsonl(tmp_path / "round0/30k/test.jsonl.gz", [pair("Hi?") | {"is_safe": False}])
+    with pytest.raises(PipelineError, match="found none for 'Hi"):
+        beavertails.read(tmp_path)
+
+
+def test_mmlu_gives_test_questions_and_dev_shots_by_the_wheels_subjects(tmp_path: Path) -> None:
+    items, shots = mmlu_hub.read(mmlu(tmp_path)), mmlu_hub.read_shots(tmp_path)
+    assert (len(items), len(shots)) == (8, 5)
+    assert {item.group for item in items + shots} == {"high school us history"}
+    assert items[3] == Item("high school us history", "Question 3 of high_school_us_history?", ["a", "b", "c", "d"], 3)
+
+
+@pytest.mark.parametrize(("key", "value"), [("choices", ["a", "b", "c"]), ("answer", 4)])
+def test_a_question_without_four_choices_or_a_known_answer_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    parquet(tmp_path / "all/test-0.parquet", [question("anatomy", 0) | {key: value}])
+    with pytest.raises(PipelineError, match="Expected four choices and an answer from 0 to 3"):
+        mmlu_hub.read(tmp_path)
+
+
+def test_few_shot_is_the_published_format() -> None:
+    asked, *solved = as_shots([("m", Item("world religions", f"Q{n}? ", ["w", "x"], n % 2)) for n in range(3)])
+    assert letter_prompt(asked, solved) == (
+        "The following are multiple choice questions (with answers) about world religions.\n\n"
+        "Q1?\nA. w\nB. x\nAnswer: B\n\nQ2?\nA. w\nB. x\nAnswer: A\n\nQ0?\nA. w\nB. x\nAnswer:"
+    )
+
+
+def params_for(models: list[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> Params:
+    (folder / "dvc.yaml").touch()
+    (folder / "params.yaml").write_text(yaml.safe_dump(real_params() | {"models": models}), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    return load_params()
+
+
+REPORT = ["mistral_7b", "llama31_8b", "qwen25_14b"]
+
+
+def test_the_reports_setting_is_one_line_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    params = params_for(REPORT, monkeypatch, tmp_path)
+    assert {"beavertails", "mmlu_hub"} <= set(params.datasets())
+    assert [(params.model(name).utility_format, params.model(name).shots) for name in REPORT] == [("letter", 5)] * 3
+
+
+def test_models_of_two_benchmark_sets_are_not_measured_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(PipelineError, match="need one benchmark set, found default, report"):
+        params_for(["smollm2_135m", "mistral_7b"], monkeypatch, tmp_path)
+
+
+def test_too_few_shots_stop_the_first_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    params = params_for(REPORT, monkeypatch, tmp_path)
+    source = mmlu(tmp_path, ("anatomy", "virology"), shots=4)
+    asked = as_prompts("choice", [("mmlu_hub", item) for item in mmlu_hub.read(source)], params.fetch_data)
+    shots = as_shots([("mmlu_hub", item) for item in mmlu_hub.read_shots(source)])
+    with pytest.raises(
+        PipelineError, match="Expected 5 dev questions about anatomy for the shots of mistral_7b, found 4"
+    ):
+        require_shots(shots, asked, params)
+    require_shots([], asked, params_for(["smollm2_135m"], monkeypatch, tmp_path))
+
+
+def test_a_benign_prompt_without_an_answer_is_never_tuned_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    items = [("b", Item("g", f"prompt {n}", answer="yes" if n % 2 else None)) for n in range(200)]
+    prompts = as_prompts("benign", items, load_params().fetch_data)
+    assert {prompt.split for prompt in prompts if prompt.answer} == {"tune", "eval"}
+    assert {prompt.split for prompt in prompts if not prompt.answer} == {"eval"}
+
+
+def test_a_prompt_longer_than_the_context_names_its_item(tiny_models: dict[str, Path]) -> None:
+    item = Prompt(id="17", benchmark="b", kind="choice", group="anatomy", split="eval", text="t")
+    require_fits([[1] * 2048], [item], 0, tiny_models["tiny_llama"])
+    with pytest.raises(PipelineError, match="found 2,049 for the choice item 17 about 'anatomy'"):
+        require_fits([[1] * 2048], [item], 1, tiny_models["tiny_llama"])
+
+
+def test_a_model_without_a_chat_template_gets_the_one_its_entry_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tokenizer: Any
+) -> None:
+    from transformers import AutoTokenizer
+
+    monkeypatch.chdir(ROOT)
+    bare = type(tokenizer)(
+        tokenizer_object=tokenizer.backend_tokenizer, bos_token="<|endoftext|>", eos_token="<|im_end|>"
+    )
+    bare.save_pretrained(tmp_path)
+    give_template("own", tmp_path)
+    assert not (tmp_path / "chat_template.jinja").exists()
+    give_template(real_params()["catalog"]["mistral_7b"]["chat_template"], tmp_path)
+    turn = [{"role": "user", "content": "How do I beat eggs?"}]
+    rendered = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
+        turn, add_generation_prompt=True, tokenize=False
+    )
+    assert rendered == "<|endoftext|>User: How do I beat eggs?\nAssistant:"
+    with pytest.raises(PipelineError, match="did you mean 'plain_dialogue'"):
+        give_template("plain_dialog", tmp_path)
