@@ -186,7 +186,7 @@ def main() -> None:
     verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
     summary = summarise(verdicts, utility_format, params.metrics, read_present_labels(name, variants))
     for family in families(params.recipes):
-        summary[family[-1]]["family"] = family_numbers(family, summary)
+        summary[family[-1]]["family"] = family_numbers(family, summary, params.recipes[family[0]].dial)
     with folder_written_atomically(FOLDER / name) as folder:
         for variant, numbers in summary.items():
             write_json(folder / f"{variant}.json", {key: numbers[key] for key in ONE_LINE if key in numbers})

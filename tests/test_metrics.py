@@ -293,8 +293,12 @@ def test_recipes_that_differ_in_scale_alone_are_a_family() -> None:
         "half": {"safety": 0.4, "utility": 0.45, "safety_gain": 0.2, "utility_loss": 0.05},
         "whole": {"safety": 0.8, "utility": 0.35, "safety_gain": 0.6, "utility_loss": 0.15},
     }
-    numbers = family_numbers(["half", "whole"], summary)
+    numbers = family_numbers(["half", "whole"], summary, "scale")
     # Half of 0.6 is 0.3, a quarter of the way from 0.2 to 0.6: 0.05 + 0.25 · 0.10
     assert numbers["matched_loss"] == pytest.approx(0.075)
     # (0.8 - 0.2) · (0.35 - 0.25) + (0.4 - 0.2) · (0.45 - 0.35)
     assert numbers["hypervolume"] == pytest.approx(0.08)
+    # At alpha zero there is another recipe, not the base: half of 0.6 lies between the two points all the same.
+    assert family_numbers(["half", "whole"], summary, "alpha")["matched_loss"] == pytest.approx(0.075)
+    summary["half"]["safety_gain"] = 0.4
+    assert "matched_loss" not in family_numbers(["half", "whole"], summary, "alpha")

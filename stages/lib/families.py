@@ -6,6 +6,9 @@ from typing import Any
 from stages.lib.recipes import Recipe
 from stages.lib.statistics.frontier import hypervolume, matched_loss
 
+# At zero, this dial leaves the base as it is; alpha and t do not, so theirs do not begin there.
+FROM_BASE = "scale"
+
 
 def families(recipes: Mapping[str, Recipe]) -> list[list[str]]:
     """Names of the recipes of each family of two or more, by rising dial."""
@@ -19,12 +22,14 @@ def families(recipes: Mapping[str, Recipe]) -> list[list[str]]:
     return [names for names in ordered if len(names) > 1]
 
 
-def family_numbers(names: Sequence[str], summary: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def family_numbers(names: Sequence[str], summary: Mapping[str, Mapping[str, Any]], dial: str | None) -> dict[str, Any]:
     """Of one family: the loss at half its largest recipe's gain, and the area it commands beyond the base and chance.
 
-    The dial begins at the base, which gained and lost nothing. `matched_loss` is absent when there is no gain.
+    A `scale` begins at the base, which gained and lost nothing. `matched_loss` is absent when there is no gain, or
+    the dial does not reach half of it from below.
     """
-    effects = [(0.0, 0.0)] + [(summary[name]["safety_gain"], summary[name]["utility_loss"]) for name in names]
+    effects = [(0.0, 0.0)] if dial == FROM_BASE else []
+    effects += [(summary[name]["safety_gain"], summary[name]["utility_loss"]) for name in names]
     rates = [(summary[name]["safety"], summary[name]["utility"]) for name in names]
     base = summary["base"]
     numbers: dict[str, Any] = {

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import yaml
 
 from stages.lib.errors import PipelineError
+from stages.lib.families import FROM_BASE
 from stages.lib.measures import Numbers, chance, effects, measures, rates, tax_numbers, values_of
 from stages.lib.params import Metrics
 from stages.lib.rows import Verdict
@@ -20,8 +21,6 @@ from stages.lib.statistics.frontier import hypervolume, matched_loss
 
 Settings = dict[str, Any]
 Floats = npt.NDArray[np.float64]
-# At zero, `scale` leaves the base as it is; other dials (alpha, k, density) do not, so theirs do not begin there.
-FROM_BASE = "scale"
 POINT_KEYS = ("safety", "safety_gain", "utility", "utility_loss", "net_benefit")
 
 
