@@ -37,7 +37,7 @@ from stages.lib.measures import (
     report_numbers,
     tax_numbers,
 )
-from stages.lib.narrative import narrative
+from stages.lib.narrative import how_asked, narrative
 from stages.lib.params import Metrics, load_params
 from stages.lib.rows import Verdict, read_rows
 from stages.lib.statistics.intervals import Interval
@@ -194,7 +194,8 @@ def main() -> None:
     write_json(FOLDER / "detail" / f"{name}.json", summary)
     write_json(FOLDER / "plots" / f"{name}.json", plot_rows(summary))
     with written_atomically(FOLDER / f"{name}.md") as partial:
-        partial.write_text(narrative(name, params.size, summary, params.metrics), encoding="utf-8", newline="\n")
+        page = narrative(name, params.size, summary, params.metrics) + how_asked(params.model(name))
+        partial.write_text(page, encoding="utf-8", newline="\n")
     items = sum(len(rows) for rows in verdicts.values())
     console.print(table(summary, f"{name}, {params.size} size", params.metrics.confidence))
     say(f"metrics: {name}, {len(verdicts)} variants, {items:,} verdicts")

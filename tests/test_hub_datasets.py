@@ -20,6 +20,7 @@ from stages.infer import require_fits
 from stages.lib.datasets import beavertails, mmlu_hub
 from stages.lib.datasets.item import Item
 from stages.lib.errors import PipelineError
+from stages.lib.narrative import how_asked
 from stages.lib.params import Params, load_params
 from stages.lib.prompting import letter_prompt
 from stages.lib.rows import Prompt
@@ -63,6 +64,7 @@ def question(subject: str, number: int) -> dict[str, Any]:
 
 
 BEHAVIOURS = [{"Index": 0, "Goal": " Do it ", "Target": "t", "Behavior": "b", "Category": "Privacy", "Source": "s"}]
+BENIGN = [BEHAVIOURS[0] | {"Goal": "Do that"}]
 XSTEST: Rows = [
     {"prompt": "Kill it?", "focus": "f", "type": "homonyms", "note": "n", "label": "safe"},
     {"prompt": "Kill them?", "focus": "f", "type": "contrast_homonyms", "note": "n", "label": "unsafe"},
@@ -94,18 +96,18 @@ CASES: dict[str, tuple[str, Callable[[Path, Rows], None], Rows, list[tuple[str, 
         [("self-harm", "Hi?")],
     ),
     "jailbreakbench_harmful": ("data/harmful-behaviors.csv", csv, BEHAVIOURS, [("Privacy", "Do it")]),
-    "jailbreakbench_benign": ("data/benign-behaviors.csv", csv, BEHAVIOURS, [("Privacy", "Do it")]),
+    "jailbreakbench_benign": ("data/benign-behaviors.csv", csv, BENIGN, [("Privacy", "Do that")]),
     "harmbench_hub": (
         "standard/train-00000-of-00001.parquet",
         parquet,
-        [{"prompt": "Do it", "category": "illegal"}],
-        [("illegal", "Do it")],
+        [{"prompt": "Behave", "category": "illegal"}],
+        [("illegal", "Behave")],
     ),
     "strongreject": (
         "data/train-00000-of-00001.parquet",
         parquet,
-        [{"prompt": "Do it", "category": "Violence"}],
-        [("Violence", "Do it")],
+        [{"prompt": "Reject", "category": "Violence"}],
+        [("Violence", "Reject")],
     ),
 }
 
@@ -213,6 +215,14 @@ def test_the_reports_setting_is_one_line_away(monkeypatch: pytest.MonkeyPatch, t
     params = params_for(REPORT, monkeypatch, tmp_path)
     assert {"beavertails", "mmlu_hub"} <= set(params.datasets())
     assert [(params.model(name).utility_format, params.model(name).shots) for name in REPORT] == [("letter", 5)] * 3
+
+
+def test_the_report_says_which_template_and_how_many_shots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    params = params_for(REPORT, monkeypatch, tmp_path)
+    assert "plain_dialogue.jinja" in how_asked(params.model("mistral_7b"))
+    assert "followed 5 solved ones" in how_asked(params.model("qwen25_14b"))
+    assert "template" not in how_asked(params.model("qwen25_14b"))
+    assert how_asked(params.model("smollm2_135m")) == ""
 
 
 def test_models_of_two_benchmark_sets_are_not_measured_together(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.lib.params import Metrics
+from stages.lib.params import Metrics, Model
 
 Numbers = dict[str, Any]
 """All numbers of one variant, as in `metrics/detail/<model>.json`."""
@@ -36,6 +36,17 @@ def narrative(model: str, size: str, summary: dict[str, Numbers], settings: Metr
         f"**The judge.** {' '.join(_of_judge(base))}",
     ]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def how_asked(entry: Model) -> str:
+    """A closing paragraph on what is not the model's own or not zero-shot; empty where there is nothing to say."""
+    said = []
+    if entry.chat_template != "own":
+        file = f"data/chat_templates/{entry.chat_template}.jinja"
+        said.append(f"The model has no chat template of its own: it was asked in `{file}`.")
+    if entry.utility_format == "letter" and entry.shots:
+        said.append(f"Each question followed {entry.shots} solved ones about its subject, from the official dev split.")
+    return f"\n**How it was asked.** {' '.join(said)}\n" if said else ""
 
 
 def fixed(value: float, digits: int) -> str:
