@@ -1,11 +1,12 @@
 """Tiny models of the three architectures, and a copy of the project that runs on them."""
 
+import copy
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,16 @@ class Project:
         output = self.dvc("repro", *arguments)
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage ")]
 
+    def restore(self) -> None:
+        """Back to branch `main` as the first run left it, outputs included."""
+        here = self.run("git", "rev-parse", "HEAD", "first-run").split()
+        if here[0] == here[1] and not self.run("git", "status", "--porcelain"):
+            return
+        self.run("git", "switch", "--quiet", "--force", "main")
+        self.run("git", "reset", "--quiet", "--hard", "first-run")
+        self.run("git", "clean", "--quiet", "-xd", "--force", "--exclude=/.dvc/cache", "--exclude=/.dvc/tmp")
+        self.dvc("checkout", "--force", "--quiet")
+
     def commit(self, message: str) -> None:
         """Commit everything that Git tracks."""
         self.run("git", "add", "--all")
@@ -195,9 +206,19 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Project:
+def reproduced(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Project:
     """The project, reproduced once with three tiny models and committed."""
     project = Project(tmp_path_factory.mktemp("project"), tiny_params(tiny_models))
     project.ran = project.repro()
     project.commit("first run")
+    project.run("git", "tag", "first-run")
     return project
+
+
+@pytest.fixture
+def project(reproduced: Project) -> Iterator[Project]:
+    """The reproduced project; whatever a test did to it is undone afterwards, so that no test sees another's."""
+    params = copy.deepcopy(reproduced.params)
+    yield reproduced
+    reproduced.params = params
+    reproduced.restore()

@@ -43,7 +43,7 @@ def measure(
     session = ModelSession(Path("models/onnx") / model / "base", choose_provider(settings.provider))
     tokenizer = AutoTokenizer.from_pretrained(session.folder)
     responses = respond(session, tokenizer, prompts, model, settings)
-    scores = score_format(session, tokenizer, questions, "continuation", settings)
+    scores = score_format(session, tokenizer, questions, "continuation", settings, {})
     gold, correct = {}, {}
     for question, of in zip(questions, scores, strict=True):
         sizes = [len(choice.strip().encode()) for choice in question.choices or []]
