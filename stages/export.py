@@ -17,6 +17,8 @@ from stages.lib.console import run_stage, say
 from stages.lib.datasets.matched_benign import read as read_benign
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically
+from stages.lib.grouped_query import largest_grouped_difference, write_grouped_graph
+from stages.lib.inference.grouped_session import GROUPED_GRAPH
 from stages.lib.inference.session import CPU, GRAPH, ModelSession
 from stages.lib.onnx_graph import (
     BINDING,
@@ -69,7 +71,10 @@ def require_parity(weights: Path, onnx: Path, model: str, export: Export) -> flo
     """
     tokenizer = AutoTokenizer.from_pretrained(weights)
     texts = [item.text for item in read_benign(PROMPTS)][: export.parity_prompts]
-    worst = largest_difference(weights, onnx, [chat_token_ids(tokenizer, text, model) for text in texts])
+    prompts = [chat_token_ids(tokenizer, text, model) for text in texts]
+    worst = largest_difference(weights, onnx, prompts)
+    if (onnx / GROUPED_GRAPH).exists():
+        worst = max(worst, largest_grouped_difference(onnx, prompts))
     if not worst <= export.parity_tolerance:
         raise PipelineError(
             f"Expected ONNX Runtime and PyTorch to agree within {export.parity_tolerance} nats on {weights}, found a "
@@ -90,12 +95,15 @@ def export(weights: Path, base_onnx: Path | None, model: Model, settings: Export
         del graph  # it still holds the weights
     else:
         binding = load_binding(base_onnx / BINDING)
-        for name in (GRAPH, BINDING):
-            shutil.copyfile(base_onnx / name, folder / name)
+        for name in (GRAPH, BINDING, GROUPED_GRAPH):
+            if (base_onnx / name).exists():
+                shutil.copyfile(base_onnx / name, folder / name)
     write_weights(folder / GRAPH, binding, checkpoint, dtype, folder / WEIGHTS)
     for pattern in COMPANIONS:
         for file in weights.glob(pattern):
             shutil.copyfile(file, folder / file.name)
+    if base_onnx is None and settings.grouped_query:
+        write_grouped_graph(folder)
 
 
 def main() -> None:

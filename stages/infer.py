@@ -1,6 +1,6 @@
 """ONNX + benchmarks -> `data/responses/<model>/<variant>/`.  `python -m stages.infer MODEL VARIANT`
 
-Greedy answers to harmful, jailbreak and benign prompts, and the scores of every option of the questions.
+Answers to harmful, jailbreak and benign prompts, and the scores of every option of the questions.
 """
 
 import argparse
@@ -16,14 +16,36 @@ from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically, write_json
 from stages.lib.inference.choice import Scores, score, tokenized
-from stages.lib.inference.generation import Limits, generate
-from stages.lib.inference.session import CUDA, ModelSession, choose_provider, cuda_problem
+from stages.lib.inference.generation import Chooser, Limits, generate
+from stages.lib.inference.grouped_choice import score_grouped
+from stages.lib.inference.grouped_generation import generate_grouped
+from stages.lib.inference.grouped_session import GROUPED_GRAPH, GroupedSession
+from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
 from stages.lib.params import Infer, Model, load_params
 from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
 from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows, write_rows
 
 BENCHMARKS = Path("data/benchmarks")
 GENERATED = ("harmful", "jailbreak", "benign")
+Session = ModelSession | GroupedSession
+
+
+def open_session(folder: Path, settings: Infer) -> Session:
+    """The graph that `infer.provider` and `infer.attention` ask for.
+
+    Raises PipelineError when they ask for what cannot be had.
+    """
+    provider = choose_provider(settings.provider)
+    exported = (folder / GROUPED_GRAPH).exists()
+    if settings.attention == "grouped_query" and not (provider == CPU and exported):
+        found = f"no such file in {folder}" if provider == CPU else provider
+        raise PipelineError(
+            f"Expected {GROUPED_GRAPH} on the CPU, as infer.attention asks for, found {found}; set infer.attention to "
+            "auto in params.yaml, or export.grouped_query to true and infer.provider to cpu."
+        )
+    if settings.attention != "plain" and provider == CPU and exported:
+        return GroupedSession(folder)
+    return ModelSession(folder, provider)
 
 
 def require_fits(ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, folder: Path) -> None:
@@ -38,9 +60,10 @@ def require_fits(ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: in
 
 
 def respond(
-    session: ModelSession, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer
+    session: Session, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer
 ) -> list[Response]:
-    """Greedy answers, in the order of `prompts`."""
+    """Answers, in the order of `prompts`."""
+    choose = Chooser(session.folder, settings.temperature, settings.sampling_seed)
     limits = Limits(settings.max_new_tokens, settings.generation_tokens, settings.rows_per_batch)
     # A model may name several ends: of a turn, and of a text.
     ends = GenerationConfig.from_pretrained(session.folder).eos_token_id
@@ -50,7 +73,14 @@ def respond(
     with progress_bar() as progress:
         # How many tokens will come is not known: the total shrinks as answers end early.
         task = progress.add_task("answers ", total=len(prompts) * settings.max_new_tokens, unit="tokens")
-        done = generate(session, ids, stop, limits, lambda tokens: progress.advance(task, tokens))
+
+        def advance(tokens: int) -> None:
+            progress.advance(task, tokens)
+
+        if isinstance(session, GroupedSession):
+            done = generate_grouped(session, ids, stop, limits, settings.pass_tokens, choose, advance)
+        else:
+            done = generate(session, ids, stop, limits, choose, advance)
         progress.update(task, total=progress.tasks[task].completed)
     return [
         Response(
@@ -64,7 +94,7 @@ def respond(
 
 
 def score_format(
-    session: ModelSession,
+    session: Session,
     tokenizer: PreTrainedTokenizerBase,
     questions: list[Prompt],
     form: str,
@@ -89,13 +119,17 @@ def score_format(
     require_fits(longest, questions, 0, session.folder)
     with progress_bar() as progress:
         task = progress.add_task(f"{form:8.8}", total=len(questions), unit="questions")
-        return score(
-            session, tokens, settings.scoring_tokens, settings.rows_per_batch, lambda n: progress.advance(task, n)
-        )
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+
+        if isinstance(session, GroupedSession):
+            return score_grouped(session, tokens, settings.pass_tokens, advance)
+        return score(session, tokens, settings.scoring_tokens, settings.rows_per_batch, advance)
 
 
 def score_choices(
-    session: ModelSession,
+    session: Session,
     tokenizer: PreTrainedTokenizerBase,
     questions: list[Prompt],
     model: Model,
@@ -150,13 +184,16 @@ def main() -> None:
     size = params.sample_sizes().other_format
     other_format = len(questions) if size == "all" else min(size, len(questions))
 
-    provider = choose_provider(settings.provider)
-    if settings.provider == "auto" and provider != CUDA:
+    session = open_session(Path("models/onnx") / arguments.model / arguments.variant, settings)
+    if settings.provider == "auto" and session.provider != CUDA:
         say(f"infer: on the CPU, because {cuda_problem()}")
-    session = ModelSession(Path("models/onnx") / arguments.model / arguments.variant, provider)
     tokenizer = AutoTokenizer.from_pretrained(session.folder)
     name = f"{arguments.model} {arguments.variant}"
-    say(f"infer: {name} on {provider}, {len(prompts)} prompts, {len(questions)} questions")
+    attention = "grouped-query" if isinstance(session, GroupedSession) else "plain"
+    say(
+        f"infer: {name} on {session.provider}, {attention} attention, {len(prompts)} prompts, "
+        f"{len(questions)} questions"
+    )
     started = time.monotonic()
     responses = respond(session, tokenizer, prompts, arguments.model, settings)
     generated_at = time.monotonic()
@@ -172,7 +209,8 @@ def main() -> None:
     write_json(
         Path("runs") / arguments.model / f"{arguments.variant}.json",
         {
-            "provider": provider,
+            "provider": session.provider,
+            "attention": attention,
             "machine": platform.processor() or platform.machine(),
             "generated_tokens": tokens,
             "generation_seconds": round(generated_at - started, 2),

@@ -177,6 +177,7 @@ class Export(Section):
     opset: Count
     parity_prompts: Count
     parity_tolerance: Annotated[float, Field(gt=0)]
+    grouped_query: bool = True
 
 
 class Infer(Section):
@@ -187,6 +188,10 @@ class Infer(Section):
     generation_tokens: Count
     scoring_tokens: Count
     rows_per_batch: Count
+    attention: Literal["auto", "grouped_query", "plain"] = "auto"
+    pass_tokens: Count = 384
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    sampling_seed: Annotated[int, Field(ge=0)] = 0
 
 
 class JudgeModel(Section):

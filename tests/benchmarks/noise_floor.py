@@ -13,11 +13,10 @@ from pathlib import Path
 from rich.table import Table
 from transformers import AutoTokenizer
 
-from stages.infer import respond, score_format
+from stages.infer import open_session, respond, score_format
 from stages.judge import outcome
 from stages.lib.console import console, run_stage
 from stages.lib.inference.processors import usable_cores
-from stages.lib.inference.session import ModelSession, choose_provider
 from stages.lib.judging.rules import judge
 from stages.lib.params import Infer, load_params
 from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows
@@ -40,7 +39,7 @@ def measure(
     model: str, prompts: list[Prompt], questions: list[Prompt], settings: Infer
 ) -> tuple[dict[str, Response], dict[str, float], dict[str, bool]]:
     """Responses, gold option scores (nats a byte) and outcomes by item id."""
-    session = ModelSession(Path("models/onnx") / model / "base", choose_provider(settings.provider))
+    session = open_session(Path("models/onnx") / model / "base", settings)
     tokenizer = AutoTokenizer.from_pretrained(session.folder)
     responses = respond(session, tokenizer, prompts, model, settings)
     scores = score_format(session, tokenizer, questions, "continuation", settings, {})
@@ -64,8 +63,8 @@ def main() -> None:
     prompts = [prompt for rows in by_kind for prompt in rows[: arguments.items // 3]]
     questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[: arguments.items]
 
-    alone = settings.model_copy(update={"rows_per_batch": 1})
-    sevens = settings.model_copy(update={"rows_per_batch": 7, "scoring_tokens": 300})
+    alone = settings.model_copy(update={"rows_per_batch": 1, "pass_tokens": 1})
+    sevens = settings.model_copy(update={"rows_per_batch": 7, "scoring_tokens": 300, "pass_tokens": 150})
     ways = {
         "as params.yaml says": (settings, False, usable_cores()),
         "one item at a time": (alone, False, usable_cores()),

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib.errors import PipelineError
 from stages.lib.inference.batches import Int64, common_prefix, plan, right_padded
-from stages.lib.inference.session import Float, ModelSession, Past
+from stages.lib.inference.session import Float, ModelSession, Past, require_finite
 
 
 class Question(NamedTuple):
@@ -92,7 +91,7 @@ def _score_batch(
         for tail, logprob in zip(of_batch, _run_tails(session, of_batch, shared, mask, output.past), strict=True):
             totals[tail.question][tail.option] += logprob
     return [
-        Scores(total, _mass(first[place], sorted({full[shared[place]] for full in questions[place].full})))
+        Scores(total, mass(first[place], sorted({full[shared[place]] for full in questions[place].full})))
         for place, total in enumerate(totals)
     ]
 
@@ -123,15 +122,11 @@ def _logprobs(logits: Float, targets: Int64, session: ModelSession) -> NDArray[n
     total = np.exp(wide - highest).sum(axis=-1)
     difference = (chosen - highest[:, 0]).astype(np.float64)
     logprobs: NDArray[np.float64] = difference - np.log(total.astype(np.float64))
-    if not np.isfinite(logprobs).all():
-        raise PipelineError(
-            f"Expected finite logits from {session.folder}, found NaN or infinity; "
-            "check the merged weights, or use dtype float32 in the model's entry of params.yaml."
-        )
+    require_finite(logprobs, session.folder)
     return logprobs
 
 
-def _mass(logits: Float, tokens: list[int]) -> float:
+def mass(logits: Float, tokens: list[int]) -> float:
     """Probability, in [0, 1], of the given tokens together."""
     wide = logits.astype(np.float64)
     weights = np.exp(wide - wide.max())

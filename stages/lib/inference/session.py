@@ -76,8 +76,8 @@ def choose_provider(setting: Literal["auto", "cuda", "cpu"]) -> str:
     return CPU
 
 
-def start(folder: Path, provider: str) -> ort.InferenceSession:
-    """A session of a folder's graph. Raises PipelineError when it runs on another provider than `provider`."""
+def start(folder: Path, provider: str, graph: str = GRAPH) -> ort.InferenceSession:
+    """A session of one of a folder's graphs. Raises PipelineError when it runs on another provider than `provider`."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = usable_cores()
@@ -85,7 +85,7 @@ def start(folder: Path, provider: str) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # TF32 rounds to 10 bits: float32 on a GPU must mean float32, or the parity gate means little.
     providers = [(CUDA, {"use_tf32": "0"})] if provider == CUDA else [CPU]
-    session = ort.InferenceSession(str(folder / GRAPH), options, providers=providers)
+    session = ort.InferenceSession(str(folder / graph), options, providers=providers)
     session.disable_fallback()
     require_provider(session, provider, folder)
     return session
@@ -98,6 +98,15 @@ def require_provider(session: ort.InferenceSession, provider: str, folder: Path)
         raise PipelineError(
             f"Expected {folder} to run on {provider}, found it on {found}; "
             "nothing measured on another device is kept: check the GPU's memory and ONNX Runtime's log."
+        )
+
+
+def require_finite(values: Float, folder: Path) -> None:
+    """Raises PipelineError when a value from `folder`'s graph is NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise PipelineError(
+            f"Expected finite logits from {folder}, found NaN or infinity; "
+            "check the merged weights, or use dtype float32 in the model's entry of params.yaml."
         )
 
 

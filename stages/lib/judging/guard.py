@@ -63,7 +63,7 @@ def ask(
     stop = stop_tokens(session.folder, tokenizer)
     with progress_bar() as progress:
         task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
-        answers = generate(session, prompts, stop, limits, lambda tokens: progress.advance(task, tokens))
+        answers = generate(session, prompts, stop, limits, advance=lambda tokens: progress.advance(task, tokens))
         progress.update(task, total=progress.tasks[task].completed)
     session.require_provider()
     judgements = []

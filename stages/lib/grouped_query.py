@@ -1,0 +1,170 @@
+"""A second graph over the same weights, each layer's attention one GroupQueryAttention node of ONNX Runtime.
+
+The traced graph copies the whole past at every step and repeats every key and value head for the query heads
+that share it. The operator (`com.microsoft`, documented with ONNX Runtime's contrib operators) does neither: it writes
+new keys and values into the past's own buffer, and rotates queries and keys itself.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from transformers import AutoConfig, PretrainedConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from stages.lib.errors import PipelineError
+from stages.lib.inference.forest import Unit, packs
+from stages.lib.inference.grouped_session import (
+    ATTENTION_BIAS,
+    GROUPED_GRAPH,
+    LAST_PLACES,
+    TOTAL_LENGTH,
+    GroupedSession,
+)
+from stages.lib.inference.session import CPU, GRAPH, Float, ModelSession
+
+
+def rotary_tables(config: PretrainedConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cosines and sines, float32 [positions, head size / 2] each, as Transformers computes them for this model."""
+    # Llama's class serves all three architectures: the angles depend on the configuration alone.
+    rotary = LlamaRotaryEmbedding(config)  # type: ignore[arg-type]  # annotated for Llama's alone
+    positions = torch.arange(config.max_position_embeddings)[None]
+    cosines, sines = rotary(torch.zeros(1), positions)
+    half = cosines.shape[-1] // 2
+    return cosines[0, :, :half].float().numpy(), sines[0, :, :half].float().numpy()
+
+
+def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig) -> None:
+    """Replace every layer's attention; drop what nothing reads any more.
+
+    Inputs become `input_ids` and `position_ids` [batch, time]; `last_places` int32 [batch], where each row's last token
+    lies in its buffer; `total_length` int32 [1], the longest row's past and new tokens together; `attention_bias`
+    [batch or 1, 1, time, total], added to the scores; and `past_key_values.*` [batch, key-value heads, capacity, head
+    size], which share their memory with `present.*`. ONNX Runtime 1.31 rotates by `position_ids` only where there is
+    a past, and takes several rows with a past only one token at a time. A sliding window is the caller's, in the bias.
+
+    Raises PipelineError when a layer's projections are not where Optimum puts them.
+    """
+    graph = model.graph
+    made = {output: node for node in graph.node for output in node.output}
+    named: dict[str, onnx.NodeProto] = {node.name: node for node in graph.node}
+
+    def node_of(name: str) -> onnx.NodeProto:
+        if name not in named:
+            raise PipelineError(
+                f"Expected the node {name} in the traced graph, found none; set export.grouped_query to false in "
+                "params.yaml for this architecture."
+            )
+        return named[name]
+
+    past_type = next(entry for entry in graph.input if entry.name.startswith("past_key_values.")).type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(past_type.elem_type)
+    for name, table in zip(("rotary_cosines", "rotary_sines"), rotary_tables(config), strict=True):
+        graph.initializer.append(numpy_helper.from_array(table.astype(dtype), name))
+    for layer in range(config.num_hidden_layers):
+        attention = f"/model/layers.{layer}/self_attn"
+        projected = []
+        for projection in ("q_proj", "k_proj", "v_proj"):
+            biased = f"{attention}/{projection}/Add"
+            projected.append(node_of(biased if biased in named else f"{attention}/{projection}/MatMul").output[0])
+        out = node_of(f"{attention}/o_proj/MatMul")
+        past = [f"past_key_values.{layer}.{kind}" for kind in ("key", "value")]
+        present = [f"present.{layer}.{kind}" for kind in ("key", "value")]
+        for name in present:
+            made[name].output[0] = f"{name}.unread"
+        node = helper.make_node(
+            "GroupQueryAttention",
+            [
+                *projected,
+                *past,
+                LAST_PLACES,
+                TOTAL_LENGTH,
+                "rotary_cosines",
+                "rotary_sines",
+                "position_ids",
+                ATTENTION_BIAS,
+            ],
+            [f"{attention}/output", *present],
+            f"{attention}/GroupQueryAttention",
+            domain="com.microsoft",
+            num_heads=config.num_attention_heads,
+            kv_num_heads=config.num_key_value_heads,
+            do_rotary=1,
+        )
+        graph.node.insert(list(graph.node).index(out), node)
+        out.input[0] = node.output[0]
+    _drop_unread(graph)
+    graph.input.remove(next(entry for entry in graph.input if entry.name == "attention_mask"))
+    added: list[tuple[str, int, list[str | int | None]]] = [
+        (LAST_PLACES, TensorProto.INT32, ["batch_size"]),
+        (TOTAL_LENGTH, TensorProto.INT32, [1]),
+        (ATTENTION_BIAS, past_type.elem_type, ["bias_batch", 1, "sequence_length", "total"]),
+    ]
+    for name, kind, shape in added:
+        graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+    for entry in (*graph.input, *graph.output):
+        if entry.name.startswith(("past_key_values.", "present.")):
+            entry.type.tensor_type.shape.dim[2].dim_param = "capacity"
+    del graph.value_info[:]
+    if not any(entry.domain == "com.microsoft" for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+
+def write_grouped_graph(folder: Path) -> None:
+    """Write `grouped.onnx` beside the `model.onnx` of `folder`, over the same `model.onnx.data`."""
+    model = onnx.load(str(folder / GRAPH), load_external_data=False)
+    use_grouped_query_attention(model, AutoConfig.from_pretrained(folder))
+    (folder / GROUPED_GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove the nodes and weights that no output depends on."""
+    made = {output: node for node in graph.node for output in node.output}
+    waiting = [output.name for output in graph.output]
+    read: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in read:
+            continue
+        read.add(name)
+        if name in made:
+            waiting += made[name].input
+    kept = [node for node in graph.node if any(output in read for output in node.output)]
+    del graph.node[:]
+    graph.node.extend(kept)
+    weights = [weight for weight in graph.initializer if weight.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
+
+
+def largest_grouped_difference(folder: Path, prompts: list[list[int]]) -> float:
+    """Largest difference in log-probability (nats) between the two graphs of `folder` on the CPU.
+
+    The grouped graph gets all prompts as one tree after what they share, and each one's last token as its own step.
+    """
+    plain, grouped = ModelSession(folder, CPU), GroupedSession(folder)
+    units = [Unit([prompt[:-1]], len(prompt) - 2) for prompt in prompts]
+    worst = 0.0
+    for pack in packs(units, sum(map(len, prompts))):
+        of_tree = grouped.run_pack(pack, list(range(len(pack.tokens))), len(pack.tokens))
+        cache = grouped.cache(len(pack.units), max(map(len, prompts)))
+        for row, (path,) in enumerate(pack.paths):
+            grouped.copy_path(pack, path, cache, row)
+        of_pack = [prompts[unit] for unit in pack.units]
+        last = np.array([prompt[-1] for prompt in of_pack])
+        of_step = grouped.step(cache, last, np.array([len(prompt) - 1 for prompt in of_pack]))
+        for row, (prompt, (path,)) in enumerate(zip(of_pack, pack.paths, strict=True)):
+            tokens, positions = np.array([prompt], np.int64), np.arange(len(prompt), dtype=np.int64)[None]
+            expected = plain.run(tokens, np.ones_like(tokens), positions, positions, plain.empty_past(1)).logits[0]
+            found = np.concatenate([of_tree[path], of_step[row : row + 1]])
+            difference = np.abs(_log_softmax(found) - _log_softmax(expected[len(pack.prefix) :])).max()
+            worst = max(worst, float(difference)) if np.isfinite(difference) else float("inf")
+    return worst
+
+
+def _log_softmax(logits: Float) -> NDArray[np.float64]:
+    wide = torch.from_numpy(np.asarray(logits, np.float64))
+    return np.asarray(torch.log_softmax(wide, dim=-1).numpy(), np.float64)

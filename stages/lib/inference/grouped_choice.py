@@ -1,0 +1,68 @@
+"""Log-probabilities of the options of multiple-choice questions: every token that questions share is run once."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from stages.lib.inference.choice import Question, Scores, mass
+from stages.lib.inference.forest import Pack, Unit, packs
+from stages.lib.inference.grouped_session import GroupedSession
+from stages.lib.inference.session import Float, require_finite
+
+
+def score_grouped(
+    session: GroupedSession,
+    questions: Sequence[Question],
+    tokens_per_pass: int,
+    advance: Callable[[int], None] = lambda questions: None,
+) -> list[Scores]:
+    """Score every question's options. `advance` is told of finished questions.
+
+    Raises PipelineError when a logit is not finite.
+    """
+    # An option's last token is not fed: nobody asks what follows it.
+    units = [Unit([full[:-1] for full in question.full], question.shared() - 1) for question in questions]
+    results: list[Scores | None] = [None] * len(questions)
+    for pack in packs(units, tokens_per_pass):
+        for unit, scores in zip(pack.units, _score_pack(session, pack, questions, tokens_per_pass), strict=True):
+            results[unit] = scores
+        advance(len(pack.units))
+    return [scores for scores in results if scores is not None]
+
+
+def _score_pack(
+    session: GroupedSession, pack: Pack, questions: Sequence[Question], tokens_per_pass: int
+) -> list[Scores]:
+    start = len(pack.prefix)
+    # Of every scored token: its question, its option, the place of the token before it, and itself.
+    scored: list[tuple[int, int, int, int]] = []
+    shared_ends = []
+    for number, (unit, paths) in enumerate(zip(pack.units, pack.paths, strict=True)):
+        question = questions[unit]
+        shared_ends.append(paths[0][question.shared() - 1 - start])
+        for option, (full, path) in enumerate(zip(question.full, paths, strict=True)):
+            for place in range(len(question.context), len(full)):
+                scored.append((number, option, path[place - 1 - start], full[place]))
+    wanted = sorted({place for _, _, place, _ in scored} | set(shared_ends))
+    line = {place: number for number, place in enumerate(wanted)}
+    logits = session.run_pack(pack, wanted, tokens_per_pass)
+    normalisers = _log_normalisers(logits)
+    require_finite(normalisers, session.folder)
+    totals = [[0.0] * len(questions[unit].full) for unit in pack.units]
+    for number, option, place, token in scored:
+        totals[number][option] += float(logits[line[place], token]) - float(normalisers[line[place]])
+    return [
+        Scores(
+            total, mass(logits[line[end]], sorted({full[questions[unit].shared()] for full in questions[unit].full}))
+        )
+        for total, end, unit in zip(totals, shared_ends, pack.units, strict=True)
+    ]
+
+
+def _log_normalisers(logits: Float) -> Float:
+    """log Σ exp of each row, in float64; row by row, so that no second copy of all logits is made."""
+    found = np.empty(len(logits))
+    for number, row in enumerate(logits):
+        highest = np.float32(row.max())
+        found[number] = float(highest) + np.log(np.exp(row.astype(np.float32) - highest).sum(dtype=np.float64))
+    return found

@@ -1,0 +1,140 @@
+"""A model's graph with GroupQueryAttention, its keys and values in buffers that every step writes in place."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+from transformers import AutoConfig
+
+from stages.lib.inference.batches import Int64
+from stages.lib.inference.forest import Pack, shared_length
+from stages.lib.inference.session import CPU, LOGIT_POSITIONS, Float, require_provider, start
+
+GROUPED_GRAPH = "grouped.onnx"
+LAST_PLACES, TOTAL_LENGTH, ATTENTION_BIAS = "last_places", "total_length", "attention_bias"
+# Far below any score, and still finite in float16 after a score is added.
+HIDDEN = -6e4
+
+
+class Cache(NamedTuple):
+    """Keys and values by layer, each [rows, key-value heads, capacity, head size]; the graph writes into them."""
+
+    buffers: list[Float]
+
+    def rows(self, count: int) -> "Cache":
+        """The first `count` rows, the same memory."""
+        return Cache([buffer[:count] for buffer in self.buffers])
+
+
+class GroupedSession:
+    """One forward pass over a tree of tokens, or over one new token of many rows."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the graph on the CPU: ONNX Runtime's CUDA kernel knows no bias, so no trees."""
+        self.folder = folder
+        self.provider = CPU
+        self._session = start(folder, CPU, GROUPED_GRAPH)
+        self._past = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
+        self._present = [entry.name.replace("past_key_values", "present") for entry in self._past]
+        self.dtype = np.float16 if "16" in self._past[0].type else np.float32
+        config = AutoConfig.from_pretrained(folder)
+        uses_window = getattr(config, "use_sliding_window", True)
+        self._window: int | None = getattr(config, "sliding_window", None) if uses_window else None
+        self._held: list[int] = []
+        self._trunk = self.cache(1, 1)
+
+    def require_provider(self) -> None:
+        """See the function of this name."""
+        require_provider(self._session, self.provider, self.folder)
+
+    def cache(self, rows: int, capacity: int) -> Cache:
+        """New buffers. Memory that no token was written to is not resident."""
+        return Cache([np.zeros((rows, e.shape[1], capacity, e.shape[3]), self.dtype) for e in self._past])
+
+    def run_pack(self, pack: Pack, wanted: Sequence[int], tokens_per_pass: int) -> Float:
+        """Logits [wanted, vocabulary] at places of `pack.tokens`; its keys and values lie in the trunk until the next.
+
+        The prefix is run first, as far as the last pack's prefix did not begin with it.
+        """
+        start_of_tree, width = len(pack.prefix), len(pack.tokens)
+        # Place 0 is an empty key that nobody sees: with no past at all the operator would ignore `position_ids`.
+        self._reserve(1 + start_of_tree + max(width, tokens_per_pass))
+        done = shared_length(self._held, pack.prefix)
+        while done < start_of_tree:
+            chunk = pack.prefix[done : done + tokens_per_pass]
+            positions = np.arange(done, done + len(chunk))
+            self._extend(chunk, positions, done, np.tri(len(chunk), dtype=bool), [len(chunk) - 1])
+            done += len(chunk)
+        self._held = list(pack.prefix)
+        return self._extend(pack.tokens, start_of_tree + pack.depths(), start_of_tree, pack.ancestors(), wanted)
+
+    def _extend(self, tokens: Sequence[int], positions: Int64, past: int, seen: Float, wanted: Sequence[int]) -> Float:
+        """Run `tokens` after `past` tokens of the trunk; `seen` [tokens, tokens] says which of them see which."""
+        total = 1 + past + len(tokens)
+        bias = np.zeros((len(tokens), total), self.dtype)
+        bias[:, 0] = HIDDEN
+        bias[:, 1 + past :][~seen] = HIDDEN
+        if self._window is not None and positions.max() >= self._window:
+            at = np.concatenate([[-1], np.arange(past), positions])
+            bias[positions[:, None] - at[None] >= self._window] = HIDDEN
+        logits = self._run(
+            self._trunk,
+            np.array([tokens], np.int64),
+            positions[None],
+            np.array([total - 1]),
+            bias[None, None],
+            np.array([wanted], np.int64),
+        )
+        of_row: Float = logits[0]
+        return of_row
+
+    def step(self, cache: Cache, tokens: Int64, lengths: Int64) -> Float:
+        """Logits [rows, vocabulary] after one more token a row; `lengths` counts the tokens before it."""
+        total = int(lengths.max()) + 1
+        bias = np.zeros((1, 1, 1, total), self.dtype)
+        if self._window is not None and total > self._window:
+            hidden = np.arange(total)[None] <= lengths[:, None] - self._window
+            bias = np.where(hidden, HIDDEN, 0).astype(self.dtype)[:, None, None]
+        rows = len(tokens)
+        wanted = np.zeros((rows, 1), np.int64)
+        logits: Float = self._run(cache.rows(rows), tokens[:, None], lengths[:, None], lengths, bias, wanted)[:, 0]
+        return logits
+
+    def copy_path(self, pack: Pack, path: Sequence[int], cache: Cache, row: int) -> None:
+        """Put the prefix and the tree's places `path` into a row of `cache`, one after another."""
+        columns = np.concatenate([np.arange(len(pack.prefix)), len(pack.prefix) + np.array(path, np.int64)]) + 1
+        for source, target in zip(self._trunk.buffers, cache.buffers, strict=True):
+            target[row, :, : len(columns)] = source[0][:, columns]
+
+    def _reserve(self, capacity: int) -> None:
+        held = self._trunk.buffers[0].shape[2]
+        if capacity > held:
+            grown = self.cache(1, max(capacity, 2 * held))
+            for old, new in zip(self._trunk.buffers, grown.buffers, strict=True):
+                new[:, :, :held] = old
+            self._trunk = grown
+
+    def _run(
+        self, cache: Cache, tokens: Int64, positions: Int64, last_places: Int64, bias: Float, wanted: Int64
+    ) -> Float:
+        binding = self._session.io_binding()
+        inputs = {
+            "input_ids": tokens,
+            "position_ids": positions.astype(np.int64),
+            LAST_PLACES: last_places.astype(np.int32),
+            TOTAL_LENGTH: np.array([bias.shape[-1]], np.int32),
+            ATTENTION_BIAS: bias,
+            LOGIT_POSITIONS: wanted,
+        }
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for entry, present, buffer in zip(self._past, self._present, cache.buffers, strict=True):
+            value = ort.OrtValue.ortvalue_from_numpy(buffer)
+            binding.bind_ortvalue_input(entry.name, value)
+            binding.bind_ortvalue_output(present, value)
+        binding.bind_output("logits", "cpu")
+        self._session.run_with_iobinding(binding)
+        logits: Float = binding.get_outputs()[-1].numpy()
+        return logits

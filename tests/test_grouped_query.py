@@ -1,0 +1,245 @@
+"""The grouped-query graph, its trees of tokens and its continuous batches, against PyTorch and against themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import SIZES, fit_to_answers
+from test_inference import SETTINGS, direct_logprob, model_entry, prompts_of, questions
+from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+
+from stages.export import export
+from stages.infer import open_session
+from stages.lib.errors import PipelineError
+from stages.lib.grouped_query import largest_grouped_difference, use_grouped_query_attention
+from stages.lib.inference.choice import Question, score, tokenized
+from stages.lib.inference.forest import Unit, packs
+from stages.lib.inference.generation import Chooser, Limits, generate
+from stages.lib.inference.grouped_choice import score_grouped
+from stages.lib.inference.grouped_generation import generate_grouped
+from stages.lib.inference.grouped_session import GROUPED_GRAPH, GroupedSession
+from stages.lib.inference.session import CPU, ModelSession
+from stages.lib.params import Infer
+from stages.lib.prompting import continuation_prompt, letter_prompt
+
+STOP = frozenset([2])
+
+
+@pytest.fixture(scope="module")
+def windowed(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mistral that sees 12 tokens back, fewer than its prompts have."""
+    torch.manual_seed(7)
+    model = MistralForCausalLM(MistralConfig(**SIZES, tie_word_embeddings=False, sliding_window=12))
+    fit_to_answers(model, tokenizer, steps=40)
+    folder = tmp_path_factory.mktemp("windowed")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["tiny_llama", "tiny_mistral", "tiny_qwen2", "windowed"])
+def exported(
+    request: pytest.FixtureRequest,
+    tiny_models: dict[str, Path],
+    windowed: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path]:
+    """(weights folder, ONNX folder) of one architecture."""
+    weights = windowed if request.param == "windowed" else tiny_models[request.param]
+    folder = tmp_path_factory.mktemp("onnx")
+    export(weights, None, model_entry(), SETTINGS, folder)
+    return weights, folder
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx-llama")
+    export(tiny_models["tiny_llama"], None, model_entry(), SETTINGS, folder)
+    return folder
+
+
+def test_both_graphs_agree_on_every_architecture(
+    exported: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    prompts = prompts_of(tokenizer, 5)
+    if "windowed" in exported[0].name:
+        prompts = [prompt[:12] for prompt in prompts]  # the traced graph is right as far as the window goes
+    assert largest_grouped_difference(exported[1], prompts) < 1e-4
+
+
+def test_generation_equals_transformers_token_for_token(
+    exported: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    weights, onnx_folder = exported
+    prompts = prompts_of(tokenizer, 12)
+    ours = generate_grouped(GroupedSession(onnx_folder), prompts, STOP, Limits(20, 4096, 5), 60)
+    network = AutoModelForCausalLM.from_pretrained(weights, attn_implementation="eager")
+    for prompt, generated in zip(prompts, ours, strict=True):
+        theirs = network.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False, pad_token_id=2)
+        tokens = theirs[0, len(prompt) :].tolist()
+        stopped = tokens[-1] == 2
+        assert generated.tokens == (tokens[:-1] if stopped else tokens)
+        assert generated.finish_reason == ("stop" if stopped else "length")
+
+
+def test_option_scores_equal_pytorchs_on_the_full_text(
+    exported: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    weights, onnx_folder = exported
+    network = AutoModelForCausalLM.from_pretrained(weights, attn_implementation="eager").eval()
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    texts = [(continuation_prompt(q), [f" {c}" for c in q.choices or []]) for q in questions(6)]
+    texts.append(("Question: which?\nAnswer:", [" the same start one", " the same start two", " a"]))
+    asked = [tokenized(context, options, encode) for context, options in texts]
+    # As if the tokeniser merged the context's last character with the options' first.
+    asked.append(Question([5, 6, 7], [[5, 6, 8, 9, 10], [5, 6, 11, 12]]))
+    for tokens_per_pass in (1, 90, 4096):
+        found = score_grouped(GroupedSession(onnx_folder), asked, tokens_per_pass)
+        for question, scores in zip(asked, found, strict=True):
+            expected = [direct_logprob(network, question.context, full) for full in question.full]
+            assert scores.logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def test_both_ways_give_the_same_scores_and_masses(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    asked = [tokenized(letter_prompt(q), [" A", " B"], tokenizer.encode) for q in questions(6)]
+    pairs = zip(
+        score_grouped(GroupedSession(llama), asked, 200), score(ModelSession(llama, CPU), asked, 512, 8), strict=True
+    )
+    for one, other in pairs:
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert one.first_token_mass == pytest.approx(other.first_token_mass, abs=1e-6)
+
+
+def test_no_plan_changes_an_answer(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    session = GroupedSession(llama)
+    prompts = prompts_of(tokenizer, 10)
+    (first,) = generate_grouped(session, prompts[:1], STOP, Limits(16, 1, 1), 4096)
+    stop = frozenset([2, first.tokens[5]])
+    alone = [generate_grouped(session, [prompt], stop, Limits(16, 1, 1), 4096)[0] for prompt in prompts]
+    assert {generated.finish_reason for generated in alone} == {"stop", "length"}  # so rows leave while others wait
+    for limits, tokens_per_pass in (
+        (Limits(16, 4096, 64), 4096),
+        (Limits(16, 4096, 3), 1),
+        (Limits(16, 120, 64), 40),
+        (Limits(16, 1, 64), 7),
+    ):
+        assert generate_grouped(session, prompts, stop, limits, tokens_per_pass) == alone
+    assert generate_grouped(session, prompts[::-1], stop, Limits(16, 4096, 64), 100) == alone[::-1]
+    # Nothing in common at the start.
+    assert generate_grouped(session, [prompts[0][3:], prompts[1]], stop, Limits(16, 4096, 8), 99)[1] == alone[1]
+
+
+def test_equal_prompts_are_answered_once(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    session = GroupedSession(llama)
+    prompts = prompts_of(tokenizer, 2)
+    told: list[int] = []
+    twice = generate_grouped(session, prompts * 2, STOP, Limits(8, 4096, 8), 99, advance=told.append)
+    assert twice[:2] == twice[2:]
+    written = sum(len(g.tokens) + (g.finish_reason == "stop") for g in twice[:2])
+    assert sum(told) == written
+
+
+def test_a_shared_prefix_is_run_once(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shots = list(range(5, 105))
+    asked = [Question([*shots, 200 + n], [[*shots, 200 + n, 300], [*shots, 200 + n, 301]]) for n in range(40)]
+    session = GroupedSession(llama)
+    run: list[int] = []
+    extend = session._extend
+
+    def counting(tokens: list[int], *rest: object) -> object:
+        run.append(len(tokens))
+        return extend(tokens, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session, "_extend", counting)
+    score_grouped(session, asked, 8)
+    assert sum(run) == len(shots) + 40
+    assert max(run) <= 8
+
+
+def test_a_tree_by_hand() -> None:
+    units = [Unit([[1, 2, 3, 4], [1, 2, 3, 5, 6]], 2), Unit([[1, 2, 9]], 2)]
+    (pack,) = packs(units, 100)
+    assert pack.prefix == [1, 2]
+    assert pack.tokens == [3, 4, 5, 6, 9]
+    assert pack.parents == [-1, 0, 0, 2, -1]
+    assert pack.depths().tolist() == [0, 1, 1, 2, 0]
+    assert pack.paths == [[[0, 1], [0, 2, 3]], [[4]]]
+    expected = np.eye(5, dtype=bool)
+    expected[[1, 2, 3, 3], [0, 0, 0, 2]] = True
+    assert np.array_equal(pack.ancestors(), expected)
+
+
+def test_packs_hold_every_unit_once_and_keep_to_the_budget() -> None:
+    generator = np.random.default_rng(3)
+    units = [Unit([generator.integers(0, 3, 6).tolist() for _ in range(3)], 1) for _ in range(30)]
+    for budget in (1, 12, 25, 1000):
+        found = list(packs(units, budget))
+        assert sorted(unit for pack in found for unit in pack.units) == list(range(30))
+        assert all(len(pack.tokens) <= budget or len(pack.units) == 1 for pack in found)
+        for pack in found:
+            for unit, paths in zip(pack.units, pack.paths, strict=True):
+                assert [pack.prefix + [pack.tokens[p] for p in path] for path in paths] == units[unit].sequences
+
+
+def test_a_sampled_answer_depends_on_seed_and_prompt_alone(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    prompts = prompts_of(tokenizer, 6)
+    session, limits = GroupedSession(llama), Limits(12, 4096, 64)
+    drawn = generate_grouped(session, prompts, STOP, limits, 99, Chooser(llama, 1.0, 1))
+    assert generate_grouped(session, prompts[::-1], STOP, Limits(12, 4096, 2), 9, Chooser(llama, 1.0, 1)) == drawn[::-1]
+    assert generate(ModelSession(llama, CPU), prompts, STOP, limits, Chooser(llama, 1.0, 1)) == drawn
+    assert generate_grouped(session, prompts, STOP, limits, 99, Chooser(llama, 1.0, 2)) != drawn
+
+
+def test_draws_have_the_softmaxs_frequencies() -> None:
+    logits = np.log(np.array([[0.5, 0.3, 0.2]], np.float32))
+    draw = Chooser(Path("unused"), 1.0, 5)
+    counts = np.bincount([int(draw(logits, [[1]], [step])[0]) for step in range(4000)], minlength=3)
+    # Four standard errors of a share at n = 4,000.
+    assert counts / 4000 == pytest.approx([0.5, 0.3, 0.2], abs=0.032)
+    cold = Chooser(Path("unused"), 0.05, 5)
+    assert {int(cold(logits, [[1]], [step])[0]) for step in range(50)} == {0}
+
+
+def test_the_graph_is_chosen_openly(llama: Path, tmp_path: Path) -> None:
+    settings = Infer(provider="cpu", max_new_tokens=4, generation_tokens=512, scoring_tokens=512, rows_per_batch=8)
+    plain = settings.model_copy(update={"attention": "plain"})
+    grouped = settings.model_copy(update={"attention": "grouped_query"})
+    assert isinstance(open_session(llama, settings), GroupedSession)
+    assert isinstance(open_session(llama, plain), ModelSession)
+    for file in llama.iterdir():
+        if file.name != GROUPED_GRAPH:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert isinstance(open_session(tmp_path, settings), ModelSession)
+    with pytest.raises(PipelineError, match=r"Expected grouped\.onnx on the CPU"):
+        open_session(tmp_path, grouped)
+
+
+def test_broken_weights_raise_and_do_not_answer(llama: Path, tmp_path: Path) -> None:
+    from stages.lib.onnx_graph import WEIGHTS
+
+    for file in llama.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    data = np.memmap(tmp_path / WEIGHTS, np.float32, mode="r+")
+    data[:] = np.nan
+    data.flush()
+    session = GroupedSession(tmp_path)
+    with pytest.raises(PipelineError, match="finite logits"):
+        generate_grouped(session, [[5, 6, 7]], STOP, Limits(4, 100, 1), 16)
+    with pytest.raises(PipelineError, match="finite logits"):
+        score_grouped(session, [Question([5, 6], [[5, 6, 7], [5, 6, 8]])], 16)
+
+
+def test_another_architecture_is_one_sentence(llama: Path) -> None:
+    from transformers import AutoConfig
+
+    graph = onnx.load(str(llama / "model.onnx"), load_external_data=False)
+    for node in graph.graph.node:
+        node.name = node.name.replace("o_proj", "c_proj")
+    with pytest.raises(PipelineError, match=r"set export\.grouped_query to false"):
+        use_grouped_query_attention(graph, AutoConfig.from_pretrained(llama))
