@@ -58,12 +58,13 @@ def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
     return min(len(one), len(other))
 
 
-def packs(units: Sequence[Unit], tokens_per_pass: int) -> Iterator[Pack]:
-    """All units, as packs of at most `tokens_per_pass` tokens beyond their prefix; a larger unit is alone."""
+def packs(units: Sequence[Unit], tokens_per_pass: int, most: int | None = None) -> Iterator[Pack]:
+    """All units, as packs of `tokens_per_pass` tokens beyond their prefix and `most` units; a larger unit is alone."""
     order = sorted(range(len(units)), key=lambda unit: min(units[unit].sequences))
     batch: list[int] = []
     for unit in order:
-        if batch and _size([units[place] for place in [*batch, unit]]) > tokens_per_pass:
+        full = len(batch) == most
+        if batch and (full or _size([units[place] for place in [*batch, unit]]) > tokens_per_pass):
             yield _packed(units, batch)
             batch = []
         batch.append(unit)

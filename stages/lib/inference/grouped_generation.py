@@ -13,9 +13,8 @@ from stages.lib.inference.grouped_session import Cache, GroupedSession
 class _Rows:
     """The prompts being answered: row n of the cache belongs to `items[n]`."""
 
-    def __init__(self, cache: Cache, capacity: int) -> None:
+    def __init__(self, cache: Cache) -> None:
         self.cache = cache
-        self.capacity = capacity
         self.items: list[int] = []
         self.last: list[int] = []
         self.lengths: list[int] = []
@@ -47,16 +46,45 @@ def generate_grouped(
     """
     choose = choose or Chooser(session.folder)
     distinct = list(dict.fromkeys(map(tuple, prompts)))
-    units = [Unit([list(prompt)], len(prompt) - 1) for prompt in distinct]
-    waiting = deque(packs(units, tokens_per_pass))
-    longest = max(map(len, distinct)) + limits.max_new_tokens
-    # Every pack must fit by itself, or it would wait for ever.
-    capacity = max(
-        min(limits.rows_per_batch, limits.tokens_per_batch // longest), *(len(pack.units) for pack in waiting)
-    )
-    rows = _Rows(session.cache(capacity, longest), capacity)
-    written: list[list[int]] = [[] for _ in distinct]
-    stopped = [False] * len(distinct)
+    done: dict[tuple[int, ...], Generated] = {}
+    for alike in _of_similar_length(distinct, limits):
+        answers = _generate(session, alike, stop_tokens, limits, choose, tokens_per_pass, advance)
+        done.update(zip(alike, answers, strict=True))
+    return [done[tuple(prompt)] for prompt in prompts]
+
+
+def _of_similar_length(prompts: Sequence[tuple[int, ...]], limits: Limits) -> list[list[tuple[int, ...]]]:
+    """Prompts in groups, longest first. Every row of a group has the size of its longest, so a group that is large
+    enough to be worth its passes ends where prompts would fill less than half of that.
+    """
+    groups: list[list[tuple[int, ...]]] = []
+    for prompt in sorted(prompts, key=len, reverse=True):
+        enough = groups and len(groups[-1]) >= limits.rows_per_batch / 4
+        size = len(prompt) + limits.max_new_tokens
+        if not groups or (enough and 2 * size < len(groups[-1][0]) + limits.max_new_tokens):
+            groups.append([])
+        groups[-1].append(prompt)
+    return groups
+
+
+def _generate(
+    session: GroupedSession,
+    prompts: Sequence[tuple[int, ...]],
+    stop_tokens: frozenset[int],
+    limits: Limits,
+    choose: Chooser,
+    tokens_per_pass: int,
+    advance: Callable[[int], None],
+) -> list[Generated]:
+    longest = max(map(len, prompts)) + limits.max_new_tokens
+    most = max(1, min(limits.rows_per_batch, limits.tokens_per_batch // longest))
+    # Answers mostly end together, at the limit: equal waves, so that the last one is not a few rows.
+    capacity = -(-len(prompts) // -(-len(prompts) // most))
+    units = [Unit([list(prompt)], len(prompt) - 1) for prompt in prompts]
+    waiting = deque(packs(units, tokens_per_pass, capacity))
+    rows = _Rows(session.cache(capacity, longest))
+    written: list[list[int]] = [[] for _ in prompts]
+    stopped = [False] * len(prompts)
 
     def take(row: int, token: int) -> bool:
         """Note a row's new token; returns whether the row is finished."""
@@ -70,22 +98,18 @@ def generate_grouped(
 
     while waiting or rows.items:
         while waiting and len(rows.items) + len(waiting[0].units) <= capacity:
-            _enter(session, waiting.popleft(), distinct, rows, choose, tokens_per_pass, take)
+            _enter(session, waiting.popleft(), prompts, rows, choose, tokens_per_pass, take)
         if not rows.items:
             continue
         logits = session.step(rows.cache, np.array(rows.last, np.int64), np.array(rows.lengths, np.int64))
         steps = [len(written[item]) for item in rows.items]
-        tokens = choose(logits, [distinct[item] for item in rows.items], steps)
+        tokens = choose(logits, [prompts[item] for item in rows.items], steps)
         rows.lengths = [length + 1 for length in rows.lengths]
         # From the end, so that the row that moves into a gap has been looked at.
         for row in reversed(range(len(rows.items))):
             if take(row, int(tokens[row])):
                 rows.remove(row)
-    done = {
-        prompt: Generated(tokens, "stop" if ended else "length")
-        for prompt, tokens, ended in zip(distinct, written, stopped, strict=True)
-    }
-    return [done[tuple(prompt)] for prompt in prompts]
+    return [Generated(tokens, "stop" if ended else "length") for tokens, ended in zip(written, stopped, strict=True)]
 
 
 def _enter(

@@ -43,14 +43,26 @@ class GroupedSession:
         uses_window = getattr(config, "use_sliding_window", True)
         self._window: int | None = getattr(config, "sliding_window", None) if uses_window else None
         self._held: list[int] = []
-        self._trunk = self.cache(1, 1)
+        self._trunk = self._buffers(1, 1)
+        self._arena: list[Float] = []
 
     def require_provider(self) -> None:
         """See the function of this name."""
         require_provider(self._session, self.provider, self.folder)
 
     def cache(self, rows: int, capacity: int) -> Cache:
-        """New buffers. Memory that no token was written to is not resident."""
+        """Buffers for `rows` of up to `capacity` tokens; they take the place of those that this gave before.
+
+        Memory that was used once is used again: a page's first touch can cost more than the token written to it.
+        """
+        shapes = [(rows, entry.shape[1], capacity, entry.shape[3]) for entry in self._past]
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        if not self._arena or any(arena.size < size for arena, size in zip(self._arena, sizes, strict=True)):
+            self._arena = [np.zeros(size, self.dtype) for size in sizes]
+        cut = zip(self._arena, sizes, shapes, strict=True)
+        return Cache([arena[:size].reshape(shape) for arena, size, shape in cut])
+
+    def _buffers(self, rows: int, capacity: int) -> Cache:
         return Cache([np.zeros((rows, e.shape[1], capacity, e.shape[3]), self.dtype) for e in self._past])
 
     def run_pack(self, pack: Pack, wanted: Sequence[int], tokens_per_pass: int) -> Float:
@@ -111,7 +123,7 @@ class GroupedSession:
     def _reserve(self, capacity: int) -> None:
         held = self._trunk.buffers[0].shape[2]
         if capacity > held:
-            grown = self.cache(1, max(capacity, 2 * held))
+            grown = self._buffers(1, max(capacity, 2 * held))
             for old, new in zip(self._trunk.buffers, grown.buffers, strict=True):
                 new[:, :, :held] = old
             self._trunk = grown
