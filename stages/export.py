@@ -31,6 +31,7 @@ from stages.lib.onnx_graph import (
 from stages.lib.params import Export, Model, load_params
 from stages.lib.prompting import chat_token_ids
 from stages.lib.tensor_files import Checkpoint
+from stages.lib.weightless import weightless
 
 # What inference needs beside graph and weights.
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "chat_template*")
@@ -83,11 +84,11 @@ def export(weights: Path, base_onnx: Path | None, model: Model, settings: Export
     dtype = np.dtype(model.dtype)
     checkpoint = Checkpoint(weights)
     if base_onnx is None:
-        graph = trace(weights, model.dtype, settings.opset)
-        add_logit_positions(graph)
-        binding = bind(graph, checkpoint, dtype)
-        save_graph(graph, binding, folder)
-        del graph  # it still holds the weights
+        network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[model.dtype])
+        traced = trace(network, model.dtype, settings.opset)
+        binding = bind(traced, network, checkpoint)
+        add_logit_positions(traced.model)
+        save_graph(traced.model, binding, folder)
     else:
         binding = load_binding(base_onnx / BINDING)
         for name in (GRAPH, BINDING):
