@@ -21,9 +21,10 @@ from stages.lib.errors import PipelineError
 from stages.lib.inference.session import GRAPH
 from stages.lib.onnx_graph import BINDING, WEIGHTS, Bound, load_binding
 from stages.lib.params import Export, Model
+from stages.lib.parity import largest_difference, pytorch_logits
 from stages.lib.tensor_files import Checkpoint, write_checkpoint
 
-SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3)
+SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1)
 NUMBERS = {"float32": np.float32, "float16": np.float16}
 
 
@@ -199,3 +200,19 @@ def test_an_architecture_that_optimum_does_not_know_is_refused(tiny_models: dict
     (weights / "config.json").write_text(json.dumps(config))
     with pytest.raises(PipelineError, match="'seed_oss'; choose another model"):
         exported(weights, tmp_path / "onnx")
+
+
+def test_the_gate_runs_the_checkpoint_as_transformers_does(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    prompt = [5, 6, 7, 8, 9]
+    for name, weights in tiny_models.items():
+        network = AutoModelForCausalLM.from_pretrained(weights).eval()
+        with torch.inference_mode():
+            expected = network(torch.tensor([prompt])).logits[0].numpy()
+        np.testing.assert_array_equal(pytorch_logits(weights, [prompt])[0], expected, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["tiny_llama", "tiny_mistral", "tiny_qwen2"])
+def test_a_float16_export_passes_its_own_gate(name: str, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    folder = exported(tiny_models[name], tmp_path / "onnx", "float16")
+    difference = largest_difference(tiny_models[name], folder, [[5, 6, 7, 8, 9, 10, 11], list(range(20, 60))])
+    assert 1e-4 < difference < SETTINGS.tolerance("float16")

@@ -34,7 +34,7 @@ from stages.lib.sequence_classifier import SequenceClassifier, Window
 
 REFUSAL = "I can't help with that."
 LOOP = "rain rain rain rain rain rain rain rain"
-EXPORT = Export(opset=18, parity_prompts=3, parity_tolerance=1e-3)
+EXPORT = Export(opset=18, parity_prompts=3, parity_tolerance=1e-3, parity_tolerance_float16=0.1)
 INFER = Infer(provider="cpu", max_new_tokens=12, generation_tokens=4096, scoring_tokens=512, rows_per_batch=8)
 LABELS = {"ANSWERS": "comply", "REFUSES": "refuse"}
 WILDGUARD_ANSWER = "Harmful request: {}\nResponse refusal: {}\nHarmful response: {}"

@@ -177,6 +177,11 @@ class Export(Section):
     opset: Count
     parity_prompts: Count
     parity_tolerance: Annotated[float, Field(gt=0)]
+    parity_tolerance_float16: Annotated[float, Field(gt=0)]
+
+    def tolerance(self, dtype: str) -> float:
+        """Of a model exported in that type, in nats."""
+        return self.parity_tolerance_float16 if dtype == "float16" else self.parity_tolerance
 
 
 class Infer(Section):
