@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from stages.lib.console import run_stage, say
 from stages.lib.datasets.matched_benign import read as read_benign
@@ -19,7 +19,7 @@ from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically
 from stages.lib.grouped_query import largest_grouped_difference, write_grouped_graph
 from stages.lib.inference.grouped_session import GROUPED_GRAPH
-from stages.lib.inference.session import CPU, GRAPH, ModelSession
+from stages.lib.inference.session import GRAPH
 from stages.lib.onnx_graph import (
     BINDING,
     WEIGHTS,
@@ -31,43 +31,20 @@ from stages.lib.onnx_graph import (
     write_weights,
 )
 from stages.lib.params import Export, Model, load_params
+from stages.lib.parity import largest_difference
 from stages.lib.prompting import chat_token_ids
 from stages.lib.tensor_files import Checkpoint
+from stages.lib.weightless import weightless
 
 # What inference needs beside graph and weights.
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "chat_template*")
 PROMPTS = Path("data/prompts")
 
 
-def largest_difference(weights: Path, onnx: Path, prompts: list[list[int]]) -> float:
-    """Largest difference in log-probability (nats) between PyTorch and ONNX Runtime on the CPU.
-
-    Compared at every position, the second half of each prompt with the first half as its past.
-    """
-    network = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
-    session = ModelSession(onnx, CPU)
-    worst = 0.0
-    for prompt in prompts:
-        tokens = np.array([prompt], np.int64)
-        with torch.inference_mode():
-            expected = torch.log_softmax(network(torch.from_numpy(tokens)).logits[0].double(), dim=-1).numpy()
-        half = len(prompt) // 2
-        past = session.empty_past(1)
-        found = []
-        for start, end in ((0, half), (half, len(prompt))):
-            positions = np.arange(start, end)[None]
-            output = session.run(tokens[:, start:end], np.ones((1, end), np.int64), positions, positions - start, past)
-            past = output.past
-            found.append(torch.log_softmax(torch.from_numpy(output.logits[0]).double(), dim=-1).numpy())
-        difference = float(np.abs(np.concatenate(found) - expected).max())
-        worst = max(worst, difference) if np.isfinite(difference) else float("inf")
-    return worst
-
-
-def require_parity(weights: Path, onnx: Path, model: str, export: Export) -> float:
+def require_parity(weights: Path, onnx: Path, model: str, dtype: str, export: Export) -> float:
     """The gate: ONNX Runtime agrees with PyTorch on real prompts. Returns the largest difference, in nats.
 
-    Raises PipelineError when it exceeds `export.parity_tolerance`.
+    Raises PipelineError when it exceeds the type's own tolerance.
     """
     tokenizer = AutoTokenizer.from_pretrained(weights)
     texts = [item.text for item in read_benign(PROMPTS)][: export.parity_prompts]
@@ -75,9 +52,10 @@ def require_parity(weights: Path, onnx: Path, model: str, export: Export) -> flo
     worst = largest_difference(weights, onnx, prompts)
     if (onnx / GROUPED_GRAPH).exists():
         worst = max(worst, largest_grouped_difference(onnx, prompts))
-    if not worst <= export.parity_tolerance:
+    tolerance = export.tolerance(dtype)
+    if not worst <= tolerance:
         raise PipelineError(
-            f"Expected ONNX Runtime and PyTorch to agree within {export.parity_tolerance} nats on {weights}, found a "
+            f"Expected ONNX Runtime and PyTorch to agree within {tolerance} nats on {weights}, found a "
             f"difference of {worst:.2g}; do not measure this export: check dtype and opset in params.yaml."
         )
     return worst
@@ -88,11 +66,11 @@ def export(weights: Path, base_onnx: Path | None, model: Model, settings: Export
     dtype = np.dtype(model.dtype)
     checkpoint = Checkpoint(weights)
     if base_onnx is None:
-        graph = trace(weights, model.dtype, settings.opset)
-        add_logit_positions(graph)
-        binding = bind(graph, checkpoint, dtype)
-        save_graph(graph, binding, folder)
-        del graph  # it still holds the weights
+        network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[model.dtype])
+        traced = trace(network, model.dtype, settings.opset)
+        binding = bind(traced, network, checkpoint)
+        add_logit_positions(traced.model)
+        save_graph(traced.model, binding, folder)
     else:
         binding = load_binding(base_onnx / BINDING)
         for name in (GRAPH, BINDING, GROUPED_GRAPH):
@@ -102,7 +80,8 @@ def export(weights: Path, base_onnx: Path | None, model: Model, settings: Export
     for pattern in COMPANIONS:
         for file in weights.glob(pattern):
             shutil.copyfile(file, folder / file.name)
-    if base_onnx is None and settings.grouped_query:
+    # On a CPU nobody runs float16, which its kernels only widen to float32.
+    if base_onnx is None and settings.grouped_query and model.dtype == "float32":
         write_grouped_graph(folder)
 
 
@@ -123,7 +102,7 @@ def main() -> None:
     say(f"export: {arguments.model} {arguments.variant}, {'traced by Optimum' if base_onnx is None else 'bound'}")
     with folder_written_atomically(onnx_folder / arguments.variant) as folder:
         export(weights, base_onnx, model, params.export, folder)
-        worst = require_parity(weights, folder, arguments.model, params.export)
+        worst = require_parity(weights, folder, arguments.model, model.dtype, params.export)
         size = sum(file.stat().st_size for file in folder.iterdir())
     say(f"export: {arguments.model} {arguments.variant}, {size / 1e6:,.0f} MB, {worst:.1e} nats from PyTorch at most")
 

@@ -28,8 +28,9 @@ def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Pat
     # torch and Transformers take seconds to import, and `rules` needs neither.
     from transformers import AutoTokenizer
 
-    from stages.export import export, largest_difference
+    from stages.export import export
     from stages.fetch_model import check
+    from stages.lib.parity import largest_difference
 
     check(weights)
     export(weights, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
@@ -80,7 +81,7 @@ def bring(name: str, entry: JudgeModel, settings: Export, folder: Path) -> float
     """Write one model into `folder`; returns the largest difference to PyTorch, in nats.
 
     Raises PipelineError when the source is not to be had, is no safetensors checkpoint, or the difference exceeds
-    `export.parity_tolerance`.
+    its type's tolerance of `export`.
     """
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         weights = fetch(entry.source, Path(scratch))
@@ -91,9 +92,10 @@ def bring(name: str, entry: JudgeModel, settings: Export, folder: Path) -> float
             )
         export_model = {"classifier": export_classifier, "guard": export_guard}[entry.judge]
         worst = export_model(weights, entry, settings, folder)
-    if not worst <= settings.parity_tolerance:
+    tolerance = settings.tolerance(entry.dtype)
+    if not worst <= tolerance:
         raise PipelineError(
-            f"Expected ONNX Runtime and PyTorch to agree within {settings.parity_tolerance} nats on {name}, found a "
+            f"Expected ONNX Runtime and PyTorch to agree within {tolerance} nats on {name}, found a "
             f"difference of {worst:.2g}; do not judge by this export: check its dtype in params.yaml."
         )
     return worst

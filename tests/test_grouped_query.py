@@ -207,7 +207,17 @@ def test_draws_have_the_softmaxs_frequencies() -> None:
 
 
 def test_the_graph_is_chosen_openly(llama: Path, tmp_path: Path) -> None:
-    settings = Infer(provider="cpu", max_new_tokens=4, generation_tokens=512, scoring_tokens=512, rows_per_batch=8)
+    settings = Infer(
+        provider="cpu",
+        attention="auto",
+        max_new_tokens=4,
+        temperature=0.0,
+        sampling_seed=0,
+        generation_tokens=512,
+        scoring_tokens=512,
+        pass_tokens=256,
+        rows_per_batch=8,
+    )
     plain = settings.model_copy(update={"attention": "plain"})
     grouped = settings.model_copy(update={"attention": "grouped_query"})
     assert isinstance(open_session(llama, settings), GroupedSession)

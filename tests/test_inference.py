@@ -10,7 +10,7 @@ from benchmarks.noise_floor import cores
 from conftest import benign_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from stages.export import export, largest_difference
+from stages.export import export
 from stages.infer import score_choices
 from stages.judge import outcome, require_same_items, softmax
 from stages.lib.errors import PipelineError
@@ -21,10 +21,11 @@ from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
 from stages.lib.onnx_graph import WEIGHTS
 from stages.lib.params import Export, Model
+from stages.lib.parity import largest_difference
 from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt
 from stages.lib.rows import ChoiceScore, Prompt
 
-SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3)
+SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 
 
 ENTRY = {"dtype": "float32", "chat_template": "own", "benchmarks": "default", "shots": 0, "lora_targets": ["q_proj"]}
@@ -184,7 +185,17 @@ def test_the_mass_of_all_first_tokens_is_one(llama: tuple[Path, Path]) -> None:
 def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Path]) -> None:
     from stages.lib.params import Infer
 
-    settings = Infer(provider="cpu", max_new_tokens=4, generation_tokens=512, scoring_tokens=512, rows_per_batch=8)
+    settings = Infer(
+        provider="cpu",
+        attention="auto",
+        max_new_tokens=4,
+        temperature=0.0,
+        sampling_seed=0,
+        generation_tokens=512,
+        scoring_tokens=512,
+        pass_tokens=256,
+        rows_per_batch=8,
+    )
     session = ModelSession(llama[1], CPU)
     loaded = AutoTokenizer.from_pretrained(llama[1])
     scores = score_choices(session, loaded, questions(5), model_entry(), 2, settings, {})

@@ -34,8 +34,18 @@ from stages.lib.sequence_classifier import SequenceClassifier, Window
 
 REFUSAL = "I can't help with that."
 LOOP = "rain rain rain rain rain rain rain rain"
-EXPORT = Export(opset=18, parity_prompts=3, parity_tolerance=1e-3)
-INFER = Infer(provider="cpu", max_new_tokens=12, generation_tokens=4096, scoring_tokens=512, rows_per_batch=8)
+EXPORT = Export(opset=18, parity_prompts=3, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
+INFER = Infer(
+    provider="cpu",
+    attention="auto",
+    max_new_tokens=12,
+    temperature=0.0,
+    sampling_seed=0,
+    generation_tokens=4096,
+    scoring_tokens=512,
+    pass_tokens=256,
+    rows_per_batch=8,
+)
 LABELS = {"ANSWERS": "comply", "REFUSES": "refuse"}
 WILDGUARD_ANSWER = "Harmful request: {}\nResponse refusal: {}\nHarmful response: {}"
 # In the shape of Llama Guard's: the whole conversation inside one instruction.

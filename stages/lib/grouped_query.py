@@ -24,7 +24,8 @@ from stages.lib.inference.grouped_session import (
     TOTAL_LENGTH,
     GroupedSession,
 )
-from stages.lib.inference.session import CPU, GRAPH, Float, ModelSession
+from stages.lib.inference.session import GRAPH, Float
+from stages.lib.parity import frugal_session, onnx_logits
 
 
 def rotary_tables(config: PretrainedConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -145,26 +146,29 @@ def largest_grouped_difference(folder: Path, prompts: list[list[int]]) -> float:
 
     The grouped graph gets all prompts as one tree after what they share, and each one's last token as its own step.
     """
-    plain, grouped = ModelSession(folder, CPU), GroupedSession(folder)
+    plain = frugal_session(folder)
+    expected = [_log_softmax(onnx_logits(plain, prompt)) for prompt in prompts]
+    del plain
+    grouped = GroupedSession(folder)
     units = [Unit([prompt[:-1]], len(prompt) - 2) for prompt in prompts]
+    (pack,) = packs(units, sum(map(len, prompts)))
+    of_tree = grouped.run_pack(pack, list(range(len(pack.tokens))), len(pack.tokens))
+    cache = grouped.cache(len(prompts), max(map(len, prompts)))
+    for row, (path,) in enumerate(pack.paths):
+        grouped.copy_path(pack, path, cache, row)
+    in_order = [prompts[unit] for unit in pack.units]
+    last, before = np.array([prompt[-1] for prompt in in_order]), np.array([len(prompt) - 1 for prompt in in_order])
+    of_step = grouped.step(cache, last, before)
     worst = 0.0
-    for pack in packs(units, sum(map(len, prompts))):
-        of_tree = grouped.run_pack(pack, list(range(len(pack.tokens))), len(pack.tokens))
-        cache = grouped.cache(len(pack.units), max(map(len, prompts)))
-        for row, (path,) in enumerate(pack.paths):
-            grouped.copy_path(pack, path, cache, row)
-        of_pack = [prompts[unit] for unit in pack.units]
-        last = np.array([prompt[-1] for prompt in of_pack])
-        of_step = grouped.step(cache, last, np.array([len(prompt) - 1 for prompt in of_pack]))
-        for row, (prompt, (path,)) in enumerate(zip(of_pack, pack.paths, strict=True)):
-            tokens, positions = np.array([prompt], np.int64), np.arange(len(prompt), dtype=np.int64)[None]
-            expected = plain.run(tokens, np.ones_like(tokens), positions, positions, plain.empty_past(1)).logits[0]
-            found = np.concatenate([of_tree[path], of_step[row : row + 1]])
-            difference = np.abs(_log_softmax(found) - _log_softmax(expected[len(pack.prefix) :])).max()
-            worst = max(worst, float(difference)) if np.isfinite(difference) else float("inf")
+    for row, (unit, (path,)) in enumerate(zip(pack.units, pack.paths, strict=True)):
+        found = _log_softmax(np.concatenate([of_tree[path], of_step[row : row + 1]]))
+        difference = float(np.abs(found - expected[unit][len(pack.prefix) :]).max())
+        worst = max(worst, difference) if np.isfinite(difference) else float("inf")
     return worst
 
 
 def _log_softmax(logits: Float) -> NDArray[np.float64]:
-    wide = torch.from_numpy(np.asarray(logits, np.float64))
-    return np.asarray(torch.log_softmax(wide, dim=-1).numpy(), np.float64)
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=-1, keepdims=True)
+    log: NDArray[np.float64] = wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+    return log

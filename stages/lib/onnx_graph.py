@@ -1,14 +1,11 @@
 """One ONNX graph an architecture: traced from the base by Optimum, then bound to any variant's weights.
 
-Every weight in Optimum's graph is a tensor of the checkpoint or its transpose, bit for bit. So the graph
-is traced once; a variant is the same `model.onnx` with a `model.onnx.data` of its own.
+Every weight in Optimum's graph is a tensor of the checkpoint or its transpose. So the graph is traced once, from a
+network whose parameters take no memory; a variant is the same `model.onnx` with a `model.onnx.data` of its own, written
+one tensor at a time.
 """
 
-import contextlib
-import hashlib
-import io
 import json
-import logging
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,13 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
+from transformers import PreTrainedModel
 
 from stages.lib.errors import PipelineError
 from stages.lib.files import write_json
 from stages.lib.inference.session import GRAPH, LOGIT_POSITIONS
-from stages.lib.tensor_files import Checkpoint, Tensor
+from stages.lib.tensor_files import Checkpoint
 
 WEIGHTS, BINDING = "model.onnx.data", "binding.json"
 ALIGNMENT = 4096  # ONNX Runtime maps external data into memory by pages
@@ -35,27 +34,58 @@ class Bound(NamedTuple):
     transposed: bool
 
 
-def trace(base: Path, dtype: str, opset: int) -> onnx.ModelProto:
-    """Optimum's text-generation graph with past key values, weights included.
+class Traced(NamedTuple):
+    """A graph whose weights are still inputs without a value, and the names of those weights, in the graph's order."""
+
+    model: onnx.ModelProto
+    weights: list[str]
+
+
+def trace(network: PreTrainedModel, dtype: str, opset: int) -> Traced:
+    """The text-generation graph with past key values, as Optimum's exporter makes it from a `weightless` network.
 
     Inputs: `input_ids`, `attention_mask` [batch, past + time], `position_ids` [batch, time],
     `past_key_values.*` [batch, key-value heads, past, head size].
+    Raises PipelineError when Optimum cannot export the architecture.
     """
-    from optimum.exporters.onnx import main_export  # slow to import, and a variant does not need it
+    import optimum.exporters.onnx.model_configs  # noqa: F401  # registers the architectures; slow to import
+    from optimum.exporters.tasks import TasksManager
 
-    logging.getLogger("optimum").setLevel(logging.ERROR)
-    with TemporaryDirectory(prefix="safety-tax-") as folder, warnings.catch_warnings():
+    try:
+        make_config = TasksManager.get_exporter_config_constructor(
+            "onnx", model=network, task="text-generation-with-past", library_name="transformers"
+        )
+    except (KeyError, ValueError):
+        raise PipelineError(
+            f"Expected an architecture that Optimum exports as a text generator, found {network.config.model_type!r}; "
+            "choose another model."
+        ) from None
+    float_dtype = {"float32": "fp32", "float16": "fp16"}[dtype]
+    config = make_config(network.config, float_dtype=float_dtype, use_past_in_inputs=True)
+    network.config.use_cache = network.config.return_dict = True
+    # `optimum.exporters.onnx.main_export` does what follows, but with the weights inside the graph: a model of several
+    # gigabytes would be loaded, written and loaded again, several times its size in memory.
+    with TemporaryDirectory(prefix="safety-tax-") as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's, on shapes that the parity gate checks
-        with contextlib.redirect_stdout(io.StringIO()):
-            main_export(
-                str(base),
-                output=folder,
-                task="text-generation-with-past",
-                opset=opset,
-                dtype={"float32": "fp32", "float16": "fp16"}[dtype],
-                do_validation=False,  # only warns, on random inputs; the stage has a gate of its own
+        example = config.rename_ambiguous_inputs(config.generate_dummy_inputs(framework="pt"))
+        path = Path(folder) / GRAPH
+        with config.patch_model_for_export(network, model_kwargs={"logits_to_keep": 0}):
+            inputs = config.ordered_inputs(network)
+            torch.onnx.export(
+                network,
+                (example,),
+                str(path),
+                input_names=list(inputs),
+                output_names=list(config.outputs),
+                dynamic_axes=inputs | config.outputs,
+                opset_version=opset,
+                export_params=False,
+                keep_initializers_as_inputs=True,  # or equal weights would become one
+                dynamo=False,
             )
-        return onnx.load(str(Path(folder) / GRAPH))
+        config.fix_dynamic_axes(path, dtype=float_dtype)
+        model = onnx.load(str(path))
+    return Traced(model, [entry.name for entry in model.graph.input if entry.name not in inputs])
 
 
 def add_logit_positions(model: onnx.ModelProto) -> None:
@@ -84,60 +114,89 @@ def add_logit_positions(model: onnx.ModelProto) -> None:
     logits.type.tensor_type.shape.dim[1].dim_param = "wanted"
 
 
-def _digest(tensor: Tensor) -> str:
-    array = np.ascontiguousarray(tensor)
-    return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()
+def bind(traced: Traced, network: PreTrainedModel, base: Checkpoint) -> dict[str, Bound]:
+    """Turn the traced weights into initializers of the network's type, and say which tensor of the base each is.
 
-
-def bind(model: onnx.ModelProto, base: Checkpoint, dtype: np.dtype[Any]) -> dict[str, Bound]:
-    """Find, by value, which tensor of the base each weight of the graph is.
-
-    A tensor of the same name and value wins; a matrix without its name must match exactly one. Raises
-    PipelineError when a weight matches none or several, or a tensor of the base is left over.
+    A weight has its parameter's name, or it is a linear layer's, transposed by the tracer: then the name of the node
+    that multiplies by it is the layer's. Raises PipelineError when a weight is neither, its tensor is missing or has
+    another shape, or a tensor of the base is left over.
     """
-    weights = {weight.name: weight for weight in model.graph.initializer if weight.name != "logit_positions_axis"}
-    named: dict[str, Bound] = {}
-    by_value: dict[str, list[Bound]] = {}
-    for name in base.names():
-        tensor = base.read(name).astype(dtype)
-        digest = _digest(tensor)
-        if name in weights and digest == _digest(numpy_helper.to_array(weights[name])):
-            named[name] = Bound(name, False)
-            continue
-        by_value.setdefault(digest, []).append(Bound(name, False))
-        if tensor.ndim == 2:
-            by_value.setdefault(_digest(tensor.T), []).append(Bound(name, True))
-    binding = dict(named)
-    for name, weight in weights.items():
-        if name in named:
-            continue
-        matches = by_value.get(_digest(numpy_helper.to_array(weight)), [])
-        if len({match.tensor for match in matches}) != 1:
+    graph = traced.model.graph
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    stored = {id(parameter): name for name, parameter in parameters.items() if name in base}
+    users = {name: node for node in graph.node for name in node.input}
+    binding: dict[str, Bound] = {}
+    for entry in [entry for entry in graph.input if entry.name in set(traced.weights)]:
+        node = users[entry.name]
+        layer = node.name.strip("/").replace("/", ".").rpartition(".")[0]
+        transposed = entry.name not in parameters
+        name = f"{layer}.weight" if transposed else entry.name
+        shape = tuple(dimension.dim_value for dimension in entry.type.tensor_type.shape.dim)
+        parameter = parameters.get(name)
+        if parameter is None or shape != tuple(parameter.shape)[:: -1 if transposed else 1]:
             raise PipelineError(
-                f"Expected the graph's weight {name} to be one tensor of {base.path}, found {len(matches)} that equal "
-                "it; this architecture cannot be exported once for all variants."
+                f"Expected the graph's weight {entry.name} to be a parameter or the transposed weight of a linear "
+                f"layer, found it at {node.op_type} {node.name}; this architecture cannot be exported once for all "
+                "variants."
             )
-        binding[name] = matches[0]
+        tensor = stored.get(id(parameter))
+        if tensor is None or base.shape(tensor) != tuple(parameter.shape):
+            found = "none" if tensor is None else str(base.shape(tensor))
+            raise PipelineError(
+                f"Expected the tensor {name} {tuple(parameter.shape)} in {base.path}, as its config.json says, "
+                f"found {found}; fetch the model again."
+            )
+        binding[entry.name] = Bound(tensor, transposed)
+        graph.input.remove(entry)
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(str(parameter.dtype).removeprefix("torch.")))
+        graph.initializer.append(TensorProto(name=entry.name, data_type=kind, dims=shape))
+        if kind != entry.type.tensor_type.elem_type:
+            _multiply_in(graph, node, kind, entry.type.tensor_type.elem_type)
     left_over = set(base.names()) - {bound.tensor for bound in binding.values()}
     if left_over:
         raise PipelineError(
             f"Expected every tensor of {base.path} in the graph, found {sorted(left_over)[0]} unused; "
             "remove it from the checkpoint, or export this model by itself."
         )
-    return binding
+    return _without_tied_copies(graph, binding)
+
+
+def _multiply_in(graph: onnx.GraphProto, node: onnx.NodeProto, kind: int, around: int) -> None:
+    """Let a linear layer multiply in its weight's type `kind`, where the tracer widened the weight to `around`.
+
+    In a float16 model the tracer's softmax and residual stream are float32, and with them `o_proj`: as float32 it would
+    be twice as large and, on a GPU, several times slower than the checkpoint's own arithmetic.
+    """
+    place = list(graph.node).index(node)
+    narrow, wide = f"{node.name}_narrow", f"{node.name}_wide"
+    graph.node.insert(place, helper.make_node("Cast", [node.input[0]], [narrow], narrow, to=kind))
+    graph.node.insert(place + 2, helper.make_node("Cast", [f"{wide}_input"], [node.output[0]], wide, to=around))
+    node.input[0], node.output[0] = narrow, f"{wide}_input"
+
+
+def _without_tied_copies(graph: onnx.GraphProto, binding: dict[str, Bound]) -> dict[str, Bound]:
+    """Store a tensor that the graph wants both as it is and transposed (a tied head's) once; a node transposes it."""
+    plain = {bound.tensor: name for name, bound in binding.items() if not bound.transposed}
+    copies = {
+        name: plain[bound.tensor] for name, bound in binding.items() if bound.transposed and bound.tensor in plain
+    }
+    for weight in [weight for weight in graph.initializer if weight.name in copies]:
+        graph.initializer.remove(weight)
+        node = helper.make_node("Transpose", [copies[weight.name]], [weight.name], f"{weight.name}_tied", perm=[1, 0])
+        graph.node.insert(0, node)
+    return {name: bound for name, bound in binding.items() if name not in copies}
 
 
 def save_graph(model: onnx.ModelProto, binding: dict[str, Bound], folder: Path) -> None:
-    """Write `model.onnx` without its weights, which point into `model.onnx.data`, and `binding.json`."""
+    """Write `model.onnx`, whose weights point into `model.onnx.data`, and `binding.json`."""
     offset = 0
     for weight in model.graph.initializer:
         if weight.name in binding:
-            length = len(weight.raw_data) if weight.raw_data else numpy_helper.to_array(weight).nbytes
-            weight.raw_data = b""
+            dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
+            length = int(np.prod(weight.dims, dtype=np.int64)) * dtype.itemsize
+            weight.raw_data = b""  # set_external_data wants the field
             set_external_data(weight, location=WEIGHTS, offset=offset, length=length)
-            weight.data_location = TensorProto.EXTERNAL
             weight.ClearField("raw_data")
-            weight.ClearField("float_data")
             offset += -(-length // ALIGNMENT) * ALIGNMENT
     (folder / GRAPH).write_bytes(model.SerializeToString(deterministic=True))
     write_json(folder / BINDING, {name: bound._asdict() for name, bound in sorted(binding.items())})

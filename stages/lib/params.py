@@ -177,7 +177,12 @@ class Export(Section):
     opset: Count
     parity_prompts: Count
     parity_tolerance: Annotated[float, Field(gt=0)]
-    grouped_query: bool = True
+    parity_tolerance_float16: Annotated[float, Field(gt=0)]
+    grouped_query: bool
+
+    def tolerance(self, dtype: str) -> float:
+        """Of a model exported in that type, in nats."""
+        return self.parity_tolerance_float16 if dtype == "float16" else self.parity_tolerance
 
 
 class Infer(Section):
@@ -188,10 +193,10 @@ class Infer(Section):
     generation_tokens: Count
     scoring_tokens: Count
     rows_per_batch: Count
-    attention: Literal["auto", "grouped_query", "plain"] = "auto"
-    pass_tokens: Count = 384
-    temperature: Annotated[float, Field(ge=0)] = 0.0
-    sampling_seed: Annotated[int, Field(ge=0)] = 0
+    attention: Literal["auto", "grouped_query", "plain"]
+    pass_tokens: Count
+    temperature: Annotated[float, Field(ge=0)]
+    sampling_seed: Annotated[int, Field(ge=0)]
 
 
 class JudgeModel(Section):

@@ -1,0 +1,218 @@
+"""The exported graph against Optimum's own export, and what an export refuses."""
+
+import contextlib
+import io
+import json
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from stages.export import export
+from stages.lib.errors import PipelineError
+from stages.lib.inference.session import GRAPH
+from stages.lib.onnx_graph import BINDING, WEIGHTS, Bound, load_binding
+from stages.lib.params import Export, Model
+from stages.lib.parity import largest_difference, pytorch_logits
+from stages.lib.tensor_files import Checkpoint, write_checkpoint
+
+SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
+NUMBERS = {"float32": np.float32, "float16": np.float16}
+
+
+def entry(dtype: str = "float32") -> Model:
+    return Model.model_construct(dtype=dtype)  # an export reads the dtype alone
+
+
+def exported(weights: Path, folder: Path, dtype: str = "float32") -> Path:
+    folder.mkdir()
+    export(weights, None, entry(dtype), SETTINGS, folder)
+    return folder
+
+
+def optimum_export(weights: Path, folder: Path, dtype: str) -> Path:
+    """What `optimum-cli export onnx` writes."""
+    from optimum.exporters.onnx import main_export
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        main_export(
+            str(weights),
+            output=folder,
+            task="text-generation-with-past",
+            opset=18,
+            dtype={"float32": "fp32", "float16": "fp16"}[dtype],
+            do_validation=False,
+        )
+    return folder
+
+
+def outputs(folder: Path, dtype: str, ours: bool) -> list[np.ndarray]:
+    """Logits and present key values of two rows, one of them padded, after a past of three tokens."""
+    session = ort.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
+    draw = np.random.default_rng(3)
+    feed = {"input_ids": draw.integers(3, 600, (2, 7)), "attention_mask": np.ones((2, 10), np.int64)}
+    feed["attention_mask"][1, -2:] = 0
+    feed["position_ids"] = np.broadcast_to(np.arange(3, 10), (2, 7))
+    if ours:
+        feed["logit_positions"] = np.broadcast_to(np.arange(7), (2, 7))
+    for value in session.get_inputs():
+        if value.name.startswith("past"):
+            feed[value.name] = draw.standard_normal((2, value.shape[1], 3, value.shape[3])).astype(NUMBERS[dtype])
+    return session.run(None, feed)
+
+
+def kinds(folder: Path) -> Counter[str]:
+    """How many nodes of each kind; an Identity is only a second name."""
+    graph = onnx.load(str(folder / GRAPH), load_external_data=False).graph
+    return Counter(node.op_type for node in graph.node if node.op_type != "Identity")
+
+
+def require_equal(ours: Path, theirs: Path, dtype: str) -> None:
+    for mine, optimum in zip(outputs(ours, dtype, True), outputs(theirs, dtype, False), strict=True):
+        assert mine.dtype == optimum.dtype == NUMBERS[dtype]
+        if dtype == "float32":
+            np.testing.assert_array_equal(mine, optimum)
+        else:  # two roundings of o_proj a layer, which Optimum widens to float32
+            np.testing.assert_allclose(mine, optimum, rtol=0, atol=2e-3 * np.abs(optimum).max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", ["tiny_llama", "tiny_mistral", "tiny_qwen2"])
+def test_the_graph_is_optimums(name: str, dtype: str, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    ours = exported(tiny_models[name], tmp_path / "ours", dtype)
+    theirs = optimum_export(tiny_models[name], tmp_path / "theirs", dtype)
+    ours_only = {"Unsqueeze": 1, "GatherND": 1}  # of `logit_positions`
+    layers = 2
+    assert kinds(ours) - kinds(theirs) == Counter(ours_only | ({"Cast": 2 * layers} if dtype == "float16" else {}))
+    assert kinds(theirs) - kinds(ours) == Counter()
+    require_equal(ours, theirs, dtype)
+
+
+def test_a_float16_export_stores_float16_only(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    folder = exported(tiny_models["tiny_mistral"], tmp_path / "onnx", "float16")
+    binding = load_binding(folder / BINDING)
+    weights = onnx.load(str(folder / GRAPH), load_external_data=False).graph.initializer
+    assert {weight.data_type for weight in weights if weight.name in binding} == {onnx.TensorProto.FLOAT16}
+
+
+def test_every_tensor_is_bound_once(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    for name, weights in tiny_models.items():
+        folder = exported(weights, tmp_path / name)
+        binding = load_binding(folder / BINDING)
+        assert sorted(bound.tensor for bound in binding.values()) == Checkpoint(weights).names()
+        graph = onnx.load(str(folder / GRAPH)).graph  # with the data
+        checkpoint = Checkpoint(weights)
+        for weight in graph.initializer:
+            if weight.name in binding:
+                tensor = checkpoint.read(binding[weight.name].tensor)
+                expected = tensor.T if binding[weight.name].transposed else tensor
+                np.testing.assert_array_equal(onnx.numpy_helper.to_array(weight), expected)
+    assert binding["model.layers.0.self_attn.q_proj.bias"] == Bound("model.layers.0.self_attn.q_proj.bias", False)
+
+
+def test_equal_tensors_stay_apart(tmp_path: Path) -> None:
+    """A fresh model: all norms are ones, and so equal. A merge changes one and not the other."""
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    network = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=1))
+    network.save_pretrained(tmp_path / "fresh")
+    binding = load_binding(exported(tmp_path / "fresh", tmp_path / "onnx") / BINDING)
+    assert len({bound.tensor for bound in binding.values()}) == len(binding) == 2 * 9 + 3
+
+
+def stored_as(weights: Path, folder: Path, dtype: np.dtype, shard_bytes: int) -> Path:
+    """The same model with its tensors in another type, and in several files."""
+    checkpoint = Checkpoint(weights)
+    folder.mkdir()
+    shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
+    write_checkpoint(folder, shapes, dtype, checkpoint.read, shard_bytes)
+    for file in weights.glob("*.json"):
+        if "safetensors" not in file.name:
+            (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_sharded_bfloat16_checkpoint_is_exported_as_its_values(
+    dtype: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    weights = stored_as(tiny_models["tiny_mistral"], tmp_path / "bf16", np.dtype(ml_dtypes.bfloat16), 100_000)
+    assert len(list(weights.glob("*.safetensors"))) > 2
+    ours = exported(weights, tmp_path / "ours", dtype)
+    theirs = optimum_export(weights, tmp_path / "theirs", dtype)
+    require_equal(ours, theirs, dtype)
+
+
+def test_a_variant_is_the_bases_graph_with_its_own_weights(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    base = exported(tiny_models["tiny_llama"], tmp_path / "base")
+    merged = tmp_path / "merged"
+    network = AutoModelForCausalLM.from_pretrained(tiny_models["tiny_llama"])
+    with torch.no_grad():
+        network.model.layers[1].mlp.up_proj.weight += 0.125
+    network.save_pretrained(merged)
+    (tmp_path / "variant").mkdir()
+    export(merged, base, entry(), SETTINGS, tmp_path / "variant")
+    assert (tmp_path / "variant" / GRAPH).read_bytes() == (base / GRAPH).read_bytes()
+    theirs = optimum_export(merged, tmp_path / "theirs", "float32")
+    require_equal(tmp_path / "variant", theirs, "float32")
+
+
+def test_an_export_never_loads_the_weights_to_trace(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    """The graph is made from config.json and the headers: the same with any weights."""
+    weights = stored_as(tiny_models["tiny_llama"], tmp_path / "zeros", np.dtype(np.float32), 10**9)
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in load_file(weights / "model.safetensors").items()}
+    save_file(tensors, weights / "model.safetensors", {"format": "pt"})
+    zeros, real = exported(weights, tmp_path / "a"), exported(tiny_models["tiny_llama"], tmp_path / "b")
+    assert (zeros / GRAPH).read_bytes() == (real / GRAPH).read_bytes()
+    assert not np.fromfile(zeros / WEIGHTS, np.float32).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extra.weight": torch.ones(3)}, r"extra\.weight unused"),
+        ({"model.norm.weight": None}, r"the tensor model\.norm\.weight \(64,\).*found none"),
+        ({"model.norm.weight": torch.ones(65)}, r"model\.norm\.weight \(64,\).*found \(65,\)"),
+        ({"lm_head.weight": torch.ones(600, 64)}, r"embed_tokens\.weight unused|lm_head\.weight unused"),
+    ],
+)
+def test_a_checkpoint_that_is_not_the_configs_is_refused(
+    change: dict[str, torch.Tensor | None], message: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    weights = stored_as(tiny_models["tiny_llama"], tmp_path / "changed", np.dtype(np.float32), 10**9)
+    tensors = load_file(weights / "model.safetensors") | change
+    save_file({k: v for k, v in tensors.items() if v is not None}, weights / "model.safetensors", {"format": "pt"})
+    with pytest.raises(PipelineError, match=message):
+        exported(weights, tmp_path / "onnx")
+
+
+def test_an_architecture_that_optimum_does_not_know_is_refused(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    weights = stored_as(tiny_models["tiny_llama"], tmp_path / "other", np.dtype(np.float32), 10**9)
+    config = json.loads((weights / "config.json").read_text()) | {"model_type": "seed_oss", "head_dim": 16}
+    (weights / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PipelineError, match="'seed_oss'; choose another model"):
+        exported(weights, tmp_path / "onnx")
+
+
+def test_the_gate_runs_the_checkpoint_as_transformers_does(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    prompt = [5, 6, 7, 8, 9]
+    for name, weights in tiny_models.items():
+        network = AutoModelForCausalLM.from_pretrained(weights).eval()
+        with torch.inference_mode():
+            expected = network(torch.tensor([prompt])).logits[0].numpy()
+        np.testing.assert_array_equal(pytorch_logits(weights, [prompt])[0], expected, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["tiny_llama", "tiny_mistral", "tiny_qwen2"])
+def test_a_float16_export_passes_its_own_gate(name: str, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    folder = exported(tiny_models[name], tmp_path / "onnx", "float16")
+    difference = largest_difference(tiny_models[name], folder, [[5, 6, 7, 8, 9, 10, 11], list(range(20, 60))])
+    assert 1e-4 < difference < SETTINGS.tolerance("float16")
