@@ -18,6 +18,7 @@ from stages.lib.datasets.matched_benign import read as read_benign
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically
 from stages.lib.inference.session import CPU, GRAPH, ModelSession
+from stages.lib.onnx_files import require_contained
 from stages.lib.onnx_graph import (
     BINDING,
     WEIGHTS,
@@ -93,6 +94,7 @@ def export(weights: Path, base_onnx: Path | None, model: Model, settings: Export
         for name in (GRAPH, BINDING):
             shutil.copyfile(base_onnx / name, folder / name)
     write_weights(folder / GRAPH, binding, checkpoint, dtype, folder / WEIGHTS)
+    require_contained(folder / GRAPH)
     for pattern in COMPANIONS:
         for file in weights.glob(pattern):
             shutil.copyfile(file, folder / file.name)
