@@ -1,6 +1,8 @@
 """A wheel on the package index, used as data: downloaded by pip, checked, unpacked, never installed."""
 
+import errno
 import stat
+import struct
 import subprocess
 import sys
 import zipfile
@@ -72,7 +74,11 @@ def _unpack(wheel: Path, member: str, folder: Path) -> None:
                 )
             _require_plain(entries, wheel)
             archive.extractall(folder, members=entries)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError, OSError) as error:
+        # A full disk is no fault of the wheel's. These are: a place before its beginning, a file where a folder is.
+        of_the_wheel = (errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+        if isinstance(error, OSError) and error.errno not in of_the_wheel:
+            raise
         raise PipelineError(
             f"Expected {wheel.name} to be a whole wheel, found: {error}; do not use this wheel."
         ) from None
