@@ -9,6 +9,8 @@ import random
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -57,8 +59,11 @@ def main() -> None:
     each = -(-arguments.inputs // len(chosen))
     blocks = [(name, start, min(BLOCK, each - start)) for name in chosen for start in range(0, each, BLOCK)]
     total: dict[str, Count] = {}
-    with ProcessPoolExecutor(arguments.processes) as pool:
-        for count in pool.map(run_block, *zip(*blocks, strict=True)):
+    # Not forked: the libraries have threads by now, and a fork of a process with threads may wait for ever.
+    pool = ProcessPoolExecutor(arguments.processes, get_context("spawn")) if arguments.processes > 1 else None
+    run = pool.map if pool else map
+    with pool or nullcontext():
+        for count in run(run_block, *zip(*blocks, strict=True)):
             before = total.get(count.target, Count(count.target, 0, 0, 0.0))
             total[count.target] = Count(
                 count.target,
