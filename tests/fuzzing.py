@@ -106,8 +106,10 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
     header = json.dumps({"__metadata__": {}, "a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("data/rows.jsonl", '{"a": 1}\n' * 20)
-        archive.writestr("data/more/x", "x")
+        for name, content in (("data/rows.jsonl", '{"a": 1}\n' * 20), ("data/more/x", "x")):
+            entry = zipfile.ZipInfo(name)  # of 1980, not of now: the same bytes every time
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content)
     prompt = {"id": "a", "benchmark": "b", "kind": "harmful", "group": "g", "split": "eval", "text": "t\u2028"}
     response = {"id": "a", "text": "\ud800", "finish_reason": "stop", "tokens": 1}
     score = {"id": "a", "letter_logprobs": [-1.0, -2.5], "letter_mass": 0.5, "continuation_bytes": [1, 2]}
