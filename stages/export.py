@@ -20,6 +20,7 @@ from stages.lib.files import folder_written_atomically
 from stages.lib.grouped_query import largest_grouped_difference, write_grouped_graph
 from stages.lib.inference.grouped_session import GROUPED_GRAPH
 from stages.lib.inference.session import GRAPH
+from stages.lib.onnx_files import require_contained
 from stages.lib.onnx_graph import (
     BINDING,
     WEIGHTS,
@@ -77,6 +78,7 @@ def export(weights: Path, base_onnx: Path | None, model: Model, settings: Export
             if (base_onnx / name).exists():
                 shutil.copyfile(base_onnx / name, folder / name)
     write_weights(folder / GRAPH, binding, checkpoint, dtype, folder / WEIGHTS)
+    require_contained(folder / GRAPH)
     for pattern in COMPANIONS:
         for file in weights.glob(pattern):
             shutil.copyfile(file, folder / file.name)

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError, did_you_mean
@@ -15,6 +16,7 @@ from stages.lib.sources import fetch
 from stages.lib.tensor_files import Checkpoint, require_finite
 
 TEMPLATES = Path("data/chat_templates")
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".mar")
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 
 
@@ -31,7 +33,7 @@ def bring(model: Model, folder: Path) -> None:
             convert(found, folder, getattr(torch, model.dtype))
             return
         for file in sorted(found.iterdir()):
-            if file.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt"):
+            if file.suffix.lower() in PICKLES:
                 raise PipelineError(
                     f"Expected safetensors only, found pickled weights in {file}; convert them and remove the file."
                 )
@@ -71,23 +73,77 @@ def check(folder: Path) -> int:
         raise PipelineError(
             f"Expected a config.json among the files of {folder.name!r}, found none; correct its source."
         )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    architecture = (config.get("architectures") or ["none"])[0]
+    config = _read_config(folder / "config.json")
+    architectures = config.get("architectures")
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
     if architecture not in ARCHITECTURES:
         raise PipelineError(
             f"Expected a model of {', '.join(ARCHITECTURES)}, found {architecture} in {folder.name!r}; "
             f"{did_you_mean(architecture, ARCHITECTURES)}"
         )
-    head_size = config["hidden_size"] // config["num_attention_heads"]
+    for file in sorted(folder.glob("*config.json")):
+        if "auto_map" in _read_config(file):
+            raise PipelineError(
+                f"Expected a model that Transformers knows, found one in {folder.name!r} that brings its own code "
+                f"(auto_map in {file.name}), which is never run; use a checkpoint without it."
+            )
+    head_size = _size(config, "hidden_size", folder) // _size(config, "num_attention_heads", folder)
     if (config.get("head_dim") or head_size) != head_size:
         raise PipelineError(
             f"Expected head_dim = hidden_size / num_attention_heads = {head_size} in {folder.name!r}, found "
             f"{config['head_dim']}; Optimum's graph fails to generate with it, so choose another model."
         )
     checkpoint = Checkpoint(folder)
+    _require_sizes(checkpoint, config)
     for name in checkpoint.names():
         require_finite(checkpoint.read(name), name, folder)
     return sum(checkpoint.size(name) for name in checkpoint.names())
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """A JSON object. Raises PipelineError when the file is none."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise PipelineError(
+            f"Expected a JSON object in {file.name} of {file.parent.name!r}, found something else; fetch it again."
+        )
+    return config
+
+
+def _size(config: dict[str, Any], key: str, folder: Path) -> int:
+    """A number of at least 1. Raises PipelineError when the config has none."""
+    size = config.get(key)
+    if type(size) is not int or size < 1:
+        raise PipelineError(
+            f"Expected a size as {key} in config.json of {folder.name!r}, found {str(size)[:80]!r}; fetch it again."
+        )
+    return size
+
+
+def _require_sizes(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
+    """The config's sizes are the tensors', before anything of the config's size is allocated. Raises PipelineError."""
+    keys = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+    words, width, inner, depth = (_size(config, key, checkpoint.path) for key in keys)
+    layers = {name.split(".")[2] for name in checkpoint.names() if name.startswith("model.layers.")}
+    if len(layers) != depth:
+        raise PipelineError(
+            f"Expected {depth:,} layers in the weights of {checkpoint.path.name!r}, as its "
+            f"config.json says, found {len(layers):,}; fetch the model again."
+        )
+    expected = {
+        "model.embed_tokens.weight": (words, width),
+        "model.layers.0.mlp.up_proj.weight": (inner, width),
+    }
+    for name, shape in expected.items():
+        found = checkpoint.shape(name) if name in checkpoint else "none"
+        if found != shape:
+            raise PipelineError(
+                f"Expected {name} of {checkpoint.path.name!r} in the shape {shape} of its config.json, found {found}; "
+                "fetch the model again."
+            )
 
 
 def main() -> None:

@@ -108,6 +108,8 @@ def main() -> None:
     parser.add_argument("variant", help="`base`, or a recipe's name")
     arguments = parser.parse_args()
     params = load_params()
+    if arguments.variant != "base":
+        params.recipe(arguments.variant)
     folder = Path("data/responses") / arguments.model / arguments.variant
     verdicts = judge_variant(folder, params.model(arguments.model), load(params.judge, params.infer))
     write_rows(Path("data/verdicts") / arguments.model / f"{arguments.variant}.jsonl", verdicts)

@@ -1,7 +1,14 @@
 """What a person meets when something outside the code goes wrong."""
 
+import errno
+import json
+import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,3 +110,113 @@ def test_metrics_never_hold_what_json_does_not_know(tmp_path: Path) -> None:
         with pytest.raises(ValueError):
             write_json(tmp_path / "metrics.json", {"tax": value})
     assert list(tmp_path.iterdir()) == []
+
+
+def run_code(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_run_killed_before_its_rename_leaves_the_old_output(tmp_path: Path) -> None:
+    write_json(tmp_path / "file.json", {"old": 1})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    code = "import os, signal\nfrom pathlib import Path\nfrom stages.lib.files import *\n"
+    code += "with {how}(Path('{what}')) as partial:\n"
+    code += "    (partial / 'new' if partial.is_dir() else partial).write_text('half')\n"
+    code += "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    for how, what in (("written_atomically", "file.json"), ("folder_written_atomically", "out")):
+        assert run_code(code.format(how=how, what=what), tmp_path).returncode == -signal.SIGKILL
+    assert (tmp_path / "file.json").read_text(encoding="utf-8") == '{\n  "old": 1\n}\n'
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
+    # What was left is replaced by the next run.
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".file.json.partial", ".out.partial"]
+    write_json(tmp_path / "file.json", {"new": 2})
+    with folder_written_atomically(tmp_path / "out") as folder:
+        assert list(folder.iterdir()) == []
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_a_place_that_cannot_be_written_is_one_sentence(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise OSError(number, os.strerror(number), "models/base")
+
+    sentence = sentence_of(main, capsys)
+    assert os.strerror(number) in sentence
+    assert "models/base" in sentence
+
+
+def test_a_read_only_file_system_is_one_sentence(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(small_disk / "out.json", {"old": 1})
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert "Read-only file system" in sentence_of(lambda: write_json(small_disk / "out.json", {"new": 2}), capsys)
+    assert (small_disk / "out.json").read_text(encoding="utf-8") == '{\n  "old": 1\n}\n'
+
+
+def test_every_stage_ends_through_run_stage() -> None:
+    stages = sorted((Path(__file__).parent.parent / "stages").glob("[!_]*.py"))
+    assert len(stages) > 10
+    for stage in stages:
+        ending = stage.read_text(encoding="utf-8").rstrip().rpartition("\n\n\n")[2]
+        assert ending == 'if __name__ == "__main__":\n    run_stage(main)', stage
+
+
+@pytest.mark.parametrize("stage", ["judge", "metrics", "merge"])
+def test_ctrl_c_at_work_is_one_clean_line_and_130(stage: str, tmp_path: Path) -> None:
+    """The stage is interrupted where it reads params.yaml: a pipe that nobody writes to."""
+    (tmp_path / "dvc.yaml").touch()
+    os.mkfifo(tmp_path / "params.yaml")
+    arguments = {"judge": ["m", "base"], "metrics": ["m"], "merge": ["m", "r"]}[stage]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    running = subprocess.Popen(
+        [sys.executable, "-m", f"stages.{stage}", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Opening the writing end waits until the stage has opened the other one.
+    with (tmp_path / "params.yaml").open("w", encoding="utf-8"):
+        running.send_signal(signal.SIGINT)
+        output, error = running.communicate(timeout=60)
+    assert running.returncode == 130, error
+    assert output == ""
+    assert error.count("\n") == 1
+    assert "Stopped by the keyboard" in error
+
+
+def test_a_second_dvc_repro_is_told_of_the_first(tmp_path: Path) -> None:
+    def run(*command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
+        )
+
+    root = Path(__file__).parent.parent
+    (tmp_path / ".dvc").mkdir()
+    shutil.copyfile(root / ".dvc/config", tmp_path / ".dvc/config")
+    wait = "import pathlib, time; pathlib.Path('began').touch(); "
+    wait += "[time.sleep(0.1) for _ in range(900) if not pathlib.Path('end').exists()]; pathlib.Path('out').touch()"
+    (tmp_path / "wait.py").write_text(wait, encoding="utf-8")
+    stage = {"cmd": f"{sys.executable} wait.py", "outs": ["out"]}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"wait": stage}}), encoding="utf-8")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    first = run(sys.executable, "-m", "dvc", "repro")
+    try:
+        while not (tmp_path / "began").exists():
+            assert first.poll() is None
+            time.sleep(0.1)
+        second = run(sys.executable, "-m", "dvc", "repro")
+        said, _ = second.communicate(timeout=120)
+        assert second.returncode != 0
+        assert re.search("lock|busy|blocked", said), said
+        assert "Traceback" not in said
+    finally:
+        (tmp_path / "end").touch()
+        first.communicate(timeout=120)
+    assert first.returncode == 0
+    assert (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import unicodedata
 from collections.abc import Callable
 
 from rich.console import Console
@@ -48,9 +49,19 @@ def progress_bar() -> Progress:
     )
 
 
+def printable(text: str, keep: str = "") -> str:
+    """The text with its code for every character that a terminal might obey or hide, but for those in `keep`."""
+    return "".join(
+        character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        if character not in keep and (unicodedata.category(character)[0] == "C" or character in "\u2028\u2029")
+        else character
+        for character in text
+    )
+
+
 def say(message: str) -> None:
-    """Print one line for the operator; square brackets are text, not markup."""
-    console.print(message, markup=False)
+    """Print a message for the operator; square brackets are text, not markup, and control characters are codes."""
+    console.print(printable(message, keep="\n"), markup=False)
 
 
 def _cannot_write(error: Exception) -> str | None:
@@ -87,5 +98,5 @@ def run_stage(main: Callable[[], None]) -> None:
         sentence = f"Expected to write an output, found: {reason}; make room or give access, then retry."
     else:
         return
-    error_console.print(sentence, markup=False)
+    error_console.print(printable(sentence), markup=False)
     sys.exit(1)

@@ -46,8 +46,8 @@ def read_labels(path: Path) -> dict[Key, HumanLabel]:
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                row = HumanLabel.model_validate(json.loads(line))
-            except ValueError as error:  # ValidationError is one, and so is what json.loads raises
+                row = HumanLabel.model_validate(json.loads(line.decode("utf-8")))
+            except (ValueError, RecursionError) as error:  # ValidationError, and whatever json.loads raises
                 raise PipelineError(
                     f"Expected a person's label in {path} line {number}, found {_fault(error)}; mend or remove "
                     "that line."
@@ -84,7 +84,7 @@ def of_present_responses(labels: dict[Key, HumanLabel], folder: Path, variants: 
     return {key: label for key, label in labels.items() if present.get(key) == label.response_sha}
 
 
-def _fault(error: ValueError) -> str:
+def _fault(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return "a line that is not JSON"
     problem = error.errors()[0]

