@@ -99,10 +99,14 @@ def test_a_second_run_needs_no_connection(served: Hub, tmp_path: Path) -> None:
 FAULTS = [
     ({"repository": "closed/gated"}, {}, "found it gated (401); set HF_TOKEN"),
     ({"repository": "closed/gated"}, {"HF_TOKEN": "hf_other"}, "found it gated (403); ask for access"),
-    ({"repository": "no/such"}, {}, "found no such dataset"),
+    ({"repository": "no/such"}, {}, "found no such repository"),
     ({"commit": "0" * 40}, {}, "found no such commit"),
-    ({"files": ["round0/30k/other.jsonl.gz"]}, {}, "Expected the file round0/30k/other.jsonl.gz"),
-    ({}, {"HF_HUB_OFFLINE": "1"}, "no connection and no copy in the cache"),
+    (
+        {"files": ["round0/30k/other.jsonl.gz"]},
+        {},
+        "round0/30k/other.jsonl.gz of the dataset PKU-Alignment/BeaverTails",
+    ),
+    ({}, {"HF_HUB_OFFLINE": "1"}, "found no whole copy, and HF_HUB_OFFLINE forbids"),
 ]
 
 
