@@ -9,7 +9,7 @@ from rich.table import Table
 
 from stages.lib.console import console, run_stage, say
 from stages.lib.errors import PipelineError
-from stages.lib.machine import Finding, check_disk, check_memory, check_provider, check_python
+from stages.lib.machine import Finding, check_disk, check_memory, check_provider, check_python, check_remote
 from stages.lib.params import FolderSource, GivenDonor, HubDatasetSource, HubSource, Params, load_params
 
 # Memory over the bytes of the weights, rough: Optimum traces a graph of over 2 GB whole and saves it again.
@@ -70,7 +70,7 @@ def main() -> None:
     say(f"doctor: {', '.join(params.models)}, {len(params.recipes)} recipes, size {params.size}")
     findings = check_python(Path(__file__).parent.parent) + check_provider(params.infer.provider)
     sources, sizes = check_sources(params)
-    findings += sources + check_room(params, sizes)
+    findings += sources + check_room(params, sizes) + check_remote()
     show(findings)
     reasons = [f"{finding.what}: {finding.step}" for finding in findings if finding.step is not None]
     if reasons:

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, real_params
 from hub_server import Fault, Hub, serving
 
-from stages.lib.machine import check_disk, check_memory, check_provider, check_python
+from stages.lib.machine import check_disk, check_memory, check_provider, check_python, check_remote
 
 
 @pytest.fixture
@@ -101,3 +101,19 @@ def test_disk_and_memory_are_compared_with_the_need(tmp_path: Path) -> None:
     assert check_memory("export", 1).step is None
     assert check_memory("export", 1e18).step
     assert check_provider("cpu")[0].step is None
+
+
+def test_a_remote_is_asked_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check_remote() == []  # no DVC here
+    (tmp_path / ".dvc").mkdir()
+    config = tmp_path / ".dvc/config"
+    config.write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    assert check_remote() == []
+    config.write_text(f"{config.read_text()}    remote = store\n['remote \"store\"']\n    url = {tmp_path}/store\n")
+    assert [finding.found for finding in check_remote()] == ["answers, empty so far"]
+    (tmp_path / "store/files/md5").mkdir(parents=True)
+    assert [finding.found for finding in check_remote()] == ["answers"]
+    config.write_text("[core]\n    no_scm = true\n    remote = gone\n", encoding="utf-8")
+    (finding,) = check_remote()
+    assert finding.step and "gone" in finding.step

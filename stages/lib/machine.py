@@ -90,3 +90,24 @@ def check_memory(stage: str, needed: float) -> Finding:
     short = here is not None and needed > here
     step = "use a machine with more memory, or a smaller model" if short else None
     return Finding(f"memory, {stage}", found, f"about {needed / GIGABYTE:,.0f} GB (an estimate)", step)
+
+
+def check_remote() -> list[Finding]:
+    """Whether DVC's default remote answers, where one is configured; a folder that is not there yet is no fault."""
+    from dvc.exceptions import NotDvcRepoError  # here: it takes a second to import
+    from dvc.repo import Repo
+
+    try:
+        with Repo(".") as repo:
+            name = repo.config["core"].get("remote")
+            if not name:
+                return []
+            store = repo.cloud.get_remote_odb()
+            place = f"{name}, {store.fs.unstrip_protocol(store.path)}"
+            there = store.fs.exists(store.path)
+    except NotDvcRepoError:
+        return []
+    except Exception as error:  # each kind of remote raises errors of its own
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return [Finding("DVC remote", "no answer", "", f"mend the remote, or unset it: {first}")]
+    return [Finding("DVC remote", "answers" if there else "answers, empty so far", place)]
