@@ -1,4 +1,7 @@
-"""Base + tuning rows -> a LoRA donor, `models/donors/<model>/<donor>/`.  `python -m stages.tune MODEL DONOR`"""
+"""Base + tuning rows -> a LoRA donor, `models/donors/<model>/<donor>/`.  `python -m stages.tune MODEL DONOR`
+
+A donor whose entry names a `source` was tuned elsewhere: it is fetched, and must fit the base.
+"""
 
 import argparse
 import random
@@ -25,8 +28,9 @@ from transformers import (
 from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically, write_json
-from stages.lib.params import Donor, Model, Tune, load_params
+from stages.lib.params import Donor, GivenDonor, Model, Tune, load_params
 from stages.lib.rows import Prompt, read_rows
+from stages.lib.sources.donor import bring_donor
 from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals
 
 IGNORED = -100  # label that the loss leaves out
@@ -135,6 +139,13 @@ def main() -> None:
     params = load_params()
     model, donor, tune = params.model(arguments.model), params.donor(arguments.donor), params.tune
     base = Path("models/base") / arguments.model
+    if isinstance(donor, GivenDonor):
+        source = donor.source_for(arguments.model)
+        say(f"tune: {arguments.model} {arguments.donor}, fetched: {' '.join(map(str, source.model_dump().values()))}")
+        with folder_written_atomically(Path("models/donors") / arguments.model / arguments.donor) as folder:
+            tensors = bring_donor(source, arguments.donor, base, folder)
+        say(f"tune: {arguments.model} {arguments.donor}, changes {tensors:,} tensors of the base")
+        return
     tokenizer = AutoTokenizer.from_pretrained(base)
     prompts: list[Prompt] = choose(read_rows(Path("data/benchmarks/tune.jsonl"), Prompt), donor, arguments.donor)
     refusals = read_refusals(REFUSALS)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, real_params
-from dataset_server import serving
+from hub_server import Hub, serving
 from test_hub_datasets import CASES, REPORT, jsonl, mmlu, pair
 
 SUBJECTS = ("anatomy", "high_school_us_history")
@@ -26,7 +26,7 @@ def hub_datasets() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """Every dataset of params.yaml, in the files that it names there."""
     root = tmp_path_factory.mktemp("hub")
     sources = hub_datasets()
@@ -38,9 +38,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         else:
             _, write, rows, _ = CASES[name]
             write(root / source["repository"] / source["files"][0], rows)
-    commits = {source["repository"]: source["commit"] for source in sources.values()}
-    with serving(root, commits, {"closed/gated": "gated", "closed/forbidden": "forbidden"}) as address:
-        yield address
+    (root / "closed").mkdir()
+    with serving() as hub:
+        for source in sources.values():
+            hub.add("datasets", source["repository"], root / source["repository"], source["commit"])
+        hub.add("datasets", "closed/gated", root / "closed", sources["beavertails"]["commit"], gated=True)
+        yield hub
 
 
 def params_of(folder: Path, datasets: list[str]) -> dict[str, Any]:
@@ -56,11 +59,10 @@ def params_of(folder: Path, datasets: list[str]) -> dict[str, Any]:
     return params
 
 
-def fetch_data(folder: Path, params: dict[str, Any], address: str, **more: str) -> subprocess.CompletedProcess[str]:
+def fetch_data(folder: Path, params: dict[str, Any], hub: Hub, **more: str) -> subprocess.CompletedProcess[str]:
     (folder / "dvc.yaml").touch()
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
-    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1", **more}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "cache", **more)}
     command = [sys.executable, "-m", "stages.fetch_data"]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
@@ -72,7 +74,7 @@ def rows(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def test_every_dataset_of_the_hub_is_fetched_and_read(served: str, tmp_path: Path) -> None:
+def test_every_dataset_of_the_hub_is_fetched_and_read(served: Hub, tmp_path: Path) -> None:
     names = list(hub_datasets())
     result = fetch_data(tmp_path, params_of(tmp_path, names), served)
     assert result.returncode == 0, result.stderr
@@ -85,28 +87,32 @@ def test_every_dataset_of_the_hub_is_fetched_and_read(served: str, tmp_path: Pat
     assert [int(row["text"].split()[1]) for row in shots] == [100, 101, 102, 103, 104] * 2
 
 
-def test_a_second_run_needs_no_connection(served: str, tmp_path: Path) -> None:
+def test_a_second_run_needs_no_connection(served: Hub, tmp_path: Path) -> None:
     params = params_of(tmp_path, ["beavertails", "mmlu_hub"])
     assert fetch_data(tmp_path, params, served).returncode == 0
     first = rows(tmp_path, "harmful")
-    again = fetch_data(tmp_path, params, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    again = fetch_data(tmp_path, params, served, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
     assert again.returncode == 0, again.stderr
     assert rows(tmp_path, "harmful") == first
 
 
 FAULTS = [
     ({"repository": "closed/gated"}, {}, "found it gated (401); set HF_TOKEN"),
-    ({"repository": "closed/forbidden"}, {}, "found it gated (403); ask for access"),
-    ({"repository": "no/such"}, {}, "found no such dataset"),
+    ({"repository": "closed/gated"}, {"HF_TOKEN": "hf_other"}, "found it gated (403); ask for access"),
+    ({"repository": "no/such"}, {}, "found no such repository"),
     ({"commit": "0" * 40}, {}, "found no such commit"),
-    ({"files": ["round0/30k/other.jsonl.gz"]}, {}, "Expected the file round0/30k/other.jsonl.gz"),
-    ({}, {"HF_HUB_OFFLINE": "1"}, "no connection and no copy in the cache"),
+    (
+        {"files": ["round0/30k/other.jsonl.gz"]},
+        {},
+        "round0/30k/other.jsonl.gz of the dataset PKU-Alignment/BeaverTails",
+    ),
+    ({}, {"HF_HUB_OFFLINE": "1"}, "found no whole copy, and HF_HUB_OFFLINE forbids"),
 ]
 
 
 @pytest.mark.parametrize(("change", "environment", "words"), FAULTS)
 def test_what_cannot_be_had_is_one_sentence(
-    served: str, tmp_path: Path, change: dict[str, Any], environment: dict[str, str], words: str
+    served: Hub, tmp_path: Path, change: dict[str, Any], environment: dict[str, str], words: str
 ) -> None:
     params = params_of(tmp_path, ["beavertails", "mmlu_hub"])
     params["fetch_data"]["datasets"]["beavertails"]["source"] |= change

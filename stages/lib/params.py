@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.recipes import AnyRecipe, recipe_curvature, recipe_types
@@ -154,6 +163,39 @@ class Donor(Section):
         return self
 
 
+DonorSource = Annotated[HubSource | FolderSource, Field(discriminator="kind")]
+
+
+def _one_or_many(value: Any) -> str:
+    return "one" if isinstance(value, HubSource | FolderSource) or "kind" in (value or ()) else "by_model"
+
+
+class GivenDonor(Section):
+    """A donor that is fetched, not tuned: a LoRA adapter as PEFT saves it, or a full checkpoint."""
+
+    source: Annotated[
+        Annotated[DonorSource, Tag("one")] | Annotated[dict[str, DonorSource], Tag("by_model")],
+        Discriminator(_one_or_many),
+    ]
+    """Where it is; for models of several sizes, by the model's name in `catalog`."""
+
+    def source_for(self, model: str) -> HubSource | FolderSource:
+        """Where the donor of one model is. Raises PipelineError when the entry does not say."""
+        if not isinstance(self.source, dict):
+            return self.source
+        return _entry(self.source, "model", "source of the donor", model)
+
+
+def _tuned_or_given(value: Any) -> str:
+    return "given" if isinstance(value, GivenDonor) or (isinstance(value, dict) and "source" in value) else "tuned"
+
+
+AnyDonor = Annotated[
+    Annotated[Donor, Tag("tuned")] | Annotated[GivenDonor, Tag("given")], Discriminator(_tuned_or_given)
+]
+DONOR_TAGS = ("tuned", "given", "one", "by_model")  # pydantic's names of the cases above, in no file
+
+
 class Tune(Section):
     """Stage `tune`."""
 
@@ -275,7 +317,7 @@ class Params(Section):
     benchmark_sets: dict[str, Annotated[list[str], Field(min_length=1)]]
     fetch_data: FetchData
     tune: Tune
-    donors: dict[str, Donor]
+    donors: dict[str, AnyDonor]
     recipes: dict[str, AnyRecipe]
     curvature: Curvature
     merge: Merge
@@ -302,6 +344,13 @@ class Params(Section):
                 f"models that are measured together need one benchmark set, found {', '.join(sorted(asked))}; "
                 "list them in two runs, or give their catalog entries the same `benchmarks`"
             )
+        for donor_name, entry in self.donors.items():
+            if isinstance(entry, GivenDonor) and isinstance(entry.source, dict):
+                for model in entry.source:
+                    require_known(f"model of donors.{donor_name}.source", model, self.catalog)
+                for model in self.models:
+                    if model not in entry.source:
+                        raise ValueError(f"donors.{donor_name}.source has no entry for the model {model!r}; add one")
         for recipe_name, recipe in self.recipes.items():
             for donor in recipe.donors:
                 require_known(f"donor of recipe {recipe_name!r}", donor, self.donors)
@@ -332,7 +381,7 @@ class Params(Section):
         chosen = self.benchmark_sets[self.catalog[self.models[0]].benchmarks]
         return {name: self.fetch_data.datasets[name] for name in chosen}
 
-    def donor(self, name: str) -> Donor:
+    def donor(self, name: str) -> Donor | GivenDonor:
         """A donor; raises PipelineError for an unknown name."""
         return _entry(self.donors, "donor", "donors", name)
 
@@ -403,7 +452,10 @@ def _sentence(error: ValidationError) -> str:
     problems = error.errors()
     # A misspelt key shows up twice, as an extra and as a missing one: the extra says more.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    where = ".".join(str(part) for part in problem["loc"])
+    parts = [str(part) for part in problem["loc"]]
+    if parts[:1] == ["donors"]:
+        parts = parts[:2] + [part for part in parts[2:] if part not in DONOR_TAGS]
+    where = ".".join(parts)
     more = f" ({len(problems) - 1} more after it)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
         missing = [str(p["loc"][-1]) for p in problems if p["type"] == "missing"]

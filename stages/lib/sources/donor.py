@@ -1,0 +1,54 @@
+"""A donor that was tuned elsewhere: a LoRA adapter as PEFT saves it, or a full checkpoint, from the Hub or a folder."""
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stages.lib.errors import PipelineError
+from stages.lib.merging.checks import require_same_vocabulary
+from stages.lib.merging.donors import ADAPTER_CONFIG, open_donor
+from stages.lib.params import FolderSource, HubSource
+from stages.lib.sources import fetch
+from stages.lib.tensor_files import Checkpoint, require_finite
+
+SETTINGS = ("config.json", "tokenizer.json")
+
+
+def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder: Path) -> int:
+    """Write the donor's files into `folder`; returns how many of the base's tensors it changes.
+
+    Raises PipelineError when it cannot be had, holds no safetensors or weights that are not finite, or does not fit
+    the model in `base`.
+    """
+    where = f"{source.repository}@{source.commit[:8]}" if isinstance(source, HubSource) else source.path
+    with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        found = fetch(source, Path(scratch))
+        adapter = (found / ADAPTER_CONFIG).exists()
+        settings = (ADAPTER_CONFIG, "tokenizer.json") if adapter else SETTINGS
+        weights = sorted(found.glob("adapter_model*.safetensors" if adapter else "model*.safetensors"))
+        if not weights:
+            pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind))
+            raise PipelineError(
+                f"Expected a donor with safetensors weights in {where}, found {pickled[0] if pickled else 'none'}; "
+                "save it as safetensors: pickled weights run code when they are read."
+            )
+        for file in (*weights, *(found / name for name in settings if (found / name).exists())):
+            _link_or_copy(file.resolve(), folder / file.name)
+    try:
+        donor = open_donor(folder, Checkpoint(base, "model*.safetensors"))
+        require_same_vocabulary(base, folder)
+        checkpoint = Checkpoint(folder)
+        for tensor in checkpoint.names():
+            require_finite(checkpoint.read(tensor), tensor, folder)
+    except PipelineError as error:
+        # It speaks of the folder under way, which nobody finds afterwards.
+        raise PipelineError(str(error).replace(str(folder), where).replace(folder.name, name)) from None
+    return len(donor.names())
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)

@@ -1,0 +1,240 @@
+"""Models from a loopback Hub, through the unmodified client in its own process."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, real_params
+from hub_server import Fault, Hub, serving, sha256
+
+from stages.lib.tensor_files import INDEX, write_checkpoint
+
+COMMIT = "27d67f1b5f57dc0953326b2601d68371d40ea8da"
+NAME = "own/model"
+CONFIG = {"architectures": ["MistralForCausalLM"], "hidden_size": 64, "num_attention_heads": 4}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two shards, their index, a tokenizer, and what a repository has besides."""
+    folder = tmp_path / "repository"
+    (folder / "original").mkdir(parents=True)
+    shapes = {"model.embed_tokens.weight": (64, 64), "lm_head.weight": (64, 64)}
+    write_checkpoint(folder, shapes, np.dtype("float32"), lambda name: np.ones(shapes[name]), shard_bytes=20_000)
+    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).write_text("{}", encoding="utf-8")
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}", encoding="utf-8")
+    unwanted = [
+        "README.md",
+        "modeling.py",
+        "pytorch_model.bin",
+        "consolidated.safetensors",
+        "original/model.safetensors",
+    ]
+    for name in unwanted:
+        (folder / name).write_bytes(b"unwanted")
+    return folder
+
+
+WANTED = {"chat_template.jinja", "config.json", "generation_config.json", "model-00001-of-00002.safetensors"}
+WANTED |= {"model-00002-of-00002.safetensors", INDEX, "special_tokens_map.json", "tokenizer.json"}
+WANTED |= {"tokenizer_config.json"}
+
+
+@pytest.fixture
+def hub(repository: Path) -> Iterator[Hub]:
+    with serving() as hub:
+        hub.add("models", NAME, repository, COMMIT)
+        yield hub
+
+
+def fetch(
+    hub: Hub, folder: Path, source: dict[str, Any] | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m stages.fetch_model` on a catalogue entry with the source."""
+    params = real_params()
+    params["catalog"]["mistral_7b"] |= {"chat_template": "own"}
+    params["catalog"]["mistral_7b"]["source"] = {"kind": "hub", "repository": NAME, "commit": COMMIT, **(source or {})}
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    (work / "dvc.yaml").touch()
+    (work / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home", **more)}
+    command = [sys.executable, "-m", "stages.fetch_model", "mistral_7b"]
+    return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def fetched(folder: Path) -> set[str]:
+    model = folder / "work/models/base/mistral_7b"
+    return {file.relative_to(model).as_posix() for file in model.rglob("*")} if model.exists() else set()
+
+
+def refused(result: subprocess.CompletedProcess[str], folder: Path) -> str:
+    """The one sentence; nothing was written."""
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("Expected ")
+    assert fetched(folder) == set()
+    return result.stderr
+
+
+def shard_digest(repository: Path) -> str:
+    return sha256((repository / "model-00001-of-00002.safetensors").read_bytes())
+
+
+def test_only_what_is_needed_is_downloaded_and_kept(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    result = fetch(hub, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "8,192 parameters" in result.stdout
+    assert fetched(tmp_path) == WANTED
+    asked = {request.partition("/resolve/")[2].partition("/")[2] for request in hub.requests if "/resolve/" in request}
+    assert asked == WANTED
+    assert all(COMMIT in request for request in hub.requests if "/store/" not in request)
+    for name in WANTED:
+        assert (tmp_path / "work/models/base/mistral_7b" / name).read_bytes() == (repository / name).read_bytes()
+
+
+def test_what_another_program_put_into_the_cache_stays_out(hub: Hub, tmp_path: Path) -> None:
+    code = f"import huggingface_hub; huggingface_hub.snapshot_download('{NAME}', revision='{COMMIT}')"
+    environment = {**os.environ, **hub.environment(tmp_path / "home")}
+    subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, timeout=120)
+    assert len(list((tmp_path / "home").rglob("pytorch_model.bin"))) == 1
+    assert fetch(hub, tmp_path).returncode == 0
+    assert fetched(tmp_path) == WANTED
+
+
+def test_a_whole_copy_in_the_cache_needs_no_connection(hub: Hub, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path).returncode == 0
+    for more in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        shutil.rmtree(tmp_path / "work")
+        result = fetch(hub, tmp_path, **more)
+        assert result.returncode == 0, result.stderr
+        assert "taken from the cache" in result.stdout
+        assert fetched(tmp_path) == WANTED
+
+
+def test_a_part_of_a_copy_is_not_taken_for_the_whole(hub: Hub, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path).returncode == 0
+    shutil.rmtree(tmp_path / "work")
+    next((tmp_path / "home").rglob("model-00002-of-00002.safetensors")).unlink()
+    assert "no whole copy" in refused(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"), tmp_path)
+
+
+def test_a_token_of_an_approved_account_opens_a_gated_repository(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.add("models", NAME, repository, COMMIT, gated=True)
+    hub.approved.add("hf_approved")
+    assert "found it gated (401); set HF_TOKEN" in refused(fetch(hub, tmp_path), tmp_path)
+    assert "found it gated (403); ask for access" in refused(fetch(hub, tmp_path, HF_TOKEN="hf_other"), tmp_path)
+    assert fetch(hub, tmp_path, HF_TOKEN="hf_approved").returncode == 0
+    assert fetched(tmp_path) == WANTED
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "words"),
+    [
+        ({"repository": "no/such"}, {}, "no/such@27d67f1b on the Hub, found no such repository"),
+        ({"repository": "no/such"}, {"HF_TOKEN": "hf_any"}, "found no such repository"),
+        ({"commit": "0" * 40}, {}, "own/model@00000000 on the Hub, found no such commit; correct `commit`"),
+        ({}, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE forbids to download it"),
+        ({}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "found no answer from http://127.0.0.1:9"),
+    ],
+)
+def test_what_is_not_to_be_had_is_one_sentence(
+    hub: Hub, tmp_path: Path, source: dict[str, Any], more: dict[str, str], words: str
+) -> None:
+    assert words in refused(fetch(hub, tmp_path, source, **more), tmp_path)
+
+
+def test_a_rate_limit_is_waited_for(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault("/api/", "status", 429, {"Retry-After": "1"}, times=2))
+    hub.faults.append(Fault("resolve/.*tokenizer", "status", 429, {"RateLimit": '"resolvers";r=0;t=1'}, times=1))
+    result = fetch(hub, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("the Hub answered 429 (too many requests); trying again in 1 s") == 3
+    assert fetched(tmp_path) == WANTED
+
+
+def test_a_long_rate_limit_is_said(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault("/api/", "status", 429, {"Retry-After": "3600"}))
+    assert "rate limit reached (429); wait 3600 seconds" in refused(fetch(hub, tmp_path), tmp_path)
+
+
+def test_a_fault_of_the_server_that_passes_is_no_matter(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault("/api/", "status", 500, times=1))
+    hub.faults.append(Fault("/store/", "status", 503, times=1))
+    assert fetch(hub, tmp_path).returncode == 0
+    assert fetched(tmp_path) == WANTED
+
+
+def test_a_fault_of_the_server_that_stays_is_said(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault("/store/", "status", 500))
+    assert f"found that {hub.address} answered 500; run again later" in refused(fetch(hub, tmp_path), tmp_path)
+
+
+def test_a_connection_that_breaks_off_is_taken_up_again(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault("model-00001", "truncated", times=1))
+    result = fetch(hub, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "the download was cut off; trying again in 1 s" in result.stdout
+    assert fetched(tmp_path) == WANTED
+
+
+def test_a_connection_that_always_breaks_off_is_said(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault("model-00001", "truncated"))
+    assert "the connection cut off in the middle of a file, 4 times" in refused(fetch(hub, tmp_path), tmp_path)
+
+
+def test_a_changed_file_is_refused_and_leaves_the_cache(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.faults.append(Fault("model-00001", "changed", times=1))
+    words = f"model-00001-of-00002.safetensors to have the sha256 {shard_digest(repository)}, as the Hub says, found"
+    assert words in refused(fetch(hub, tmp_path), tmp_path)
+    assert fetch(hub, tmp_path).returncode == 0  # fetched anew
+    assert fetched(tmp_path) == WANTED
+
+
+def test_a_copy_that_changed_in_the_cache_is_refused(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path).returncode == 0
+    shutil.rmtree(tmp_path / "work")
+    stored = next((tmp_path / "home").rglob(shard_digest(repository)))
+    stored.write_bytes(stored.read_bytes()[:-1] + b"\x01")
+    assert "found" in refused(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"), tmp_path)
+    assert not stored.exists()
+
+
+def test_a_disk_without_room_is_said_before_the_download(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault("model-00001", "huge"))
+    sentence = refused(fetch(hub, tmp_path), tmp_path)
+    assert "Expected 1,000,000.0 GB of free disk" in sentence
+    assert "set HF_HOME to a folder on a larger disk" in sentence
+    assert not any("/resolve/" in request for request in hub.requests)
+
+
+def test_pickled_weights_are_refused_before_the_download(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    for file in repository.glob("model-*.safetensors"):
+        file.unlink()
+    sentence = refused(fetch(hub, tmp_path), tmp_path)
+    assert "found pickled pytorch_model.bin, which runs code when it is read" in sentence
+    assert not any("/resolve/" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_the_repositorys_own_is_refused(hub: Hub, repository: Path, tmp_path: Path, file: str) -> None:
+    config = json.loads((repository / file).read_text(encoding="utf-8"))
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling.MistralForCausalLM"}
+    (repository / file).write_text(json.dumps(config), encoding="utf-8")
+    assert f"found `auto_map` in {file}" in refused(fetch(hub, tmp_path), tmp_path)
+    assert not any("/store/" in request for request in hub.requests)  # no weights were downloaded for nothing
+
+
+def test_an_index_that_names_a_missing_file_is_refused(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    (repository / "model-00002-of-00002.safetensors").unlink()
+    assert "found no model-00002-of-00002.safetensors" in refused(fetch(hub, tmp_path), tmp_path)
