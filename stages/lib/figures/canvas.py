@@ -21,7 +21,7 @@ INK, QUIET, RULE = "#1a1a1a", "#5c5c5c", "#d9d9d9"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 # Shapes say it once more. Their number shares no factor with the colours', so 56 recipes look different.
 SHAPES = ("o", "s", "^", "v", "P", "X", "p", "h")
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {  # matplotlib types its keys one by one
     "svg.hashsalt": "safety-tax",
     "svg.fonttype": "path",  # the same picture where the font is missing
     "font.family": "DejaVu Sans",  # comes with matplotlib
