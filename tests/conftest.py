@@ -153,7 +153,7 @@ class Project:
         (folder / "data/labels").mkdir()
         (folder / "data/labels/.gitkeep").touch()
         (folder / ".dvc").mkdir()
-        for name in ("config", ".gitignore"):
+        for name in ("config", ".gitignore", "offline.html"):
             shutil.copyfile(ROOT / ".dvc" / name, folder / ".dvc" / name)
         self.write_params(params)
         self.run("git", "init", "--quiet", "--initial-branch=main")

@@ -13,6 +13,7 @@ from conftest import ROOT, Project
 
 from stages.lib.recipes import recipe_types
 from stages.lib.tensor_files import Checkpoint
+from stages.plots import DRAWN
 
 MODELS = ("tiny_llama", "tiny_mistral", "tiny_qwen2")
 
@@ -82,6 +83,7 @@ def test_a_run_leaves_these_files_and_no_others(project: Project) -> None:
         expected |= {f"metrics/{model}.{suffix}" for suffix in ("json", "md")}
         expected |= {f"metrics/{kind}/{model}.json" for kind in ("detail", "plots")}
         expected |= {f"metrics/{model}/{variant}.json" for variant in ("base", "safety_donor", "ties")}
+        expected |= {f"metrics/figures/{model}/{figure}.svg" for figure in DRAWN}
     assert left == expected
     onnx = {p.name for p in (folder / "models/onnx/tiny_qwen2/ties").iterdir()}
     assert {"model.onnx", "model.onnx.data", "binding.json", "tokenizer.json", "config.json"} <= onnx
@@ -143,7 +145,7 @@ def test_a_recipe_changed_on_a_branch_reruns_alone_and_shows_in_the_diff(project
     changed["recipes"]["safety_donor"]["scale"] = 0.2
     project.write_params(changed)
     ran = project.repro()
-    assert {name.split("@")[0] for name in ran} == {"merge", "export", "infer", "judge", "metrics"}
+    assert {name.split("@")[0] for name in ran} == {"merge", "export", "infer", "judge", "metrics", "plots"}
     assert not [name for name in ran if "ties" in name]
     diff = json.loads(project.dvc("metrics", "diff", "--json"))
     assert any(path.endswith("safety_donor.json") for path in diff)
@@ -167,7 +169,7 @@ def test_adding_a_recipe_runs_only_its_own_stages(project: Project) -> None:
     project.write_params(changed)
     ran = set(project.repro())
     expected = {f"{stage}@{model}-safety_half" for stage in ("merge", "export", "infer", "judge") for model in MODELS}
-    assert ran == expected | {f"metrics@{model}" for model in MODELS}
+    assert ran == expected | {f"{stage}@{model}" for stage in ("metrics", "plots") for model in MODELS}
     project.write_params(before)
     project.dvc("repro")
     assert not (project.folder / "data/verdicts/tiny_llama/safety_half.jsonl").exists()

@@ -1,0 +1,55 @@
+"""How long the answers are, and how many ran into the token limit."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from stages.lib.figures.canvas import BASE, QUIET, RULE, marks, point, sheet, shortened
+from stages.lib.figures.run import Run
+
+
+def draw(run: Run) -> Figure:
+    """Above, tokens of an answer: median, middle half and middle nine tenths; below, the share cut off, with limits."""
+    limit = max(
+        (answer.tokens for answers in run.responses.values() for answer in answers if answer.finish_reason == "length"),
+        default=None,
+    )
+    names = list(run.summary)
+    looks = marks(names)
+    said = "no answer was cut off" if limit is None else f"the limit is {limit:,} tokens, dashed"
+    figure, (lengths, cuts) = sheet(
+        "Length of the answers",
+        f"{run.model}. Above: mark = median, thick = middle half, thin = middle nine tenths; {said}. "
+        f"Below: share of answers cut off there; bars are {run.intervals}. Dotted: the base.",
+        2 * (0.24 * len(names) + 0.55),
+        {},
+        panels=2,
+    )
+    for y, name in enumerate(names):
+        colour = looks[name].colour
+        tokens = [answer.tokens for answer in run.responses[name]]
+        low, quarter, middle, three_quarters, high = np.percentile(tokens, (5, 25, 50, 75, 95))
+        lengths.plot((low, high), (y, y), color=colour, linewidth=1.2, alpha=0.6, zorder=3)
+        lengths.plot(
+            (quarter, three_quarters), (y, y), color=colour, linewidth=5, alpha=0.6, zorder=3, solid_capstyle="butt"
+        )
+        point(lengths, looks[name], middle, y)
+        numbers = run.summary[name]
+        ends = 100 * numbers["truncated_lo"], 100 * numbers["truncated_hi"]
+        cuts.plot(ends, (y, y), color=colour, linewidth=1.4, alpha=0.6, zorder=3)
+        point(cuts, looks[name], 100 * numbers["truncated"], y)
+        if name == "base":
+            lengths.axvline(middle, color=BASE.colour, linewidth=0.9, linestyle=":", zorder=2)
+            cuts.axvline(100 * numbers["truncated"], color=BASE.colour, linewidth=0.9, linestyle=":", zorder=2)
+    if limit is not None:
+        lengths.axvline(limit, color=QUIET, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
+    for axes in (lengths, cuts):
+        axes.set_yticks(range(len(names)), [shortened(name, 22) for name in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", color=RULE, linewidth=0.6)
+    lengths.set_xlim(left=0)
+    lengths.set_xlabel("tokens of an answer")
+    cuts.set_xlim(-2, 102)
+    cuts.set_xlabel("answers cut off at the limit, of 100")
+    return figure

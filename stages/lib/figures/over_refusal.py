@@ -1,0 +1,45 @@
+"""Whether a variant tells harm from harmlessness: harmful prompts refused against harmless ones refused."""
+
+from matplotlib.figure import Figure
+
+from stages.lib.figures.canvas import QUIET, cross, marks, sheet
+from stages.lib.figures.run import Run
+
+
+def draw(run: Run) -> Figure:
+    """Over-refusal against safety, in points of 100, with limits; on the diagonal a model refuses blindly."""
+    looks = marks(list(run.summary))
+    figure, (axes,) = sheet(
+        "Refusing harm, and refusing too much",
+        f"{run.model}. Harmless prompts that sound dangerous (across) and harmful ones (up), refused, of 100; bars are "
+        f"{run.intervals}. Best is top left. On the dashed line a model refuses both alike.",
+        3.9,
+        looks,
+    )
+    axes.plot((0, 100), (0, 100), color=QUIET, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
+    axes.text(
+        97,
+        93,
+        "refuses harmless and harmful alike",
+        fontsize=8.5,
+        color=QUIET,
+        ha="right",
+        va="top",
+        rotation=45,
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+    )
+    for name, numbers in run.summary.items():
+        cross(
+            axes,
+            looks[name],
+            100 * numbers["over_refusal"],
+            100 * numbers["safety"],
+            (100 * numbers["over_refusal_lo"], 100 * numbers["over_refusal_hi"]),
+            (100 * numbers["safety_lo"], 100 * numbers["safety_hi"]),
+        )
+    axes.set_xlim(-2, 102)
+    axes.set_ylim(-2, 102)
+    axes.set_xlabel("harmless prompts refused, of 100  (left: better)")
+    axes.set_ylabel("harmful prompts refused, of 100")
+    return figure

@@ -1,0 +1,46 @@
+"""The report as one HTML file that loads nothing: styles, script, figures and data are inside."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from stages.lib.report.markdown import as_html
+
+HERE = Path(__file__).parent
+
+
+def embedded(value: Any) -> Markup:
+    """JSON that may stand in a script element, whatever text it holds: no `<`, `>` or `&` is left in it."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def render(
+    model: str,
+    words: str,
+    figures: Mapping[str, bytes],
+    index: dict[str, Any],
+    chunks: Sequence[list[dict[str, Any]]],
+) -> str:
+    """The page. `words` is `metrics/<model>.md`, `figures` are SVG files by their title.
+
+    Its content security policy lets nothing be fetched and no script run but the report's own, by its hash.
+    """
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
+    script = (HERE / "report.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html.jinja").render(
+        model=model,
+        words=Markup(as_html(words)),
+        figures={title: base64.b64encode(content).decode() for title, content in figures.items()},
+        index=embedded(index),
+        chunks=[embedded(chunk) for chunk in chunks],
+        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )

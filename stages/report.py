@@ -1,0 +1,70 @@
+"""A model's run as one HTML file to look at, offline.  `python -m stages.report [MODEL] [--output FILE]`
+
+The table and what it says in words, the figures, and every item with the answers of the base and of another variant.
+Without MODEL, a file for each model of params.yaml, in `reports/`.
+"""
+
+import argparse
+from pathlib import Path
+
+from stages.lib.console import run_stage, say
+from stages.lib.errors import PipelineError
+from stages.lib.files import written_atomically
+from stages.lib.params import Params, load_params
+from stages.lib.report.items import item_index, text_chunks
+from stages.lib.report.page import render
+from stages.lib.rows import Prompt, Response, Verdict, read_rows
+
+METRICS = Path("metrics")
+DATA = Path("data")
+REPORTS = Path("reports")
+KINDS = ("harmful", "jailbreak", "benign", "choice")
+
+
+def read_figures(folder: Path) -> dict[str, bytes]:
+    """SVG files of a folder by their name in words. Raises PipelineError when there is none."""
+    files = sorted(folder.glob("*.svg"))
+    if not files:
+        raise PipelineError(f"Expected figures in {folder}, found none; run `dvc repro`.")
+    # The frontier is what the other ones explain.
+    files.sort(key=lambda file: file.stem != "frontier")
+    return {file.stem.replace("_", " "): file.read_bytes() for file in files}
+
+
+def report(model: str, params: Params) -> str:
+    """The page of one model. Raises PipelineError when a part of the run is missing."""
+    words = METRICS / f"{model}.md"
+    if not words.is_file():
+        raise PipelineError(f"Expected the results of {model!r} in {words}, found no such file; run `dvc repro`.")
+    prompts = [prompt for kind in KINDS for prompt in read_rows(DATA / "benchmarks" / f"{kind}.jsonl", Prompt)]
+    variants = ["base", *params.recipes]
+    verdicts = {name: read_rows(DATA / "verdicts" / model / f"{name}.jsonl", Verdict) for name in variants}
+    responses = {name: read_rows(DATA / "responses" / model / name / "responses.jsonl", Response) for name in variants}
+    return render(
+        model,
+        words.read_text(encoding="utf-8"),
+        read_figures(METRICS / "figures" / model),
+        item_index(prompts, verdicts, params.model(model).utility_format),
+        text_chunks(prompts, responses),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", help="a model of params.yaml; all of them when left out")
+    parser.add_argument("--output", type=Path, help="the file to write; reports/MODEL.html when left out")
+    arguments = parser.parse_args()
+    params = load_params()
+    models = [arguments.model] if arguments.model else list(params.models)
+    if arguments.output and len(models) > 1:
+        raise PipelineError(f"Expected one model for --output, found {len(models)} in params.yaml; name one.")
+    for model in models:
+        page = report(model, params)
+        path = arguments.output or REPORTS / f"{model}.html"
+        with written_atomically(path) as partial:
+            partial.write_text(page, encoding="utf-8", newline="\n")
+        say(f"report: {path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_stage(main)

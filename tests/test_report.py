@@ -1,0 +1,244 @@
+"""The HTML report: what is in it, and how it behaves in a real browser."""
+
+import importlib.util
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from stages.lib.errors import PipelineError
+from stages.lib.params import load_params
+from stages.lib.report.items import item_index, text_chunks
+from stages.lib.report.markdown import as_html
+from stages.lib.report.page import embedded, render
+from stages.lib.rows import Prompt, Response, Verdict
+from stages.report import read_figures, report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
+browser_wanted = pytest.mark.skipif(
+    not (CHROMIUM and HAS_PLAYWRIGHT), reason="wants a Chromium on the PATH, and `pip install '.[browser]'`"
+)
+HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & \u2028 \ud800 ünder"
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><circle r="4" cx="5" cy="5"/></svg>'
+WORDS = (
+    "# tiny, quick <size>\n\n| variant | status |\n| --- | --- |\n| `ties` | no_gain |\n\n**`ties`: no_gain.** No.\n"
+)
+Parts = tuple[list[Prompt], dict[str, list[Verdict]], dict[str, list[Response]]]
+
+
+def run_of(items: int) -> Parts:
+    """A base that complies throughout, a recipe that refuses every second prompt; every fourth item is a question."""
+    prompts: list[Prompt] = []
+    verdicts: dict[str, list[Verdict]] = {"base": [], "ties": []}
+    responses: dict[str, list[Response]] = {"base": [], "ties": []}
+    for i in range(items):
+        kind = ("harmful", "benign", "jailbreak", "choice")[i % 4]
+        about: dict[str, Any] = {"id": f"i{i}", "benchmark": f"b_{kind}", "kind": kind, "group": f"g{i % 7}"}
+        question = {"choices": ["one", "two <b>"], "gold": 1} if kind == "choice" else {}
+        text = f"Prompt number {i} of a report, with words enough to look like one. " * 3
+        prompts.append(Prompt.model_validate({**about, **question, "split": "eval", "text": text}))
+        for name in verdicts:
+            refused = name == "ties" and i % 8 < 4
+            if kind == "choice":
+                judged: dict[str, Any] = {"continuation_correct": refused, "options": 2}
+            else:
+                judged = {"label": "refuse" if refused else "comply", "rule": "declines" if refused else "answer"}
+                judged["truncated"] = i == 1
+                answer = HOSTILE if i == 1 else f"{name} says something about {i}. " * 8
+                responses[name].append(Response(id=f"i{i}", text=answer, finish_reason="stop", tokens=9))
+            verdicts[name].append(Verdict.model_validate({**about, **judged}))
+    return prompts, verdicts, responses
+
+
+def page_of(items: int) -> str:
+    prompts, verdicts, responses = run_of(items)
+    index = item_index(prompts, verdicts, "continuation")
+    return render("tiny", WORDS, {"frontier": SVG}, index, text_chunks(prompts, responses))
+
+
+def test_no_model_output_can_close_the_script_that_holds_it() -> None:
+    text = embedded({"text": HOSTILE})
+    assert not re.search("[<>&]", text)
+    assert json.loads(text) == {"text": HOSTILE}
+
+
+def test_the_page_asks_the_network_for_nothing() -> None:
+    page = page_of(40)
+    assert "default-src 'none'" in page
+    sources: list[str] = []
+
+    class Sources(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            sources.extend(value or "" for name, value in attrs if name in ("src", "href", "action", "srcset"))
+
+    Sources().feed(page)
+    assert len(sources) == 1 and sources[0].startswith("data:")
+    assert page.count("<script>") == 1  # the report's own
+    page.encode("utf-8")  # lone surrogates are JSON escapes
+
+
+def test_words_become_html_with_nothing_unescaped() -> None:
+    html = as_html(WORDS)
+    assert "<h1>tiny, quick &lt;size&gt;</h1>" in html
+    assert "<tr><td><code>ties</code></td><td>no_gain</td></tr>" in html
+    assert "<p><b><code>ties</code>: no_gain.</b> No.</p>" in html
+    committed = as_html((ROOT / "metrics/smollm2_135m.md").read_text(encoding="utf-8"))
+    assert committed.count("<tr>") == 8
+    assert "**" not in committed and "`" not in committed
+
+
+def test_a_question_is_right_or_wrong_in_the_models_own_format() -> None:
+    prompt = Prompt(id="q", benchmark="b", kind="choice", group="g", split="eval", text="?", choices=["a", "b"], gold=0)
+    verdict = Verdict(id="q", benchmark="b", kind="choice", group="g", letter_correct=True, continuation_correct=False)
+    for form, expected in (("letter", "right"), ("continuation", "wrong")):
+        index = item_index([prompt], {"base": [verdict]}, form)
+        assert index["labels"][index["label"]["base"][0]] == expected
+
+
+def test_a_variant_that_answered_other_items_is_refused() -> None:
+    prompts, verdicts, responses = run_of(8)
+    with pytest.raises(PipelineError, match=r"'ties' on the 8 benchmark items, found 7.*1 items without"):
+        item_index(prompts, verdicts | {"ties": verdicts["ties"][:7]}, "continuation")
+    with pytest.raises(PipelineError, match=r"'ties' to the 6 prompts, found 1 prompts without"):
+        text_chunks(prompts, responses | {"ties": responses["ties"][1:]})
+
+
+def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    params = load_params()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError, match=r"metrics/smollm2_135m\.md.*dvc repro"):
+        report("smollm2_135m", params)
+    with pytest.raises(PipelineError, match=r"figures in .*none.*dvc repro"):
+        read_figures(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield instance
+        instance.close()
+
+
+def opened(chromium: Any, folder: Path, items: int) -> Any:
+    """The report in a page of the browser; any error of its script fails the test."""
+    file = folder / "report.html"
+    file.write_text(page_of(items), encoding="utf-8")
+    page = chromium.new_page(viewport={"width": 1000, "height": 800})
+    page.on("pageerror", lambda error: pytest.fail(f"the report's script failed: {error}"))
+    page.set_default_timeout(120_000)
+    page.goto(file.as_uri())
+    page.locator("html[data-ready]").wait_for()  # not wait_for_function: the policy forbids its eval
+    return page
+
+
+@browser_wanted
+@pytest.mark.browser
+def test_hostile_answers_are_shown_as_text(chromium: Any, tmp_path: Path) -> None:
+    page = opened(chromium, tmp_path, 40)
+    page.select_option("#kind", label="benign")
+    page.locator(".row").first.click()
+    shown = page.locator("#detail pre").nth(1).text_content()
+    assert shown.startswith("</script><script>window.hacked = 1</script><img src=x")
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("#detail img, #detail script").count() == 0
+    assert "by the rule “answer”; cut off at the token limit" in page.locator("#detail").inner_text()
+    page.close()
+
+
+@browser_wanted
+@pytest.mark.browser
+def test_items_are_filtered_searched_and_compared(chromium: Any, tmp_path: Path) -> None:
+    page = opened(chromium, tmp_path, 400)
+
+    def count() -> str:
+        return str(page.locator("#count").inner_text())
+
+    assert count() == "400 of 400 items"
+    page.check("#flipped")
+    assert count() == "200 of 400 items"
+    page.select_option("#kind", label="choice")
+    assert count() == "50 of 400 items"
+    assert page.locator(".row b").first.inner_text() == "wrong → right"
+    page.select_option("#label", label="wrong")
+    assert count() == "0 of 400 items"
+    for name in ("label", "kind"):
+        page.select_option(f"#{name}", value="")
+    page.uncheck("#flipped")
+    page.select_option("#group", label="g3")
+    assert count() == "57 of 400 items"  # 3, 10, … 395
+    page.select_option("#group", value="")
+    page.select_option("#benchmark", label="b benign")
+    assert count() == "100 of 400 items"
+    page.select_option("#benchmark", value="")
+    page.fill("#search", "NUMBER 399 OF")
+    page.locator("#count", has_text="1 of 400 items").wait_for()
+    page.locator(".row").first.click()
+    assert "two <b>  ✓ the right answer" in page.locator("#detail .gold").text_content()
+    page.fill("#search", "ties says something about 17.")
+    page.locator(".row[data-item='17']").wait_for()
+    page.locator("#list").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#detail h4").all_inner_texts() == ["base", "ties"]
+    assert "base says something about 17." in page.locator("#detail .pair > div").nth(0).inner_text()
+    page.close()
+
+
+@browser_wanted
+@pytest.mark.browser
+def test_harmful_text_is_folded_until_it_is_asked_for(chromium: Any, tmp_path: Path) -> None:
+    page = opened(chromium, tmp_path, 40)
+    page.select_option("#kind", label="harmful")
+    assert "Prompt number" not in page.locator("#list").inner_text()
+    page.locator(".row").first.click()
+    assert page.locator("#detail pre").count() == 3
+    assert not any(page.locator("#detail pre").nth(n).is_visible() for n in range(3))
+    page.locator("#detail summary").first.click()
+    assert page.locator("#detail pre").first.is_visible()
+    page.check("#unfold")
+    assert "Prompt number 0" in page.locator("#list").inner_text()
+    assert all(page.locator("#detail pre").nth(n).is_visible() for n in range(3))
+    page.close()
+
+
+@browser_wanted
+@pytest.mark.browser
+def test_the_printed_page_lists_the_filtered_items_without_controls(chromium: Any, tmp_path: Path) -> None:
+    page = opened(chromium, tmp_path, 40)
+    page.select_option("#kind", label="jailbreak")
+    assert page.pdf().startswith(b"%PDF")
+    page.emulate_media(media="print")
+    assert page.locator("#printed tr").count() == 11
+    assert page.locator("#printed").is_visible()
+    assert not page.locator("#filters").is_visible()
+    assert "Prompt number" not in page.locator("#printed").inner_text()
+    page.close()
+
+
+@browser_wanted
+@pytest.mark.browser
+def test_twenty_thousand_items_open_in_three_seconds(chromium: Any, tmp_path: Path) -> None:
+    page = opened(chromium, tmp_path, 20_000)
+    assert page.locator("#count").inner_text() == "20,000 of 20,000 items"
+    assert page.locator(".row").count() < 60
+    took = []  # ms since the page was asked for; the least of some openings, since others may want the processor, too
+    for _ in range(5):
+        took.append(int(page.evaluate("document.documentElement.dataset.ready")))
+        if took[-1] < 3000:
+            break
+        page.reload()
+        page.locator("html[data-ready]").wait_for()
+    assert min(took) < 3000, took
+    page.evaluate("document.getElementById('list').scrollTop = 1e9")
+    page.locator(".row[data-item='19999']").wait_for()
+    page.close()
