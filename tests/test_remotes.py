@@ -271,6 +271,21 @@ def test_after_a_change_only_what_it_needs_is_fetched(shared: tuple[Project, Rem
     assert "safety" in json.loads((clone.folder / "metrics/tiny.json").read_text(encoding="utf-8"))["base"]
 
 
+def test_a_reader_cannot_push_and_a_stranger_cannot_pull(shared: tuple[Project, Remote], tmp_path: Path) -> None:
+    project, remote = shared
+    if remote.reader is None or remote.stranger is None:
+        pytest.skip("a folder has the rights of the file system, which do not bind root")
+    clone = Clone(project, tmp_path / "clone", remote.reader)
+    (clone.folder / "new.txt").write_text("an object that the remote lacks\n", encoding="utf-8")
+    clone.dvc("add", "--quiet", "new.txt")
+    refused = clone.refused("push", "new.txt.dvc")
+    assert any(word in refused for word in ("denied", "Denied", "Forbidden", "ermission")), refused
+    modify(clone, remote.stranger)
+    shutil.rmtree(clone.folder / ".dvc/cache", ignore_errors=True)
+    refused = clone.refused("pull", "judge")
+    assert any(word in refused for word in ("denied", "Signature", "Forbidden", "ermission")), refused
+
+
 def test_a_server_that_is_gone_is_an_error(shared: tuple[Project, Remote], tmp_path: Path) -> None:
     project, remote = shared
     clone = Clone(project, tmp_path / "clone", remote.writer)
