@@ -8,7 +8,7 @@ solved questions for few-shot, from a dev split; it is empty where the dataset h
 import hashlib
 import importlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -45,7 +45,8 @@ def read_datasets(datasets: Mapping[str, Dataset]) -> Found:
                 items: list[Item] = reader.read(folder)
                 if hasattr(reader, "read_shots"):
                     shots += [(name, item) for item in reader.read_shots(folder)]
-            except (KeyError, ValueError, OSError) as error:
+                require_texts(items)
+            except (KeyError, ValueError, OSError, TypeError, AttributeError, IndexError, RecursionError) as error:
                 raise PipelineError(
                     f"Expected the rows of dataset {name!r} in the format its reader knows, found {error!r}; "
                     "check its source in params.yaml."
@@ -56,6 +57,14 @@ def read_datasets(datasets: Mapping[str, Dataset]) -> Found:
             say(f"  {name}: {len(items):,} rows")
             found[dataset.kind] += [(name, item) for item in items]
     return Found(found, shots)
+
+
+def require_texts(items: Iterable[Item]) -> None:
+    """Raises TypeError where a group, a text or an option is none: JSON holds other things, too."""
+    for item in items:
+        texts = [item.group, item.text, *(item.choices or [])]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"a row whose texts are {str(texts)[:80]}")
 
 
 def fraction(seed: int, purpose: str, text: str) -> float:

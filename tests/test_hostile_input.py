@@ -21,13 +21,15 @@ from onnx import TensorProto, helper
 from transformers import PreTrainedTokenizerFast
 
 from stages.audit_judge import excerpt
+from stages.fetch_data import read_datasets, require_texts
 from stages.fetch_model import check
 from stages.label import visible
 from stages.lib import prompting
 from stages.lib.console import printable, say
+from stages.lib.datasets import mmlu
 from stages.lib.errors import PipelineError
 from stages.lib.onnx_files import require_contained
-from stages.lib.params import WheelSource
+from stages.lib.params import Dataset, WheelSource
 from stages.lib.prompting import chat_token_ids
 from stages.lib.rows import ChoiceScore, Response, read_rows, write_rows
 from stages.lib.sources.gguf_header import open_gguf, require_sound
@@ -422,6 +424,39 @@ def test_a_prompt_is_data_to_a_template(tokenizer: PreTrainedTokenizerFast, text
         shown = prompting.rendered_chat(tokenizer, [{"role": "user", "content": content}], "tiny", True)
         assert shown == f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.chat_template == CHAT_TEMPLATE
+
+
+ROW = '{"topic": "t", "question": %s, "answer_a": "a", "answer_b": "b", "answer_c": %s, "answer_d": "d", '
+ROW += '"correct_answer": "A"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("do_not_answer", "donotanswer/a.jsonl", "[1]"),
+        ("do_not_answer", "donotanswer/a.jsonl", '{"prompt": 5}'),
+        ("do_not_answer", "donotanswer/a.jsonl", "[" * 100_000),
+        ("do_not_answer", "donotanswer/a.jsonl", "5"),
+        ("jailbreak_texts", "inthewild_jailbreak_llms.json", "[[]]"),
+        ("jailbreak_texts", "inthewild_jailbreak_llms.json", "3"),
+        ("matched_benign", "benign.jsonl", "null"),
+        ("matched_benign", "benign.jsonl", '{"group": "g", "text": 7, "pair": "p", "answer": "a"}'),
+    ],
+)
+def test_rows_that_a_dataset_does_not_have_are_one_sentence(tmp_path: Path, name: str, file: str, content: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(content, encoding="utf-8")
+    kind = {"do_not_answer": "harmful", "jailbreak_texts": "jailbreak", "matched_benign": "benign"}[name]
+    source = {"kind": "folder", "path": str(tmp_path)}
+    with pytest.raises(PipelineError, match=f"rows of dataset '{name}'"):
+        read_datasets({name: Dataset.model_validate({"kind": kind, "source": source})})
+
+
+@pytest.mark.parametrize(("question", "option"), [("5", '"c"'), ('"q"', "null"), ("[]", '"c"')])
+def test_a_question_that_is_no_text_is_one_sentence(tmp_path: Path, question: str, option: str) -> None:
+    (tmp_path / "rows").write_text(ROW % (question, option), encoding="utf-8")
+    with pytest.raises(TypeError, match="a row whose texts are"):
+        require_texts(mmlu.read(tmp_path / "rows"))
 
 
 def sources() -> dict[str, str]:
