@@ -59,6 +59,24 @@ def require_fits(ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: in
             )
 
 
+def require_within_window(
+    ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, setting: str, folder: Path
+) -> None:
+    """Raises PipelineError when a prompt and the `more` tokens that may follow in its batch exceed a sliding window.
+
+    The plain graph measures the window over the columns of a batch, padding included: a row whose past holds padding
+    would see too few of its own tokens. Within the window every row sees all of them.
+    """
+    window: int | None = getattr(AutoConfig.from_pretrained(folder), "sliding_window", None)
+    for tokens, item in zip(ids, items, strict=True):
+        if window is not None and len(tokens) + more > window:
+            raise PipelineError(
+                f"Expected at most {window:,} tokens, the model's sliding window, found {len(tokens):,} for the "
+                f"{item.kind} item {item.id} about {item.group!r} and up to {more:,} after them in its batch; lower "
+                f"{setting} in params.yaml."
+            )
+
+
 def respond(
     session: Session, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer
 ) -> list[Response]:
@@ -70,6 +88,8 @@ def respond(
     stop = frozenset([ends] if isinstance(ends, int) else ends or [tokenizer.eos_token_id])
     ids = [chat_token_ids(tokenizer, prompt.text, model) for prompt in prompts]
     require_fits(ids, prompts, settings.max_new_tokens, session.folder)
+    if isinstance(session, ModelSession):
+        require_within_window(ids, prompts, settings.max_new_tokens, "max_new_tokens", session.folder)
     with progress_bar() as progress:
         # How many tokens will come is not known: the total shrinks as answers end early.
         task = progress.add_task("answers ", total=len(prompts) * settings.max_new_tokens, unit="tokens")
@@ -117,6 +137,10 @@ def score_format(
     tokens = [tokenized(context(question), options(question), encode) for question in questions]
     longest = [max(question.full, key=len) for question in tokens]
     require_fits(longest, questions, 0, session.folder)
+    if isinstance(session, ModelSession):
+        # A long question may share its batch with another one's long option.
+        tail = max(len(full) - question.shared() for question in tokens for full in question.full)
+        require_within_window([question.context for question in tokens], questions, tail, "`shots`", session.folder)
     with progress_bar() as progress:
         task = progress.add_task(f"{form:8.8}", total=len(questions), unit="questions")
 
