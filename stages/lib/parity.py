@@ -5,11 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from onnx import helper
 from transformers import PreTrainedModel
 
 from stages.lib.inference.processors import usable_cores
@@ -54,35 +52,23 @@ def pytorch_logits(weights: Path, prompts: list[list[int]]) -> list[Float32]:
         return [network(torch.tensor([prompt]), use_cache=False).logits[0].numpy() for prompt in prompts]
 
 
-class FrugalSession:
-    """A graph on the CPU whose weights stay in the mapped file.
+def frugal_session(onnx: Path) -> ort.InferenceSession:
+    """A session on the CPU that leaves the weights in the mapped file.
 
-    They are given as inputs: of an initializer ONNX Runtime would make a copy of its own when it loads, widened to
-    float32 where it is float16, as the CPU has no float16 products.
+    ONNX Runtime would widen every float16 weight to float32 when it loads (the CPU has no float16 products), and
+    rearrange every matrix into a copy of its own.
     """
-
-    def __init__(self, onnx_folder: Path) -> None:
-        """Load the graph without its weights."""
-        model = onnx.load(str(onnx_folder / GRAPH), load_external_data=False)
-        self.weights: dict[str, NDArray[np.generic]] = {}
-        for weight in [entry for entry in model.graph.initializer if entry.external_data]:
-            place = {entry.key: entry.value for entry in weight.external_data}
-            dtype, shape = helper.tensor_dtype_to_np_dtype(weight.data_type), tuple(weight.dims)
-            file = onnx_folder / place["location"]
-            self.weights[weight.name] = np.memmap(file, dtype, mode="r", offset=int(place["offset"]), shape=shape)
-            model.graph.input.append(helper.make_tensor_value_info(weight.name, weight.data_type, shape))
-            model.graph.initializer.remove(weight)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = usable_cores()
-        options.enable_cpu_mem_arena = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = usable_cores()
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return ort.InferenceSession(str(onnx / GRAPH), options, providers=[CPU], disabled_optimizers=["ConstantFolding"])
 
 
-def onnx_logits(frugal: FrugalSession, prompt: list[int]) -> Float32:
+def onnx_logits(session: ort.InferenceSession, prompt: list[int]) -> Float32:
     """Logits [time, vocabulary], the second half of the prompt with the first half as its past."""
-    session = frugal.session
     past_inputs = [entry for entry in session.get_inputs() if entry.name.startswith("past_key_values.")]
     dtype = np.float16 if "16" in past_inputs[0].type else np.float32
     past = [np.zeros((1, entry.shape[1], 0, entry.shape[3]), dtype) for entry in past_inputs]
@@ -96,20 +82,20 @@ def onnx_logits(frugal: FrugalSession, prompt: list[int]) -> Float32:
             "position_ids": positions,
             LOGIT_POSITIONS: positions - start,
         }
-        feed |= {entry.name: value for entry, value in zip(past_inputs, past, strict=True)} | frugal.weights
+        feed |= {entry.name: value for entry, value in zip(past_inputs, past, strict=True)}
         logits, *past = session.run(outputs, feed)
         found.append(logits[0].astype(np.float32))
     return np.concatenate(found)
 
 
-def largest_difference(weights: Path, onnx_folder: Path, prompts: list[list[int]]) -> float:
+def largest_difference(weights: Path, onnx: Path, prompts: list[list[int]]) -> float:
     """Largest difference in log-probability (nats) between PyTorch and ONNX Runtime on the CPU, at any position.
 
     PyTorch runs the checkpoint's own values in float32, so a float16 export shows all that its rounding costs. One
     after the other: their memory does not add up.
     """
     expected = pytorch_logits(weights, prompts)
-    session = FrugalSession(onnx_folder)
+    session = frugal_session(onnx)
     worst = 0.0
     for prompt, logits in zip(prompts, expected, strict=True):
         pair = (
