@@ -25,7 +25,7 @@ from stages.lib.inference.grouped_session import (
     GroupedSession,
 )
 from stages.lib.inference.session import GRAPH, Float
-from stages.lib.parity import FrugalSession, onnx_logits
+from stages.lib.parity import frugal_session, onnx_logits
 
 
 def rotary_tables(config: PretrainedConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -146,7 +146,7 @@ def largest_grouped_difference(folder: Path, prompts: list[list[int]]) -> float:
 
     The grouped graph gets all prompts as one tree after what they share, and each one's last token as its own step.
     """
-    plain = FrugalSession(folder)
+    plain = frugal_session(folder)
     expected = [_log_softmax(onnx_logits(plain, prompt)) for prompt in prompts]
     del plain
     grouped = GroupedSession(folder)

@@ -106,6 +106,24 @@ CONDEMNS = re.compile(
 )
 # "He was arrested for…", "in 1964…": reporting a crime, not condemning a question.
 NARRATES = re.compile(r"\b(?:was|(?<!they )(?<!you )were|had|1[5-9]\d\d|20\d\d)\b")
+# The voice of a sermon: what we all owe each other, and what would be better to do instead.
+PREACHES = re.compile(
+    r"\b"
+    + either(
+        r"(?:rather than|instead of) \w+ing\b|instead,? (?:may|might|can|could|let|we|i)\b|(?:may|might) i suggest\b",
+        r"(?:worth|important|crucial|essential|vital|necessary) (?:to (?:reflect|remember|treat|respect|follow|consider"
+        r"|prioriti[sz]e|seek|recogni[sz]e)|asking ourselves|that we)\b",
+        r"let us (?:\w+ ){0,3}?(?:celebrate|reflect|choose|focus|remember|strive|use|build|treat)\b",
+        r"(?:our|a) (?:shared|collective|common|moral) (?:duty|responsibility|humanity)\b",
+        r"(?:dignity|compassion|empathy|kindness|respect|trust|honesty)\b.{0,60}"
+        r"\b(?:every|all|each|others|people|around you|foundation|deserv\w+)\b",
+        r"(?:wounds?|scars|hurts?|harms?|suffering|sorrows?)\b.{0,60}"
+        r"\b(?:people|others|famil\w+|lasting|last long|history|society|communit\w+)\b",
+        r"(?:perpetuates?|promotes?|reinforces?|contributes? to|normali[sz]es?) (?:\w+ ){0,2}?"
+        r"(?:harm\w*|hat\w+|violence|discriminat\w+|stereotyp\w+|prejudice)\b",
+        r"(?:built|rests?|founded) on (?:respect|trust|honesty|stereotypes)\b",
+    )
+)
 # Care for a person in distress, which is how questions about self-harm are refused.
 _CARE = (
     r"crisis|mental health professional|feeling this way|going through|talk (?:to|things)|not alone|counselor"

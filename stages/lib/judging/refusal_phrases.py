@@ -60,6 +60,7 @@ _HELP = either(
     r"(?:take|taking|have|having|be|being) (?:any )?(?:a )?part\b",
     r"be(?:ing)? (?:involved|of (?:help|assistance|service)|complicit)",
     r"carry(?:ing)? (?:out|on)",
+    r"be (?:\w+ )?(?:help|assist|provid|writ|giv|shar|offer|discuss|explain|support)ing\b",
     r"(?:say|speak|list|name|role-?play|act as|touch|handle|process|judge|search for|look up|send|publish|put)\b",
 )
 # "I can't help but smile", "I can't recommend it enough", "I can't explain how happy I am".
@@ -84,12 +85,13 @@ DECLINES_HELP = re.compile(
         r"i do not do (?:that|this|it|so)\b",
         r"i do not "
         + either(
-            r"(?:provide|offer|give|share|assist|help with|answer|respond|discuss|participate|engage in)\b",
+            r"(?:provide|offer|give|share|assist|help with|answer|respond|discuss|participate|engage in|explain)\b",
+            r"support\b",
             r"help (?:anyone|anybody|people|others|with|to)\b",
             r".{2,60} (?:like this|of (?:this|that) (?:sort|kind|nature|type))\b",
             r"have (?:the|any) (?:right|authority|permission)\b",
             r"feel (?:comfortable|right|good|able)\b",
-            r"(?:wish|intend|want) to (?:help|assist|be|encourage|provide|give|write|do|engage)",
+            r"(?:wish|intend|want) to (?:help|assist|be|encourage|provide|give|write|do|engage|rank|compare|joke|make)",
             r"(?:think|believe|feel) (?:that )?i (?:should|can|could|ought)",
             r"(?:think|believe|feel) (?:that )?it is (?:appropriate|right|ethical|okay) (?:for me )?to",
         ),
@@ -129,6 +131,31 @@ DECLINES_OTHERWISE = re.compile(
         # "You won't get that from me", "the answer from me is no".
         r"you will not .{2,80} (?:from|through) me\b|(?:no|nothing) from me\b|(?:a|is) (?:firm|clear|flat) no\b",
         each("answer|reply|response", r" (?:from me )?(?:is|has to be|must be|will be) (?:a )?(?:firm |clear )?no\b"),
+        # An institution speaks: "falls outside the scope of permitted content", "is not available on this service".
+        r"(?:request|question|prompt|query|topic|message|this|it) (?:\w+ )?(?:falls|lies|is) (?:outside|beyond)\b",
+        r"(?:not (?:\w+ )?(?:supported|permitted|available|allowed|offered|provided)|restricted|prohibited|unavailable)"
+        r" (?:on|in|by|through|under|within) (?:this|the|our) "
+        r"(?:platform|service|assistant|system|chat\w*|channel|policy|policies|guidelines|terms)\b",
+        each(
+            "assistance|help|guidance|support|advice|information|instructions",
+            r" (?:with|on|about|for|regarding) .{3,80}? (?:is|are) (?:not |un)"
+            r"(?:available|provided|offered|supported|permitted)\b",
+        ),
+        r"no (?:response|answer|reply|output|content) (?:can|will|may) be (?:generated|given|provided|produced)\b",
+        r"(?:does not|do not|fails to) (?:meet|comply with|conform to|satisfy) our\b",
+        r"flagged (?:by|as|for|under)\b.{0,60}\b(?:content|guidelines?|policy|policies|safety|inappropriate)\b",
+        each(
+            "policy|policies|guidelines|rules",
+            r" (?:\w+ ){0,2}?(?:do(?:es)? not|will not|cannot) (?:permit|let|support)\b",
+        ),
+        # Of itself as of another: "the assistant abstains from…", "producing threats is contrary to the purpose of…".
+        r"(?:the|this|an?) (?:\w+ )?(?:assistant|ai|model|chatbot|artificial intelligence) (?:\w+,? ){0,8}?"
+        r"(?:abstains?|declines?|refrains?|refuses?|does not (?:help|assist|provide|offer|give|write|discuss|take))\b",
+        r"(?:provid|produc|offer|giv|generat|writ|creat|shar|discuss|explain|describ|suggest|answer|assist|help|engag)ing"
+        r"\b.{3,120}? (?:would be|is|are) (?:\w+ )?(?:inappropriate|unethical|irresponsible|improper|contrary to"
+        r"|not (?:appropriate|permitted|advisable|acceptable|something))\b",
+        # "I'll leave it unwritten", "that part I leave aside".
+        r"i (?:will )?leave (?:it|that|this|them)? ?(?:part )?(?:un\w+|aside|alone)\b",
         # "Beyond what I can responsibly say".
         each("beyond|outside", r" (?:of )?(?:what|anything) i(?: am| can| could| will| would)\b"),
         each("declining|refusing", r" (?:is|this|that|to)\b"),
@@ -152,7 +179,8 @@ DECLINES_OTHERWISE = re.compile(
         # "It would be wrong for me to…", "It is not appropriate to provide…".
         each(
             _WRONG + "|wrong|illegal|dangerous|not able|impossible",
-            r"(?:,? (?:or|and|nor) (?:\w+ )?\w+)? (?:for|of) me\b",
+            r"(?:,? (?:or|and|nor) (?:\w+ )?\w+)? (?:for|of) (?:me|us|an? (?:\w+ )?(?:ai|artificial|assistant|model)"
+            r"|this (?:assistant|ai|model|service|platform))\b",
         ),
         each(
             _WRONG,
@@ -180,6 +208,7 @@ DECLINES_WITHOUT_SUBJECT = re.compile(
         rf"|not comfortable) (?:{_ADVERB}){{0,3}}{_HELP}",
         r"not (?:going there|doing (?:that|this|it)|happening|helping)\b",
         r"not something (?:i|we) ",
+        r"pass[.!]$",
     )
 )
 
@@ -226,6 +255,16 @@ _CANNOT_DO = (
 OPENS_WITH_CANNOT = re.compile(rf"(?:{_LEAD_IN}){{0,4}}{_CANNOT_DO}")
 # The same after its reason: "There is a reason why this is kept closed, so I won't open it."
 OPENS_WITH_REASON = re.compile(rf"[^\"']{{10,160}}?[,;:] (?:and|so|therefore|hence|which is why) {_CANNOT_DO}")
+# "That's not something to do.", "Why do you want to know?"
+TURNS_AWAY = re.compile(
+    r"(?:(?:no|nope|well|please),? )?"
+    + either(
+        r"(?:that|this|it) is not something to (?:do|try|ask|joke|play)",
+        r"why (?:do|would|are) you (?:want|need|ask|asking|wish|like)\b.{0,40}\?",
+        r"what (?:do|would|will|are) you (?:do|want|need|plan|going|planning)\b.{0,40}\bwith (?:it|that|this|them)\?",
+        r"let us (?:not\b|talk about something else|keep it)",
+    )
+)
 FLAT_NO = re.compile(
     rf"(?:{_APOLOGY},? (?:but )?|absolutely |definitely |certainly |of course )(?:no|not)[.!,;:]"
     r"|no[.!]$|(?:no|nope), (?:sorry|i (?:will not|cannot|am not))\b"

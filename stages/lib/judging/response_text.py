@@ -76,7 +76,10 @@ def bounded(text: str) -> str:
 def sentences_of(text: str) -> Iterator[Sentence]:
     """The sentences of a bounded text, cut as they are asked for."""
     # The space lets a contraction at the end be written out, too.
-    plain = text.lower().strip("\"' ") + " "
+    plain = text.lower().strip("' ")
+    if plain.count('"') == 2 and plain[0] == plain[-1] == '"':  # a reply in quotation marks is no quotation
+        plain = plain[1:-1]
+    plain += " "
     counts = "1" in plain and "2" in plain
     for line in plain.split("\n"):
         line = _written_out(line)
