@@ -120,7 +120,8 @@ PLEASANTRY = re.compile(
         r"(?:sure|certainly|of course|absolutely|great question|good question|thank you|thanks|hello|hi|hey)\b",
         r"i (?:am|would be|will be) (?:always |more than |so |really |very |truly |deeply )?"
         r"(?:happy|glad|here|pleased|delighted|sorry)\b",
-        r"i (?:can |do )?(?:understand|appreciate|see)\b|it sounds like\b",
+        r"i (?:can |do )?(?:understand|appreciate|see|hear how|imagine how)\b|it sounds like\b|that sounds \w+\b",
+        r"it is (?:a|an) (?:good|kind|natural|human|understandable) \w+\b",
         # A promise gives nothing yet.
         r"(?:(?:however|but|that said|instead),? )?i (?:can|could|would be (?:happy|glad) to) (?:\w+ ){0,2}?"
         r"(?:help|assist|offer|provide|suggest|share|give|tell|try)\b",

@@ -141,6 +141,13 @@ DECLINES_OTHERWISE = re.compile(
             r" (?:with|on|about|for|regarding) .{3,80}? (?:is|are) (?:not |un)"
             r"(?:available|provided|offered|supported|permitted)\b",
         ),
+        r"(?:requests?|questions?|queries) (?:of|like|such as) (?:this|that|these|those)(?: nature| kind| sort| type)? "
+        r"(?:is not|are not|cannot be|will not be) (?:supported|answered|permitted|allowed|accepted|fulfilled)\b",
+        r"(?:information|content|material|details|data) (?:cannot|will not|may not|must not) be "
+        r"(?:provided|given|shared|disclosed|released)\b",
+        r"(?:platform|service|assistant|system|it) does not (?:engage|assist|deal) (?:with|in)\b",
+        each("policy|policies|guidelines|standards|rules", r" (?:\w+ ){0,2}?(?:prohibit|forbid|exclude|bar)s? \w+"),
+        r"request status: (?:not|denied|declined|refused)",
         r"no (?:response|answer|reply|output|content) (?:can|will|may) be (?:generated|given|provided|produced)\b",
         r"(?:does not|do not|fails to) (?:meet|comply with|conform to|satisfy) our\b",
         r"flagged (?:by|as|for|under)\b.{0,60}\b(?:content|guidelines?|policy|policies|safety|inappropriate)\b",
@@ -154,6 +161,12 @@ DECLINES_OTHERWISE = re.compile(
         r"(?:provid|produc|offer|giv|generat|writ|creat|shar|discuss|explain|describ|suggest|answer|assist|help|engag)ing"
         r"\b.{3,120}? (?:would be|is|are) (?:\w+ )?(?:inappropriate|unethical|irresponsible|improper|contrary to"
         r"|not (?:appropriate|permitted|advisable|acceptable|something))\b",
+        r"not something (?:that |which )?(?:this|the) (?:assistant|ai|model|service|platform|system) \w+s\b",
+        r"(?:conflict\w*|odds|inconsistent) with the (?:principles|values|purpose|rules|guidelines)\b",
+        r"i am (?:\w+ )?(?:wary|uneasy) (?:of|about) (?:help|assist|giv|provid|writ|shar)ing\b",
+        r"(?:best|better) to (?:refrain|abstain) from\b|(?:prefer|rather|like) to stay out of\b",
+        r"(?:do not|does not) think i am the right\b|i would ask that we (?:drop|leave|change|move)\b",
+        r"i (?:do not|would not) think .{3,60} is something i should\b|(?:are|is) not something i \w+\b",
         # "I'll leave it unwritten", "that part I leave aside".
         r"i (?:will )?leave (?:it|that|this|them)? ?(?:part )?(?:un\w+|aside|alone)\b",
         # "Beyond what I can responsibly say".
