@@ -20,6 +20,7 @@ from stages.lib.tensor_files import INDEX, write_checkpoint
 COMMIT = "27d67f1b5f57dc0953326b2601d68371d40ea8da"
 NAME = "own/model"
 CONFIG = {"architectures": ["MistralForCausalLM"], "hidden_size": 64, "num_attention_heads": 4}
+CONFIG |= {"vocab_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
 
 
 @pytest.fixture
@@ -27,8 +28,9 @@ def repository(tmp_path: Path) -> Path:
     """Two shards, their index, a tokenizer, and what a repository has besides."""
     folder = tmp_path / "repository"
     (folder / "original").mkdir(parents=True)
-    shapes = {"model.embed_tokens.weight": (64, 64), "lm_head.weight": (64, 64)}
-    write_checkpoint(folder, shapes, np.dtype("float32"), lambda name: np.ones(shapes[name]), shard_bytes=20_000)
+    names = ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight")
+    shapes = dict.fromkeys(names, (64, 64))
+    write_checkpoint(folder, shapes, np.dtype("float32"), lambda name: np.ones(shapes[name]), shard_bytes=33_000)
     (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (folder / name).write_text("{}", encoding="utf-8")
@@ -94,7 +96,7 @@ def shard_digest(repository: Path) -> str:
 def test_only_what_is_needed_is_downloaded_and_kept(hub: Hub, repository: Path, tmp_path: Path) -> None:
     result = fetch(hub, tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "8,192 parameters" in result.stdout
+    assert "12,288 parameters" in result.stdout
     assert fetched(tmp_path) == WANTED
     asked = {request.partition("/resolve/")[2].partition("/")[2] for request in hub.requests if "/resolve/" in request}
     assert asked == WANTED
