@@ -143,9 +143,9 @@ def test_the_frontier_has_the_base_at_the_origin_and_limits_as_crosses() -> None
 
     ties = committed()["ties"]
     assert has((0, 0))
-    assert has((20.0, -100 * ties["utility_loss"]))
+    assert has((100 * ties["safety_gain"], -100 * ties["utility_loss"]))
     assert has(*((100 * ties[key], -100 * ties["utility_loss"]) for key in ("safety_gain_lo", "safety_gain_hi")))
-    assert has(*((20.0, -100 * ties[key]) for key in ("utility_loss_hi", "utility_loss_lo")))
+    assert has(*((100 * ties["safety_gain"], -100 * ties[key]) for key in ("utility_loss_hi", "utility_loss_lo")))
     # A tax of a tenth: where ten points of safety cost one of accuracy.
     ends = [line[1] for line in drawn if line[0] == [0.0, 0.0] and len(line) == 2 and line[1][1] < 0 < line[1][0]]
     assert any(end[1] / end[0] == pytest.approx(-0.1) for end in ends)

@@ -20,7 +20,7 @@ import yaml
 from conftest import ROOT, Project, tiny_params
 from test_compare import MAIN
 
-from stages.lib.rows import write_rows
+from stages.lib.rows import Response, write_rows
 
 Settings = dict[str, str]
 COMMITTED = {"url", "endpointurl", "port", "verify"}  # all others are a person's own: `--local`
@@ -96,6 +96,10 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Project:
             for name in ("config.json", "binding.json", "model.onnx"):
                 (path / name).write_text(f"{name} of {out}\n", encoding="utf-8")
             (path / "model.safetensors").write_bytes(f"weights of {out}\n".encode() * 200)
+            if path.parts[-3] == "responses":
+                answered = [verdict.id for verdict in MAIN["base"] if verdict.kind != "choice"]
+                answers = [Response(id=item, text="An answer.", finish_reason="stop", tokens=3) for item in answered]
+                write_rows(path / "responses.jsonl", answers)
     project.dvc("commit", "--force", "--quiet")
     project.commit("outputs")
     return project
@@ -266,7 +270,7 @@ def test_after_a_change_only_what_it_needs_is_fetched(shared: tuple[Project, Rem
     clone.write_params(clone.params)
     # Named, since `dvc repro --pull` cannot bring the folder of several stages' outputs that `metrics` reads.
     clone.dvc("pull", "--quiet", "baseline", "infer", "judge_base", "judge")
-    assert clone.repro("--allow-missing") == ["metrics@tiny"]
+    assert clone.repro("--allow-missing") == ["metrics@tiny", "plots@tiny"]
     assert {Path(path).parts[:2] for path in content(clone.folder)} == {("data", "verdicts"), ("data", "responses")}
     assert "safety" in json.loads((clone.folder / "metrics/tiny.json").read_text(encoding="utf-8"))["base"]
 

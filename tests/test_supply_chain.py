@@ -65,7 +65,8 @@ def test_the_recorded_licence_is_the_installed_one(wanted: Requirement) -> None:
         + [line for line in about.get_all("Classifier") or [] if line.startswith("License")]
     )
     recorded = dict(re.findall(r"(?m)^\| ([\w.-]+) \| ([^|]+) \|$", LICENCES))[wanted.name]
-    family = next(word for word in ("BSD", "Apache", "MIT", "MPL") if word in recorded)
+    family = next(word for word in ("BSD", "Apache", "MIT", "MPL", "PSF") if word in recorded)
+    said = said.replace("Python Software Foundation License", "PSF")
     assert family.lower() in said.lower(), f"{recorded} is recorded, {said} is installed"
 
 
