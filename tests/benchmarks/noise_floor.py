@@ -63,7 +63,7 @@ def main() -> None:
     prompts = [prompt for rows in by_kind for prompt in rows[: arguments.items // 3]]
     questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[: arguments.items]
 
-    alone = settings.model_copy(update={"rows_per_batch": 1, "pass_tokens": 1})
+    alone = settings.model_copy(update={"rows_per_batch": 1, "pass_tokens": 64})
     sevens = settings.model_copy(update={"rows_per_batch": 7, "scoring_tokens": 300, "pass_tokens": 150})
     ways = {
         "as params.yaml says": (settings, False, usable_cores()),
