@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 from conftest import SIZES, fit_to_answers
-from test_inference import SETTINGS, direct_logprob, model_entry, prompts_of, questions
+from test_inference import INFER, SETTINGS, direct_logprob, model_entry, prompts_of, questions
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from stages.export import export
@@ -21,7 +21,6 @@ from stages.lib.inference.grouped_choice import score_grouped
 from stages.lib.inference.grouped_generation import generate_grouped
 from stages.lib.inference.grouped_session import GROUPED_GRAPH, GroupedSession
 from stages.lib.inference.session import CPU, ModelSession
-from stages.lib.params import Infer
 from stages.lib.prompting import continuation_prompt, letter_prompt
 
 STOP = frozenset([2])
@@ -207,25 +206,14 @@ def test_draws_have_the_softmaxs_frequencies() -> None:
 
 
 def test_the_graph_is_chosen_openly(llama: Path, tmp_path: Path) -> None:
-    settings = Infer(
-        provider="cpu",
-        attention="auto",
-        max_new_tokens=4,
-        temperature=0.0,
-        sampling_seed=0,
-        generation_tokens=512,
-        scoring_tokens=512,
-        pass_tokens=256,
-        rows_per_batch=8,
-    )
-    plain = settings.model_copy(update={"attention": "plain"})
-    grouped = settings.model_copy(update={"attention": "grouped_query"})
-    assert isinstance(open_session(llama, settings), GroupedSession)
+    plain = INFER.model_copy(update={"attention": "plain"})
+    grouped = INFER.model_copy(update={"attention": "grouped_query"})
+    assert isinstance(open_session(llama, INFER), GroupedSession)
     assert isinstance(open_session(llama, plain), ModelSession)
     for file in llama.iterdir():
         if file.name != GROUPED_GRAPH:
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    assert isinstance(open_session(tmp_path, settings), ModelSession)
+    assert isinstance(open_session(tmp_path, INFER), ModelSession)
     with pytest.raises(PipelineError, match=r"Expected grouped\.onnx on the CPU"):
         open_session(tmp_path, grouped)
 

@@ -20,12 +20,23 @@ from stages.lib.inference.generation import Limits, generate
 from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
 from stages.lib.onnx_graph import WEIGHTS
-from stages.lib.params import Export, Model
+from stages.lib.params import Export, Infer, Model
 from stages.lib.parity import largest_difference
 from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt
 from stages.lib.rows import ChoiceScore, Prompt
 
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
+INFER = Infer(
+    provider="cpu",
+    attention="auto",
+    max_new_tokens=4,
+    temperature=0.0,
+    sampling_seed=0,
+    generation_tokens=512,
+    scoring_tokens=512,
+    pass_tokens=256,
+    rows_per_batch=8,
+)
 
 
 ENTRY = {"dtype": "float32", "chat_template": "own", "benchmarks": "default", "shots": 0, "lora_targets": ["q_proj"]}
@@ -183,25 +194,12 @@ def test_the_mass_of_all_first_tokens_is_one(llama: tuple[Path, Path]) -> None:
 
 
 def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Path]) -> None:
-    from stages.lib.params import Infer
-
-    settings = Infer(
-        provider="cpu",
-        attention="auto",
-        max_new_tokens=4,
-        temperature=0.0,
-        sampling_seed=0,
-        generation_tokens=512,
-        scoring_tokens=512,
-        pass_tokens=256,
-        rows_per_batch=8,
-    )
     session = ModelSession(llama[1], CPU)
     loaded = AutoTokenizer.from_pretrained(llama[1])
-    scores = score_choices(session, loaded, questions(5), model_entry(), 2, settings, {})
+    scores = score_choices(session, loaded, questions(5), model_entry(), 2, INFER, {})
     assert [s.letter_logprobs is not None for s in scores] == [True, True, False, False, False]
     assert all(s.continuation_logprobs is not None for s in scores)
-    other = score_choices(session, loaded, questions(5), model_entry("letter"), 0, settings, {})
+    other = score_choices(session, loaded, questions(5), model_entry("letter"), 0, INFER, {})
     assert all(s.letter_logprobs is not None and s.continuation_logprobs is None for s in other)
 
 
