@@ -11,7 +11,6 @@ from test_inference import INFER, SETTINGS, direct_logprob, model_entry, prompts
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from stages.export import export
-from stages.infer import open_session
 from stages.lib.errors import PipelineError
 from stages.lib.grouped_query import largest_grouped_difference, use_grouped_query_attention
 from stages.lib.inference.choice import Question, score, tokenized
@@ -20,6 +19,7 @@ from stages.lib.inference.generation import Chooser, Limits, generate
 from stages.lib.inference.grouped_choice import score_grouped
 from stages.lib.inference.grouped_generation import generate_grouped
 from stages.lib.inference.grouped_session import GROUPED_GRAPH, GroupedSession
+from stages.lib.inference.open_session import open_session
 from stages.lib.inference.session import CPU, ModelSession
 from stages.lib.prompting import continuation_prompt, letter_prompt
 

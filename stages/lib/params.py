@@ -253,6 +253,9 @@ class Infer(Section):
     pass_tokens: Count
     temperature: Annotated[float, Field(ge=0)]
     sampling_seed: Annotated[int, Field(ge=0)]
+    truncate: Literal["error", "left"]
+    processes: Literal["auto"] | Count
+    cluster: Literal["none", "auto"] | Annotated[str, Field(pattern=r"^ray://[A-Za-z0-9.\-\[\]:]+$")]
 
 
 class JudgeModel(Section):
