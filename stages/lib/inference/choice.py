@@ -49,17 +49,23 @@ def score(
     tokens_per_batch: int,
     rows_per_batch: int,
     advance: Callable[[int], None] = lambda questions: None,
+    started: Callable[[int], None] = lambda question: None,
+    finished: Callable[[int, Scores], None] = lambda question, scores: None,
 ) -> list[Scores]:
-    """Score every question's options. `advance` is told of finished questions.
+    """Score every question's options. `advance` is told of finished questions, `started` of the questions (places in
+    `questions`) of each batch before it runs, `finished` of each one's scores.
 
     Raises PipelineError when a logit is not finite.
     """
     sizes = [question.shared() for question in questions]
     results: list[Scores | None] = [None] * len(questions)
     for batch in plan(sizes, 0, tokens_per_batch, rows_per_batch):
+        for item in batch:
+            started(item)
         scored = _score_batch(session, [questions[item] for item in batch], tokens_per_batch, rows_per_batch)
         for item, scores in zip(batch, scored, strict=True):
             results[item] = scores
+            finished(item, scores)
         advance(len(batch))
     return [scores for scores in results if scores is not None]
 

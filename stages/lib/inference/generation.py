@@ -61,11 +61,14 @@ def generate(
     limits: Limits,
     choose: Chooser | None = None,
     advance: Callable[[int], None] = lambda tokens: None,
+    started: Callable[[int], None] = lambda item: None,
+    finished: Callable[[int, Generated], None] = lambda item, generated: None,
 ) -> list[Generated]:
     """Continue every prompt until a stop token or `max_new_tokens`; by the most likely tokens without `choose`.
 
     The tokens that all prompts begin with (a chat template's head) run once. The result does not depend on
-    the batches: rows are padded on the right, and padding is masked. `advance` is told of new tokens.
+    the batches: rows are padded on the right, and padding is masked. `advance` is told of new tokens, `started` of the
+    items (places in `prompts`) of each batch before it runs, `finished` of each item's answer as soon as it ends.
     Raises PipelineError when a logit is not finite.
     """
     chooser = choose or Chooser(session.folder)
@@ -74,12 +77,17 @@ def generate(
     lengths = [len(prompt) for prompt in prompts]
     results: list[Generated | None] = [None] * len(prompts)
     for batch in plan(lengths, limits.max_new_tokens, limits.tokens_per_batch, limits.rows_per_batch):
+        for item in batch:
+            started(item)
         past = session.rows_of(head, np.zeros(len(batch), np.int64))
         suffixes = [prompts[item][shared:] for item in batch]
         prefix = list(prompts[0][:shared])
-        done = _generate_batch(session, suffixes, prefix, past, stop_tokens, limits.max_new_tokens, chooser, advance)
-        for item, generated in zip(batch, done, strict=True):
-            results[item] = generated
+
+        def note(row: int, generated: Generated, batch: list[int] = batch) -> None:
+            results[batch[row]] = generated
+            finished(batch[row], generated)
+
+        _generate_batch(session, suffixes, prefix, past, stop_tokens, limits.max_new_tokens, chooser, advance, note)
     return [generated for generated in results if generated is not None]
 
 
@@ -99,7 +107,9 @@ def _generate_batch(
     max_new_tokens: int,
     choose: Chooser,
     advance: Callable[[int], None],
-) -> list[Generated]:
+    note: Callable[[int, Generated], None],
+) -> None:
+    """Continue the rows of one batch; `note` is told of each row's answer as soon as it ends."""
     tokens, suffix_mask = right_padded(suffixes)
     rows, shared = len(suffixes), len(prefix)
     prompts = [[*prefix, *suffix] for suffix in suffixes]
@@ -121,8 +131,11 @@ def _generate_batch(
             if not finished[alive[row]]:
                 if int(token) in stop_tokens:
                     finished[alive[row]] = True
+                    note(int(alive[row]), Generated(new[alive[row]], "stop"))
                 else:
                     new[alive[row]].append(int(token))
+                    if len(new[alive[row]]) == max_new_tokens:
+                        note(int(alive[row]), Generated(new[alive[row]], "length"))
         staying = ~finished[alive]
         if not staying.any():
             break
@@ -134,6 +147,3 @@ def _generate_batch(
             past = session.rows_of(past, rows_left)
             alive, tokens, positions, last = alive[rows_left], tokens[rows_left], positions[rows_left], last[rows_left]
             mask, next_position = mask[rows_left], next_position[rows_left]
-    return [
-        Generated(written, "stop" if ended else "length") for written, ended in zip(new, finished.tolist(), strict=True)
-    ]

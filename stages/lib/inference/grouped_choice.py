@@ -15,8 +15,11 @@ def score_grouped(
     questions: Sequence[Question],
     tokens_per_pass: int,
     advance: Callable[[int], None] = lambda questions: None,
+    started: Callable[[int], None] = lambda question: None,
+    finished: Callable[[int, Scores], None] = lambda question, scores: None,
 ) -> list[Scores]:
-    """Score every question's options. `advance` is told of finished questions.
+    """Score every question's options. `advance` is told of finished questions, `started` of the questions (places in
+    `questions`) of each pack before it runs, `finished` of each one's scores.
 
     Raises PipelineError when a logit is not finite.
     """
@@ -24,8 +27,11 @@ def score_grouped(
     units = [Unit([full[:-1] for full in question.full], question.shared() - 1) for question in questions]
     results: list[Scores | None] = [None] * len(questions)
     for pack in packs(units, tokens_per_pass):
+        for unit in pack.units:
+            started(unit)
         for unit, scores in zip(pack.units, _score_pack(session, pack, questions, tokens_per_pass), strict=True):
             results[unit] = scores
+            finished(unit, scores)
         advance(len(pack.units))
     return [scores for scores in results if scores is not None]
 

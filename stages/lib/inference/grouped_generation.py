@@ -38,17 +38,31 @@ def generate_grouped(
     tokens_per_pass: int,
     choose: Chooser | None = None,
     advance: Callable[[int], None] = lambda tokens: None,
+    started: Callable[[int], None] = lambda item: None,
+    finished: Callable[[int, Generated], None] = lambda item, generated: None,
 ) -> list[Generated]:
     """Continue every prompt until a stop token or `max_new_tokens`; equal prompts are answered once.
 
-    The result does not depend on who shares a batch. `advance` is told of new tokens. Raises PipelineError when a logit
-    is not finite.
+    The result does not depend on who shares a batch. `advance` is told of new tokens, `started` of the items (places in
+    `prompts`) of each pack before it runs, `finished` of each item's answer as soon as it ends. Raises PipelineError
+    when a logit is not finite.
     """
     choose = choose or Chooser(session.folder)
-    distinct = list(dict.fromkeys(map(tuple, prompts)))
+    items: dict[tuple[int, ...], list[int]] = {}
+    for item, prompt in enumerate(prompts):
+        items.setdefault(tuple(prompt), []).append(item)
+
+    def start(prompt: tuple[int, ...]) -> None:
+        for item in items[prompt]:
+            started(item)
+
+    def finish(prompt: tuple[int, ...], generated: Generated) -> None:
+        for item in items[prompt]:
+            finished(item, generated)
+
     done: dict[tuple[int, ...], Generated] = {}
-    for alike in _of_similar_length(distinct, limits):
-        answers = _generate(session, alike, stop_tokens, limits, choose, tokens_per_pass, advance)
+    for alike in _of_similar_length(list(items), limits):
+        answers = _generate(session, alike, stop_tokens, limits, choose, tokens_per_pass, advance, start, finish)
         done.update(zip(alike, answers, strict=True))
     return [done[tuple(prompt)] for prompt in prompts]
 
@@ -75,6 +89,8 @@ def _generate(
     choose: Chooser,
     tokens_per_pass: int,
     advance: Callable[[int], None],
+    start: Callable[[tuple[int, ...]], None],
+    finish: Callable[[tuple[int, ...], Generated], None],
 ) -> list[Generated]:
     longest = max(map(len, prompts)) + limits.max_new_tokens
     most = max(1, min(limits.rows_per_batch, limits.tokens_per_batch // longest))
@@ -94,10 +110,15 @@ def _generate(
         if not stopped[item]:
             written[item].append(token)
             rows.last[row] = token
-        return stopped[item] or len(written[item]) == limits.max_new_tokens
+        ended = stopped[item] or len(written[item]) == limits.max_new_tokens
+        if ended:
+            finish(prompts[item], Generated(written[item], "stop" if stopped[item] else "length"))
+        return ended
 
     while waiting or rows.items:
         while waiting and len(rows.items) + len(waiting[0].units) <= capacity:
+            for unit in waiting[0].units:
+                start(prompts[unit])
             _enter(session, waiting.popleft(), prompts, rows, choose, tokens_per_pass, take)
         if not rows.items:
             continue
