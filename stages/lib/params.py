@@ -208,7 +208,9 @@ class Tune(Section):
     max_tokens: Count
     held_out: Annotated[float, Field(gt=0, lt=1)]
     precision: Literal["bf16", "float32"]
+    base_weights: Literal["auto", "float32", "bfloat16"]
     gradient_checkpointing: bool
+    save_steps: Count
 
 
 class Merge(Section):
