@@ -154,7 +154,7 @@ def train(
             lr_scheduler_type="cosine",
             warmup_ratio=0.1,
             use_cpu=not torch.cuda.is_available(),
-            bf16=tune.precision == "bf16",
+            bf16=tune.precision == "bf16" or (tune.precision == "auto" and torch.cuda.is_available()),
             group_by_length=True,
             seed=tune.seed,
             data_seed=tune.seed,

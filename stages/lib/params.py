@@ -207,7 +207,7 @@ class Tune(Section):
     accumulation: Count
     max_tokens: Count
     held_out: Annotated[float, Field(gt=0, lt=1)]
-    precision: Literal["bf16", "float32"]
+    precision: Literal["bf16", "float32", "auto"]
     base_weights: Literal["auto", "float32", "bfloat16"]
     gradient_checkpointing: bool
     save_steps: Count
