@@ -310,6 +310,7 @@ def test_a_variant_needs_neither_torch_nor_transformers(tiny_models: dict[str, P
     exported(weights, tmp_path / "models/onnx/tiny_llama/base")
     shutil.copytree(weights, tmp_path / "models/merged/tiny_llama/ties")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tiny_params(tiny_models)), encoding="utf-8")
+    (tmp_path / "dvc.yaml").touch()
     code = "import sys; from stages.export import main; main(); print(sorted(sys.modules))"
     result = subprocess.run(
         [sys.executable, "-c", code, "tiny_llama", "ties"],
