@@ -139,12 +139,18 @@ def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
     return params
 
 
+def stages_of(told: str) -> list[str]:
+    """The stages that `dvc repro` or `dvc exp run` says it ran."""
+    return [line.split("'")[1] for line in told.splitlines() if line.startswith("Running stage ")]
+
+
 class Project:
     """A copy of the project with its own DVC cache and Git history."""
 
     def __init__(self, folder: Path, params: dict[str, Any]) -> None:
         self.folder = folder
         self.ran: list[str] = []
+        self.told = ""
         for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
             shutil.copyfile(ROOT / name, folder / name)
         shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
@@ -161,9 +167,13 @@ class Project:
         self.run("git", "config", "user.name", "test")
 
     def write_params(self, params: dict[str, Any]) -> None:
-        """Replace params.yaml."""
+        """Replace params.yaml; a recipe is one line of it, as in the project's own."""
         self.params = params
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+        others = {key: value for key, value in params.items() if key != "recipes"}
+        lines = [yaml.safe_dump(others, sort_keys=False), "recipes:\n"]
+        for name, recipe in params["recipes"].items():
+            lines.append(f"  {name}: {yaml.safe_dump(recipe, sort_keys=False, default_flow_style=True, width=10**6)}")
+        (self.folder / "params.yaml").write_text("".join(lines), encoding="utf-8")
 
     def run(self, *command: str, status: int = 0) -> str:
         """Run a command in the project and return what it printed; its exit status must be `status`."""
@@ -186,8 +196,7 @@ class Project:
 
     def repro(self, *arguments: str) -> list[str]:
         """`dvc repro`; returns the names of the stages that ran."""
-        output = self.dvc("repro", *arguments)
-        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage ")]
+        return stages_of(self.dvc("repro", *arguments))
 
     def restore(self) -> None:
         """Back to branch `main` as the first run left it, outputs included."""
@@ -209,7 +218,8 @@ class Project:
 def reproduced(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Project:
     """The project, reproduced once with three tiny models and committed."""
     project = Project(tmp_path_factory.mktemp("project"), tiny_params(tiny_models))
-    project.ran = project.repro()
+    project.told = project.dvc("repro")
+    project.ran = stages_of(project.told)
     project.commit("first run")
     project.run("git", "tag", "first-run")
     return project
