@@ -112,7 +112,8 @@ def _be_quiet_if_asked() -> None:
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main`; turn what a person can mend into one sentence on stderr.
 
-    `--quiet` leaves nothing but that sentence. Exit status: 0, 1 for bad input or a full or read-only disk, 130 for Ctrl-C.
+    `--quiet` leaves nothing but that sentence. Exit status: 0, 1 for bad input or a full or read-only disk, 130 for
+    Ctrl-C.
     """
     _be_quiet_if_asked()
     if not sys.warnoptions:  # python -W and PYTHONWARNINGS bring them back; numerical ones always show
