@@ -33,7 +33,8 @@ def read_figures(folder: Path) -> dict[str, bytes]:
 
 
 def report(model: str, params: Params) -> str:
-    """The page of one model. Raises PipelineError when a part of the run is missing."""
+    """The page of one model. Raises PipelineError when the catalogue lacks it, or a part of its run is missing."""
+    params.model(model)
     words = METRICS / f"{model}.md"
     if not words.is_file():
         raise PipelineError(f"Expected the results of {model!r} in {words}, found no such file; run `dvc repro`.")
