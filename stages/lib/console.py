@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import signal
 import sys
 import unicodedata
 import warnings
@@ -21,6 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from stages import STOPPED, stop_at_once
 from stages.lib.errors import PipelineError
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -95,7 +98,9 @@ def _cannot_write(error: Exception) -> str | None:
         return f"{error.strerror}{where}" if known else None
     # Libraries in Rust and C++ raise types of their own, and say it in the system's words.
     full = os.strerror(errno.ENOSPC)
-    return full if full in str(error) else None
+    # torch does not say why its writer failed, and there is hardly another reason.
+    torch = re.search(r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+", str(error))
+    return full if torch or full in str(error) else None
 
 
 def _be_quiet_if_asked() -> None:
@@ -124,6 +129,8 @@ def run_stage(main: Callable[[], None]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
     try:
+        if signal.getsignal(signal.SIGINT) is stop_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
     except PipelineError as error:
         sentence = str(error)
@@ -132,7 +139,7 @@ def run_stage(main: Callable[[], None]) -> None:
             print(f"  {QUIET:<20}  print errors only")
         raise
     except KeyboardInterrupt:
-        error_console.print("Stopped by the keyboard; finished stages are kept, run `dvc repro` to go on.")
+        error_console.print(STOPPED)
         sys.exit(130)
     except Exception as error:
         reason = _cannot_write(error)

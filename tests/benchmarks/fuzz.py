@@ -68,10 +68,10 @@ def main() -> None:
     parser.add_argument("--guided", type=int, default=0, help="by atheris, over all targets (0)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--target", choices=TARGETS, help="one of them alone")
+    parser.add_argument("--target", choices=TARGETS, help="only its share of the inputs")
     arguments = parser.parse_args()
     chosen = [arguments.target] if arguments.target else list(TARGETS)
-    each, guided = (-(-number // len(chosen)) for number in (arguments.inputs, arguments.guided))
+    each, guided = (-(-number // len(TARGETS)) for number in (arguments.inputs, arguments.guided))
     seed = arguments.seed
     # Not forked: the libraries have threads by now, and a fork of a process with threads may wait for ever.
     pool = ProcessPoolExecutor(arguments.processes, get_context("spawn")) if arguments.processes > 1 else None
