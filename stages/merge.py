@@ -19,7 +19,7 @@ from stages.lib.files import write_json
 from stages.lib.merging.checks import describe, require_same_vocabulary, require_unchanged
 from stages.lib.merging.curvature import Curvature
 from stages.lib.merging.donors import Donor, open_donor
-from stages.lib.merging.measure import Sums, add, measure, new_sums, require_a_merge, summary
+from stages.lib.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary
 from stages.lib.merging.resume import WorkFolder, fingerprint
 from stages.lib.merging.updates import Target, Update, blocks, layer_of
 from stages.lib.params import load_params
@@ -83,9 +83,9 @@ def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
     for block in blocks(stored.size):
         weight = flat[block].astype(np.float32)
         wide = weight.astype(np.float64)
-        sums["base"] += float(wide @ wide)
+        sums["base"] += dot(wide, wide)
         merged[block] = weight if change is None else weight + change.reshape(-1)[block]
-        sums["moved"] += int(np.count_nonzero(merged[block] != weight.astype(dtype)))
+        sums["moved"] += int(np.count_nonzero(merged[block] != weight.astype(dtype, copy=False)))
     sums["entries"] += stored.size
     require_finite(merged, name, Path("the merged model"))
     return merged.reshape(stored.shape), sums

@@ -20,7 +20,7 @@ from stages.lib.inference.generation import Limits, generate
 from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
-from stages.lib.onnx_graph import WEIGHTS
+from stages.lib.onnx_weights import WEIGHTS
 from stages.lib.params import Export, Infer, Model
 from stages.lib.parity import largest_difference
 from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt

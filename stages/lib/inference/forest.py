@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib.inference.batches import Int64
+from stages.lib.inference.batches import PASS_TOKENS, Int64
 
 
 class Unit(NamedTuple):
@@ -59,17 +59,36 @@ def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def packs(units: Sequence[Unit], tokens_per_pass: int, most: int | None = None) -> Iterator[Pack]:
-    """All units, as packs of `tokens_per_pass` tokens beyond their prefix and `most` units; a larger unit is alone."""
+    """All units, as packs of `tokens_per_pass` tokens beyond their prefix and `most` units; a larger unit is alone.
+
+    A pack's prefix is run in passes of its own, once while the packs that follow begin with it. So it is what all units
+    share, and more only where the next unit would else run so much again that another pass is cheaper.
+    """
     order = sorted(range(len(units)), key=lambda unit: min(units[unit].sequences))
     batch: list[int] = []
+    start = 0
     for unit in order:
-        full = len(batch) == most
-        if batch and (full or _size([units[place] for place in [*batch, unit]]) > tokens_per_pass):
-            yield _packed(units, batch)
-            batch = []
-        batch.append(unit)
+        if batch:
+            grown = [units[place] for place in [*batch, unit]]
+            shared = _prefix_length(grown)
+            room = len(batch) != most
+            if room and _size(grown, min(start, shared)) <= tokens_per_pass:
+                batch, start = [*batch, unit], min(start, shared)
+                continue
+            if shared >= start + PASS_TOKENS:
+                start = shared
+                if room and _size(grown, start) <= tokens_per_pass:
+                    batch.append(unit)
+                    continue
+            yield _packed(units, batch, start)
+            start = min(start, shared)
+        else:
+            start = _prefix_length(units)
+        batch = [unit]
+        if _size([units[unit]], start) > tokens_per_pass:
+            start = _prefix_length([units[unit]])
     if batch:
-        yield _packed(units, batch)
+        yield _packed(units, batch, start)
 
 
 def _prefix_length(units: Sequence[Unit]) -> int:
@@ -78,15 +97,14 @@ def _prefix_length(units: Sequence[Unit]) -> int:
     return min([shared_length(min(sequences), max(sequences)), *(unit.silent for unit in units)])
 
 
-def _size(units: Sequence[Unit]) -> int:
-    """Tokens of the tree beyond its prefix."""
+def _size(units: Sequence[Unit], start: int) -> int:
+    """Tokens of the tree beyond a prefix of `start` tokens."""
     sequences = sorted(sequence for unit in units for sequence in unit.sequences)
     new = (len(after) - shared_length(before, after) for before, after in pairwise(sequences))
-    return len(sequences[0]) + sum(new) - _prefix_length(units)
+    return len(sequences[0]) + sum(new) - start
 
 
-def _packed(units: Sequence[Unit], batch: list[int]) -> Pack:
-    start = _prefix_length([units[unit] for unit in batch])
+def _packed(units: Sequence[Unit], batch: list[int], start: int) -> Pack:
     tokens: list[int] = []
     parents: list[int] = []
     places: dict[tuple[int, int], int] = {}

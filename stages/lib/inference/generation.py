@@ -42,7 +42,7 @@ class Chooser(NamedTuple):
             scores = logits.astype(np.float64) / self.temperature + np.stack(noise)
         chosen: Int64 = scores.argmax(axis=-1)
         # argmax returns the place of a NaN if there is one, so the chosen logits tell.
-        require_finite(np.take_along_axis(logits, chosen[:, None], axis=-1), self.folder)
+        require_finite(logits[np.arange(len(chosen)), chosen], self.folder)
         return chosen
 
 

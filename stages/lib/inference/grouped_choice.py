@@ -1,12 +1,14 @@
 """Log-probabilities of the options of multiple-choice questions: every token that questions share is run once."""
 
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from stages.lib.inference.choice import Question, Scores, mass
 from stages.lib.inference.forest import Pack, Unit, packs
 from stages.lib.inference.grouped_session import GroupedSession
+from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.session import Float, require_finite
 
 
@@ -78,9 +80,18 @@ def _score_pack(
 
 
 def _log_normalisers(logits: Float) -> Float:
-    """log Σ exp of each row, in float64; row by row, so that no second copy of all logits is made."""
+    """log Σ exp of each row, in float64; the rows of a vocabulary are long enough to share among the cores."""
+    parts = np.array_split(logits, min(usable_cores(), len(logits)))
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return np.concatenate(list(pool.map(_log_normalisers_of, parts)))
+
+
+def _log_normalisers_of(logits: Float) -> Float:
     found = np.empty(len(logits))
+    # Row by row in one buffer, so that no second copy of all logits is made.
+    weights = np.empty(logits.shape[-1], np.float32)
     for number, row in enumerate(logits):
         highest = np.float32(row.max())
-        found[number] = float(highest) + np.log(np.exp(row.astype(np.float32) - highest).sum(dtype=np.float64))
+        np.subtract(row, highest, out=weights, dtype=np.float32)
+        found[number] = float(highest) + np.log(np.exp(weights, out=weights).sum(dtype=np.float64))
     return found

@@ -1,6 +1,7 @@
 """A model's graph with GroupQueryAttention, its keys and values in buffers that every step writes in place."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,9 @@ class GroupedSession:
         self._held: list[int] = []
         self._trunk = self._buffers(1, 1)
         self._arena: list[Float] = []
+        self._bindings: list[tuple[list[tuple[int, tuple[int, ...]]], ort.IOBinding]] = []
+        logits = next(entry for entry in self._session.get_outputs() if entry.name == "logits")
+        self._vocabulary: int = logits.shape[-1]
 
     def require_provider(self) -> None:
         """See the function of this name."""
@@ -151,8 +155,12 @@ class GroupedSession:
     def copy_path(self, pack: Pack, path: Sequence[int], cache: Cache, row: int) -> None:
         """Put the prefix and the tree's places `path` into a row of `cache`, one after another."""
         columns = np.concatenate([np.arange(len(pack.prefix)), len(pack.prefix) + np.array(path, np.int64)]) + 1
+        # Stretch by stretch of neighbours: a path through a tree has few.
+        ends = [*(np.flatnonzero(np.diff(columns) != 1) + 1).tolist(), len(columns)]
+        stretches = [(begin, end, int(columns[begin])) for begin, end in pairwise([0, *ends])]
         for source, target in zip(self._trunk.buffers, cache.buffers, strict=True):
-            target[row, :, : len(columns)] = source[0][:, columns]
+            for begin, end, place in stretches:
+                target[row, :, begin:end] = source[0, :, place : place + end - begin]
 
     def _reserve(self, capacity: int) -> None:
         held = self._trunk.buffers[0].shape[2]
@@ -165,7 +173,7 @@ class GroupedSession:
     def _run(
         self, cache: Cache, tokens: Int64, positions: Int64, last_places: Int64, bias: Float, wanted: Int64
     ) -> Float:
-        binding = self._session.io_binding()
+        binding = self._binding(cache)
         inputs = {
             "input_ids": tokens,
             "position_ids": positions.astype(np.int64),
@@ -176,11 +184,22 @@ class GroupedSession:
         }
         for name, array in inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        logits = np.empty((*wanted.shape, self._vocabulary), self.dtype)
+        binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
+        self._session.run_with_iobinding(binding)
+        return logits
+
+    def _binding(self, cache: Cache) -> ort.IOBinding:
+        """Inputs and outputs with `cache` bound: the same object while a run goes on with the same memory."""
+        places = [(buffer.__array_interface__["data"][0], buffer.shape) for buffer in cache.buffers]
+        for known, binding in self._bindings:
+            if known == places:
+                return binding
+        made = self._session.io_binding()
         for entry, present, buffer in zip(self._past, self._present, cache.buffers, strict=True):
             value = ort.OrtValue.ortvalue_from_numpy(buffer)
-            binding.bind_ortvalue_input(entry.name, value)
-            binding.bind_ortvalue_output(present, value)
-        binding.bind_output("logits", "cpu")
-        self._session.run_with_iobinding(binding)
-        logits: Float = binding.get_outputs()[-1].numpy()
-        return logits
+            made.bind_ortvalue_input(entry.name, value)
+            made.bind_ortvalue_output(present, value)
+        # One for trees and one for steps.
+        self._bindings = [*self._bindings[-1:], (places, made)]
+        return made

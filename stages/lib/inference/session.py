@@ -16,6 +16,7 @@ from stages.lib.inference.processors import usable_cores
 
 GRAPH = "model.onnx"
 LOGIT_POSITIONS = "logit_positions"
+COPIES_OF_PAST = 4
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 Int64 = NDArray[np.int64]
 Float = NDArray[Any]
@@ -111,6 +112,22 @@ def require_finite(values: Float, folder: Path) -> None:
         )
 
 
+def _start_gather(kind: int, provider: str) -> ort.InferenceSession:
+    """A graph that takes `rows` of `values`, on the device where those lie."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["values", "rows"], ["chosen"], axis=0)],
+        "rows_of",
+        [value("values", kind, [None] * 4), value("rows", TensorProto.INT64, [None])],
+        [value("chosen", kind, [None] * 4)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+
+
 class ModelSession:
     """A model's graph, with past key values kept on the device between calls."""
 
@@ -123,6 +140,18 @@ class ModelSession:
         self._past_inputs = [i for i in self._session.get_inputs() if i.name.startswith("past_key_values.")]
         self._past_outputs = [i.name.replace("past_key_values", "present") for i in self._past_inputs]
         self.dtype = np.float16 if "16" in self._past_inputs[0].type else np.float32
+        self._rows = _start_gather(helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype)), provider)
+
+    def token_budget(self, asked: int) -> int:
+        """`asked` tokens of past key values, or on a GPU as many as its free memory holds; at least one."""
+        if self.provider != CUDA:
+            return asked
+        import torch  # only here: it takes seconds
+
+        of_token = sum(entry.shape[1] * entry.shape[3] for entry in self._past_inputs) * np.dtype(self.dtype).itemsize
+        free, _ = torch.cuda.mem_get_info()
+        # A step holds the past, the past with the new token, and for some of its layers the heads repeated.
+        return max(1, min(asked, free // (COPIES_OF_PAST * of_token)))
 
     def require_provider(self) -> None:
         """See the function of this name."""
@@ -134,8 +163,16 @@ class ModelSession:
         return [self._on_device(np.zeros(shape, self.dtype)) for shape in shapes]
 
     def rows_of(self, past: Past, rows: Int64) -> Past:
-        """Past key values of the given rows, in that order; a row may be repeated."""
-        return [self._on_device(np.take(value.numpy(), rows, axis=0)) for value in past]
+        """Past key values of the given rows, in that order; a row may be repeated. They never leave the device."""
+        found = []
+        for value in past:
+            binding = self._rows.io_binding()
+            binding.bind_ortvalue_input("values", value)
+            binding.bind_cpu_input("rows", np.ascontiguousarray(rows))
+            binding.bind_output("chosen", self._device)
+            self._rows.run_with_iobinding(binding)
+            found += binding.get_outputs()
+        return found
 
     def _on_device(self, array: Float) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, 0)

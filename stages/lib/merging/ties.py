@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.merging.thinned import Thinned, elected_mean
-from stages.lib.merging.updates import Float32, Target, Update
+from stages.lib.merging.updates import Float32, Target, Update, blocks
 from stages.lib.recipes import Ties
 
 
@@ -16,12 +16,17 @@ def largest(delta: Float32, density: float) -> NDArray[np.bool_] | None:
     kept = max(1, int(density * delta.size))
     if kept >= delta.size:
         return None
-    size = np.abs(delta.reshape(-1))
+    flat = delta.reshape(-1)
+    size = np.abs(flat)
     cut = size.size - kept
     # The order statistic takes a quarter of the memory that places take; these decide only between equals.
-    threshold = np.partition(size, cut)[cut]
-    mask: NDArray[np.bool_] = size >= threshold
+    size.partition(cut)
+    threshold = size[cut]
+    mask = np.empty(flat.size, np.bool_)
+    for block in blocks(flat.size):
+        np.greater_equal(np.abs(flat[block]), threshold, out=mask[block])
     if np.count_nonzero(mask) != kept:
+        np.abs(flat, out=size)
         mask[:] = False
         mask[np.argpartition(size, cut)[cut:]] = True
     return mask
