@@ -157,10 +157,16 @@ def respond(
     return responses, truncated
 
 
-def without_beginning(question: Question, limit: int) -> Question:
-    """The question's last tokens, so that its longest option fits `limit`; what goes is the same of all options."""
-    over = max(map(len, question.full)) - limit
-    over = min(max(over, 0), question.shared() - 1)
+def without_beginning(question: Question, limit: int, together: bool = False) -> Question:
+    """The question's last tokens, so that each option fits `limit`, or all `together` after what they share.
+
+    What goes is the same of all options. What is scored stays whole, with a token to score it after.
+    """
+    shared = question.shared()
+    size = 1 + shared + sum(len(full) - 1 - shared for full in question.full) if together else 0
+    over = min(max(size, *map(len, question.full)) - limit, shared - 1)
+    if over <= 0:
+        return question
     return Question(question.context[over:], [full[over:] for full in question.full])
 
 
@@ -192,8 +198,10 @@ def score_format(
     tokens, truncated = [tokenized(context(question), options(question), encode) for question in questions], 0
     if settings.truncate == "left":
         limit = context_of(run.folder)
-        truncated = sum(max(map(len, question.full)) > limit for question in tokens)
-        tokens = [without_beginning(question, limit) for question in tokens]
+        # The grouped-query graph runs a question's options one after another, each of which sees its own tokens only.
+        cut = [without_beginning(question, limit, run.runner.choice.grouped) for question in tokens]
+        truncated = sum(len(after.context) < len(before.context) for before, after in zip(tokens, cut, strict=True))
+        tokens = cut
     longest = [max(question.full, key=len) for question in tokens]
     require_fits(longest, questions, 0, run.folder)
     if not run.runner.choice.grouped:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import workplace
-from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from workplace import ITEMS, JOURNAL, OUTPUT, infer, output_of, record_of, write_params
 
 import stages.infer
@@ -217,7 +216,7 @@ def test_a_provider_error_names_its_items_and_keeps_the_others(
 
 @pytest.mark.parametrize("attention", ["grouped_query", "plain"])
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeException("[ONNXRuntimeError] : 6 : Failed to allocate memory")]
+    "error", [MemoryError(), RuntimeError("Error in execution: Failed to allocate memory for requested buffer")]
 )
 def test_when_memory_runs_out_less_runs_at_once_to_the_same_bytes(
     place: tuple[Path, dict[str, Any]],
@@ -336,6 +335,9 @@ def test_truncation_takes_the_same_from_all_options() -> None:
     question = Question([1, 2, 3, 4], [[1, 2, 3, 4, 9, 9], [1, 2, 3, 4, 8]])
     assert without_beginning(question, 6) == question
     assert without_beginning(question, 4) == Question([3, 4], [[3, 4, 9, 9], [3, 4, 8]])
+    # All options after each other: 4 shared, 1 and 0 fed, 1 that nobody sees.
+    assert without_beginning(question, 6, together=True) == question
+    assert without_beginning(question, 5, together=True) == Question([2, 3, 4], [[2, 3, 4, 9, 9], [2, 3, 4, 8]])
     # What is scored stays whole, and the context keeps a token to score it after.
     assert without_beginning(question, 1) == Question([4], [[4, 9, 9], [4, 8]])
 

@@ -75,7 +75,7 @@ def score(
         for places in slices(rows_to_run(session, batch, needed), parts):
             for place in places:
                 started(batch[place])
-            for place, scores in zip(places, _score_rows(session, of_batch, places, runs), strict=True):
+            for place, scores in zip(places, _score_rows(session, of_batch, places, runs, parts), strict=True):
                 results[batch[place]] = scores
                 finished(batch[place], scores)
             advance(len(places))
@@ -96,9 +96,9 @@ def _plan_tails(questions: list[Question], tokens_per_batch: int, rows_per_batch
 
 
 def _score_rows(
-    session: ModelSession, questions: list[Question], places: Sequence[int], runs: list[list[_Tail]]
+    session: ModelSession, questions: list[Question], places: Sequence[int], runs: list[list[_Tail]], parts: int
 ) -> list[Scores]:
-    """Scores of a batch's `questions` at `places`, all padded as if the whole batch ran."""
+    """Scores of a batch's `questions` at `places`, all padded as if the whole batch ran at once."""
     shared = [question.shared() for question in questions]
     contexts = [questions[place].context[: shared[place]] for place in places]
     tokens, mask = right_padded(contexts, max(shared))
@@ -117,8 +117,9 @@ def _score_rows(
         totals[tail.question][tail.option] += 0.0 if tail.unscored else logprob
     for run in runs:
         width = max(len(tail.tokens) for tail in run) - 1
-        of_rows = [tail for tail in run if tail.question in row_of]
-        if of_rows:
+        needed = [place for place, tail in enumerate(run) if tail.question in row_of]
+        for some in slices(needed, parts):
+            of_rows = [run[place] for place in some]
             rows = np.array([row_of[tail.question] for tail in of_rows], np.int64)
             lengths = np.array([shared[tail.question] for tail in of_rows], np.int64)
             logprobs = _run_tails(session, of_rows, width, lengths, mask[rows], session.rows_of(output.past, rows))

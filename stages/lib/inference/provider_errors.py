@@ -2,9 +2,10 @@
 
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-# ONNX Runtime's own types have no common base but Exception.
+# Its own types have no common base but Exception; with IO binding it raises a plain RuntimeError.
 PROVIDER_ERRORS: tuple[type[Exception], ...] = (
     MemoryError,
+    RuntimeError,
     *(value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)),
 )
 # How its CPU and CUDA allocators, CUDA and cuBLAS say it.
