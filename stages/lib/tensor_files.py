@@ -89,9 +89,8 @@ class Checkpoint:
         if 0 in place.shape:
             return np.empty(place.shape, place.dtype)
         mapped = np.memmap(place.file, place.dtype, mode="r", offset=place.start, shape=place.shape or (1,))
-        return np.asarray(mapped).reshape(
-            place.shape
-        )  # no memmap, which makes each slice dear; it keeps the file mapped
+        # A plain array keeps the file mapped, too, and its slices cost less.
+        return np.asarray(mapped).reshape(place.shape)
 
 
 def _read_header(file: Path) -> dict[str, _Place]:
