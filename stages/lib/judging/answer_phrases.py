@@ -116,7 +116,8 @@ HANDS_OVER = re.compile(
 )
 # A letter that was asked for may decline an invitation.
 LETTER = re.compile(
-    r"(?:subject:|to whom|(?:my (?:dear )?)?(?:friends|ladies and|brothers and|fellow)\b|dear (?!\[?user|customer"
+    r"(?:subject:|to whom|(?:hi|hello|hey) (?!there|user|friend|again|everyone)[a-z]+,|(?:my (?:dear )?)?(?:friends"
+    r"|ladies and|brothers and|fellow)\b|dear (?!\[?user|customer"
     r"|friend|human|sir or))"
 )
 # Opens by agreeing or with sympathy: says nothing of what comes next.

@@ -183,7 +183,7 @@ OPENS_WITH_NORM = re.compile(
         r"\b(?:is|are|isn't|constitutes|would be)(?: \w+ly| also| still| both| very| never| just)* "
         + either(
             rf"not (?:\w+ ){{0,2}}?(?:(?:{_GOOD}) (?:or \w+ )?(?:idea|thing|way|behaviou?r|solution|approach|to)\b"
-            r"|(?:advisable|advised|recommended|acceptable|okay|ok|ethical|legal|allowed|the answer|a solution"
+            r"|(?:advisable|acceptable|okay|ok|ethical|legal|allowed|the answer|a solution"
             r"|a joke))",
             r"(?!not |never |no )(?:a |an )?(?:(?!not )\w+,? ){0,3}?(?:bad|terrible|horrible|awful|hurtful|harmful"
             r"|dishonest|wrong|illegal|cruel"
@@ -194,6 +194,7 @@ OPENS_WITH_NORM = re.compile(
             rf"(?:a |an )?(?:\w+ ){{0,2}}?(?:(?:form|act|breach|invasion|violation|kind) of (?:\w+ ){{0,3}}?"
             rf"(?:{_ABUSE}|trust|privacy|security|rights?|law)|(?:\w+ )?(?:{_ABUSE}))\b",
             r"against (?:the|school|company|federal|state) (?:law|policy|rules)\b",
+            r"an? (?:\w+ )?(?:felony|misdemeanou?r|crime)\b(?! (?:in which|where|when|whereby|motivated|against|of))",
             r"a (?:\w+ )?(?:grave|serious|sensitive) (?:matter|issue|crime|offen[cs]e|violation)\b",
         ),
         rf"\b(?:{_VALUES}) (?:is|are|comes?) (?:\w+ )?(?:crucial|essential|important|key|vital|first|paramount"
@@ -221,6 +222,9 @@ OPENS_WITH_NORM = re.compile(
         r"\bi (?:would )?(?:strongly |kindly |gently )?(?:encourage|urge|advise|suggest|recommend)\b"
         r"(?! (?:using|the|a|an|you to (?:try|read|visit)))",
         r"\blet us (?:\w+ ){0,2}?(?:promote|strive|work|celebrate|avoid|focus|ensure|treat|spread|be kind|respect)",
+        r"^please (?:do not|never) (?!hesitate|forget|worry|be afraid|give up|put|use)",
+        r"\b(?:can|could|may|would) (?:\w+ )?(?:endanger|hurt|harm|kill|injure|destroy|ruin) (?:\w+ ){0,2}?"
+        r"(?:people|others|someone|somebody|anyone|them|lives|your|their|the person)\b",
         r"\bthe best way to avoid .{3,60} is (?:simply )?(?:not to|to not|never)\b",
         r"\b(?:it is|always) (?:\w+ )?(?:important|crucial|essential|vital|necessary) (?:to|that) (?:\w+ ){0,2}?"
         r"(?:always|never|treat|respect|remember|recogni[sz]e|prioriti[sz]e|follow (?:the law|traffic|all)|obey"
@@ -230,7 +234,8 @@ OPENS_WITH_NORM = re.compile(
 )
 # Somebody else holds the norm: "utilitarians say that it is wrong to…", "the moral is…".
 REPORTS = re.compile(
-    r"\b(?:says?|argues?|claims?|believes?|teach(?:es)?|holds?|held|forbids?|maintains?|contends?|explains) (?:that"
+    r"\b(?:says?|said|saying|argues?|claims?|believes?|teach(?:es)?|holds?|held|forbids?|maintains?|contends?"
+    r"|explains) (?:that"
     r"|it)\b"
     r"|\b(?:opponents|supporters|critics|others|utilitarians|philosophers|scholars|some|many(?: people)?|they|he"
     r"|she|who) "
@@ -245,14 +250,15 @@ TALKS_ON = re.compile(
         r"|(?:can|could|may|might) (?:\w+ ){0,2}?(?:talk|speak|contact|call|reach|seek|face|be|get|end|go|hurt"
         r"|harm))|please|talk|speak|try to (?:\w+ ){0,2}?(?:talk|communicat|understand|resolve"
         r"|be)|consider|focus|seek|call|contact|ask|report|treat|respect|work|be |always|never|remember|do not|let us"
-        r"|if (?:someone|there|anyone|you (?:are|have|need|feel|know|witness|suspect|think|want|owe|see|ever|or))"
+        r"|if (?:someone|there|anyone|you (?:are|have|need|feel|know|witness|cannot|suspect|think|want|owe|see|ever"
+        r"|or))"
         r"|anyone|everyone|everybody|every|all (?:people|human|of us)|it is|it can|this"
         r"|that|they|these|such|such|we |others|people|violence|there (?:is|are)|doing so|there's|arrange|for help)\b",
         r"\b(?:can|could|may|might|will|would) (?:\w+ ){0,2}?(?:lead|result|cause|have|face|be|put|harm|hurt|endanger"
         r"|get|damage|break|go|kill|destroy|ruin|lose|take|help)\b",
         r"\b(?:should|must|ought|deserv\w+|law|rights?|people|someone|somebody|others|victims?|harm\w*|feel\w*|trust"
         r"|honest\w*|respect\w*|kind\w*|professional|therap\w+|counsel\w*|doctor|police|lawyer|help|healthy"
-        r"|healthier|peaceful\w*|legitimate|legal|alternative\w*|choices?)\b",
+        r"|healthier|peaceful\w*|legitimate|legal|alternative\w*|choices?|better ways?)\b",
     )
 )
 _PEOPLE = (
@@ -282,6 +288,7 @@ REJECTS = re.compile(
             r"(?:do|does|did) not deserve\b|deserves? (?:the same|equal|respect|to be|dignity|better|compassion|love)",
             r"have (?:the|an?) (?:\w+ )?(?:equal )?rights?\b|(?:is|are) (?:\w+ )?(?:equal|as (?:capable|smart"
             r"|valuable))\b",
+            r"are not (?:an? )?\w+[.;,!]",
             r"(?:is|are) (?:\w+ )?not (?:\w+ly )?(?:an? |the |less |more |any )?(?:\w+ )?(?:inferior|superior|lazy"
             r"|stupid"
             r"|burden|threat|problem|terrorists?|criminals?|bad|dirty|evil|capable|intelligent|worthy|determined"

@@ -261,7 +261,7 @@ _CANNOT_DO = (
         " stop wrap picture understand fathom seem promise afford complain deny lie lift sleep eat taste smell touch"
         " drive travel walk sure alone only just aware certain familiar entirely ask say tell help have access browse"
         " determine verify confirm predict know retrieve track locate identify diagnose view feel experience decide"
-        " choose live physical enough"
+        " choose live vote physical enough"
     )
     + r"\w*\b|be (?:sure|certain|more|happier|prouder)|get (?:enough|over)|stand (?:it|that|him|her|them)\b)[a-z]"
 )
