@@ -162,9 +162,9 @@ def decoding_share(bench: Bench, rows: int, rate: float) -> dict[str, float]:
 
 def answers_part(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
     """This project's answers against `generate`."""
-    half = torch.float16 if bench.provider == CUDA else torch.float32
+    dtype = torch.float16 if bench.session.dtype == np.float16 else torch.float32
     device = "cuda" if bench.provider == CUDA else "cpu"
-    network: Any = AutoModelForCausalLM.from_pretrained(bench.weights, dtype=half, attn_implementation="sdpa").eval()
+    network: Any = AutoModelForCausalLM.from_pretrained(bench.weights, dtype=dtype, attn_implementation="sdpa").eval()
     network.to(device)
     rivals = {"transformers": network}
     new_tokens = bench.settings.max_new_tokens
@@ -280,7 +280,8 @@ def main() -> None:
     scored = [part for part in parts if part in ("letter", "continuation", "few_shot")]
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         tasks = {part: asked_in(part, bench.questions) for part in scored}
-        harness = Harness(python, bench.weights, Path(scratch), tasks) if python and scored else None
+        on_cpu = bench.provider == CPU
+        harness = Harness(python, bench.weights, Path(scratch), tasks) if python and scored and on_cpu else None
         for part in parts:
             if part == "answers":
                 found = answers_part(bench, arguments)
