@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
 from test_export import SETTINGS, exported
 
 from stages.lib.errors import PipelineError
@@ -45,4 +47,26 @@ def test_past_key_values_stay_on_the_gpu(tiny_models: dict[str, Path], tmp_path:
     places = np.arange(len(PROMPT))[None]
     past = session.run(tokens, np.ones_like(tokens), places, places, session.empty_past(1)).past
     assert {value.device_name() for value in past} == {"cuda"}
-    assert {value.device_name() for value in session.rows_of(past, np.zeros(2, np.int64))} == {"cuda"}
+    twice = session.rows_of(past, np.zeros(2, np.int64))
+    assert {value.device_name() for value in twice} == {"cuda"}
+    assert all(np.array_equal(two.numpy()[1], one.numpy()[0]) for one, two in zip(past, twice, strict=True))
+
+
+def test_the_token_budget_fits_the_free_memory(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    session = ModelSession(exported(tiny_models["tiny_llama"], tmp_path / "onnx", "float16"), CUDA)
+    assert session.token_budget(1) == 1
+    most = session.token_budget(10**15)
+    taken = torch.empty(torch.cuda.mem_get_info()[0] // 2, dtype=torch.uint8, device="cuda")
+    assert 0 < session.token_budget(10**15) < 0.6 * most
+    del taken
+
+
+def test_steps_say_which_share_of_the_bandwidth_they_reach(
+    tiny_models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = ModelSession(exported(tiny_models["tiny_llama"], tmp_path / "onnx", "float16"), CUDA)
+    tokens, used = decoding_bandwidth(session, 8, 32)
+    copied = copy_bandwidth()
+    with capsys.disabled():
+        print(f"\n{tokens:.0f} tokens/s of a tiny model, {used / copied:.2%} of {copied / 1e9:.0f} GB/s")
+    assert 0 < used < copied

@@ -189,6 +189,18 @@ def test_packs_hold_every_unit_once_and_keep_to_the_budget() -> None:
                 assert [pack.prefix + [pack.tokens[p] for p in path] for path in paths] == units[unit].sequences
 
 
+def test_a_prefix_is_run_by_itself_only_where_packs_share_it() -> None:
+    alone = [Unit([[1, *range(1000 * n, 1000 * n + 60)]], 59) for n in range(1, 4)]
+    found = list(packs(alone, 70))
+    # All begin with 1; a pack of one long unit needs no more of it in a pass of its own.
+    assert [(pack.prefix, len(pack.tokens)) for pack in found] == [([1], 60)] * 3
+    shots = list(range(1, 41))
+    asked = [Unit([[*shots, 100 * n, 100 * n + 1]], 41) for n in range(1, 31)]
+    packed = list(packs([*asked, Unit([[500] * 30], 29)], 50))
+    assert [len(pack.prefix) for pack in packed] == [40, 40, 0]
+    assert [len(pack.units) for pack in packed] == [25, 5, 1]
+
+
 def test_a_sampled_answer_depends_on_seed_and_prompt_alone(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     prompts = prompts_of(tokenizer, 6)
     session, limits = GroupedSession(llama), Limits(12, 4096, 64)

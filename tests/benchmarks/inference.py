@@ -1,201 +1,299 @@
-"""How fast are answers and scores?  `python -m tests.benchmarks.inference [MODEL] [--items N] [--repeats N]`
+"""How fast are answers and scores?  `python -m tests.benchmarks.inference [PART …] [--repeats N] [--provider cuda]`
 
-After `dvc repro`: runs the model's base on the first prompts and questions with this project's two graphs and with
-Transformers, side by side in each repeat, prints medians and their ratios and writes `runs/benchmarks/inference.json`.
-Exit status 1 when two ways disagree on an answer or a choice beyond a tie.
+After `dvc repro`, on the base. Parts, all by default:
+- `answers`: 150 prompts, 48 new tokens, against Transformers' `generate` and Optimum's at their best batch sizes.
+- `letter`, `continuation`: MMLU questions; `few_shot`: 5-shot letter, 20 questions in each of 10 subjects. Against
+  lm-evaluation-harness (hf backend, its best batch size) where LM_EVAL_PYTHON names the Python of an environment that
+  has it.
+- `growth`: seconds at a quarter, half and all of the items.
+Ways take turns in each repeat. Medians, ratios and the share of the machine's float32 matrix rate (on CUDA: of its
+copy bandwidth) are printed and written to `runs/benchmarks/inference.json`, each part on its own. Exit status 1 when
+two ways disagree beyond ties.
 """
 
 import argparse
+import json
+import os
 import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from stages.lib.console import console, run_stage, say
+from stages.lib.console import run_stage, say
+from stages.lib.errors import PipelineError
 from stages.lib.files import write_json
-from stages.lib.inference.choice import Question, Scores, score, tokenized
-from stages.lib.inference.generation import Generated, Limits, generate
+from stages.lib.inference.choice import Question, score, tokenized
+from stages.lib.inference.forest import shared_length
+from stages.lib.inference.generation import Limits, generate
 from stages.lib.inference.grouped_choice import score_grouped
 from stages.lib.inference.grouped_generation import generate_grouped
 from stages.lib.inference.grouped_session import GroupedSession
-from stages.lib.inference.session import CPU, ModelSession
-from stages.lib.params import load_params
-from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations
+from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider
+from stages.lib.params import Infer, load_params
+from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
 from stages.lib.rows import Prompt, read_rows
+from tests.benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
+from tests.benchmarks.pairing import Race, fastest, gemm_rate, operations, race, report, timed
+from tests.benchmarks.rivals import Asked, Harness, gap_at_difference, optimum_model
+from tests.benchmarks.rivals import generate as their_generate
 
 BENCHMARKS = Path("data/benchmarks")
-GEMM_SIZE = 1536
-T = TypeVar("T")
+RESULT = Path("runs/benchmarks/inference.json")
+PARTS = ("answers", "letter", "continuation", "few_shot", "growth")
+SHOTS, SUBJECTS, OF_SUBJECT = 5, 10, 20
+TIE = 1e-3
+"""Logits, or nats of an option's score, within which two ways may choose differently."""
 
 
-def gemm_rate() -> float:
-    """Float32 operations a second of a square matrix product, best of ten."""
-    one, other = (np.random.default_rng(seed).random((GEMM_SIZE, GEMM_SIZE), np.float32) for seed in (0, 1))
-    best = min(timed(lambda: one @ other)[0] for _ in range(10))
-    return 2 * GEMM_SIZE**3 / best
+class Bench:
+    """The model and the items, and this project's own ways."""
 
+    def __init__(self, model: str, provider: str, items: int) -> None:
+        self.name, self.settings = model, load_params().infer
+        self.weights, self.folder = Path("models/base") / model, Path("models/onnx") / model / "base"
+        self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        self.config = AutoConfig.from_pretrained(self.folder)
+        self.provider = choose_provider("cuda" if provider == "cuda" else "cpu")
+        self.session = ModelSession(self.folder, CUDA) if self.provider == CUDA else GroupedSession(self.folder)
+        harmful = read_rows(BENCHMARKS / "harmful.jsonl", Prompt)[:items]
+        self.prompts = [chat_token_ids(self.tokenizer, prompt.text, model) for prompt in harmful]
+        self.questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[:items]
+        self.stop = int(self.tokenizer.eos_token_id)
 
-def timed(work: Callable[[], T]) -> tuple[float, T]:
-    """Seconds, and the result."""
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
+    def answers(self, prompts: list[list[int]]) -> list[list[int]]:
+        """As stage `infer` makes them, for `max_new_tokens`."""
+        settings: Infer = self.settings
+        limits = Limits(settings.max_new_tokens, settings.generation_tokens, settings.rows_per_batch)
+        stop = frozenset([self.stop])
+        if isinstance(self.session, GroupedSession):
+            done = generate_grouped(self.session, prompts, stop, limits, settings.pass_tokens)
+        else:
+            done = generate(self.session, prompts, stop, limits)
+        return [one.tokens for one in done]
 
-
-def transformers_generate(
-    network: Any, prompts: list[list[int]], stop: int, new_tokens: int, rows: int
-) -> list[list[int]]:
-    """Greedy tokens by `generate`, left-padded batches of prompts of similar length."""
-    order = sorted(range(len(prompts)), key=lambda item: len(prompts[item]))
-    found: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), rows):
-        batch = order[start : start + rows]
-        width = max(len(prompts[item]) for item in batch)
-        ids = torch.full((len(batch), width), stop)
-        mask = torch.zeros_like(ids)
-        for row, item in enumerate(batch):
-            ids[row, width - len(prompts[item]) :] = torch.tensor(prompts[item])
-            mask[row, width - len(prompts[item]) :] = 1
-        with torch.inference_mode():
-            out = network.generate(
-                ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, pad_token_id=stop
+    def tokens(self, asked: Sequence[Asked]) -> list[Question]:
+        """Contexts and options as token ids."""
+        return [
+            tokenized(
+                one.context, [f" {choice}" for choice in one.choices], lambda text: self.tokenizer(text).input_ids
             )
-        for row, item in enumerate(batch):
-            tokens = out[row, width:].tolist()
-            found[item] = tokens[: tokens.index(stop)] if stop in tokens else tokens
-    return found
+            for one in asked
+        ]
+
+    def scores(self, asked: Sequence[Asked]) -> list[list[float]]:
+        """As stage `infer` makes them, tokenising included."""
+        questions = self.tokens(asked)
+        if isinstance(self.session, GroupedSession):
+            found = score_grouped(self.session, questions, self.settings.pass_tokens)
+        else:
+            found = score(self.session, questions, self.settings.scoring_tokens, self.settings.rows_per_batch)
+        return [one.logprobs for one in found]
 
 
-def transformers_score(network: Any, questions: list[Question], rows: int) -> list[list[float]]:
-    """Log-probability of every option, each with its context in full, as evaluation harnesses do."""
-    asked = [(n, question.context, full) for n, question in enumerate(questions) for full in question.full]
-    asked.sort(key=lambda request: -len(request[2]))
-    found: dict[tuple[int, tuple[int, ...]], float] = {}
-    for start in range(0, len(asked), rows):
-        batch = asked[start : start + rows]
-        width = max(len(full) for _, _, full in batch) - 1
-        ids = torch.zeros((len(batch), width), dtype=torch.long)
-        for row, (_, _, full) in enumerate(batch):
-            ids[row, : len(full) - 1] = torch.tensor(full[:-1])
-        with torch.inference_mode():
-            logits = network(ids).logits
-        for row, (number, context, full) in enumerate(batch):
-            of_row = torch.log_softmax(logits[row, len(context) - 1 : len(full) - 1], dim=-1)
-            targets = torch.tensor(full[len(context) :])[:, None]
-            found[number, tuple(full)] = float(of_row.gather(1, targets).sum())
-    return [[found[n, tuple(full)] for full in question.full] for n, question in enumerate(questions)]
+def asked_in(part: str, questions: list[Prompt]) -> list[Asked]:
+    """The part's questions, as text."""
+    shots: dict[str, list[Prompt]] = defaultdict(list)
+    if part == "few_shot":
+        everything = read_rows(BENCHMARKS / "choice.jsonl", Prompt) + read_rows(BENCHMARKS / "tune.jsonl", Prompt)
+        of_group: dict[str, list[Prompt]] = defaultdict(list)
+        for question in everything:
+            if question.kind == "choice":
+                of_group[question.group].append(question)
+        large = [group for group in sorted(of_group) if len(of_group[group]) >= SHOTS + OF_SUBJECT][:SUBJECTS]
+        questions = [question for group in large for question in of_group[group][:OF_SUBJECT]]
+        shots |= {group: of_group[group][OF_SUBJECT : OF_SUBJECT + SHOTS] for group in large}
+    if part == "continuation":
+        texts = [(continuation_prompt(question), continuations(question)) for question in questions]
+    else:
+        texts = [(letter_prompt(question, shots[question.group]), letters(question)) for question in questions]
+    return [
+        Asked(context, [option[1:] for option in options], question.gold or 0)
+        for (context, options), question in zip(texts, questions, strict=True)
+    ]
 
 
-def differing_answers(found: list[list[int]], first: list[list[int]]) -> int:
-    """How many answers are not the same tokens."""
-    return sum(one != other for one, other in zip(found, first, strict=True))
+def needed_operations(config: Any, questions: Sequence[Question]) -> float:
+    """Of scoring: each distinct token once, after what comes before it, and a logit row where one is scored."""
+    sequences = sorted({tuple(full[:-1]) for question in questions for full in question.full})
+    scored = {
+        tuple(full[:place])
+        for question in questions
+        for full in question.full
+        for place in range(len(question.context), len(full))
+    }
+    contexts = [np.arange(len(sequences[0])) + 1]
+    contexts += [np.arange(shared_length(one, other), len(other)) + 1 for one, other in pairwise(sequences)]
+    return operations(config, np.concatenate(contexts), len(scored))
 
 
-def differing_choices(found: list[list[float]], first: list[list[float]]) -> int:
-    """How many questions have another most likely option."""
-    return sum(int(np.argmax(one) != np.argmax(other)) for one, other in zip(found, first, strict=True))
+def shares_of_bandwidth(bench: Bench) -> dict[str, Any]:
+    """What part of the card's copy bandwidth steps at full batch reach."""
+    assert isinstance(bench.session, ModelSession)
+    length = int(statistics.mean(map(len, bench.prompts))) + bench.settings.max_new_tokens // 2
+    rows = min(len(bench.prompts), bench.settings.rows_per_batch)
+    tokens, used = decoding_bandwidth(bench.session, rows, length)
+    copied = copy_bandwidth()
+    say(
+        f"decoding, {rows} rows of {length} tokens: {tokens:.0f} tokens/s, {used / copied:.1%} of the copy bandwidth, "
+        f"{copied / 1e9:.0f} GB/s"
+    )
+    return {"rows": rows, "tokens/s": round(tokens, 1), "share_of_bandwidth": round(used / copied, 3)}
 
 
-def tokens_of(generated: list[Generated]) -> list[list[int]]:
-    """Their tokens alone."""
-    return [one.tokens for one in generated]
+def decoding_share(bench: Bench, rows: int, rate: float) -> dict[str, float]:
+    """Steps at full batch, half of the new tokens written: tokens a second, and the share of the matrix rate."""
+    assert isinstance(bench.session, GroupedSession)
+    length = int(statistics.mean(map(len, bench.prompts))) + bench.settings.max_new_tokens // 2
+    cache = bench.session.cache(rows, max(map(len, bench.prompts)) + bench.settings.max_new_tokens)
+    tokens, lengths = np.arange(rows, dtype=np.int64) + 100, np.full(rows, length, np.int64)
+    spent = statistics.median(timed(lambda: bench.session.step(cache, tokens, lengths))[0] for _ in range(9))
+    share = operations(bench.config, lengths + 1, rows) / spent / rate
+    say(f"decoding, {rows} rows of {length} tokens: {rows / spent:.0f} tokens/s, {share:.1%} of the matrix rate")
+    return {"rows": rows, "tokens/s": round(rows / spent, 1), "share_of_matrix_rate": round(share, 3)}
 
 
-def logprobs_of(scores: list[Scores]) -> list[list[float]]:
-    """Their log-probabilities alone."""
-    return [one.logprobs for one in scores]
+def answers_part(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
+    """This project's answers against `generate`."""
+    dtype = torch.float16 if bench.session.dtype == np.float16 else torch.float32
+    device = "cuda" if bench.provider == CUDA else "cpu"
+    network: Any = AutoModelForCausalLM.from_pretrained(bench.weights, dtype=dtype, attn_implementation="sdpa").eval()
+    network.to(device)
+    rivals = {"transformers": network}
+    new_tokens = bench.settings.max_new_tokens
+    with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        if bench.provider == CPU and not arguments.no_optimum:
+            rivals["optimum"] = optimum_model(bench.folder, Path(scratch))
+        ways: dict[str, Callable[[], Any]] = {"ours": lambda: bench.answers(bench.prompts)}
+        probes = bench.prompts[: max(arguments.rows)]
+        for name, model in rivals.items():
+            rows = fastest(
+                name,
+                arguments.rows,
+                lambda rows, model=model: timed(  # type: ignore[misc]
+                    lambda: their_generate(model, probes, bench.stop, new_tokens, rows)
+                )[0],
+            )
+            ways[f"{name}, {rows} rows"] = lambda model=model, rows=rows: their_generate(  # type: ignore[misc]
+                model, bench.prompts, bench.stop, new_tokens, rows
+            )
+        found = race(ways, arguments.repeats, "answers")
+    notes, beyond = {}, 0
+    for name, theirs in found.results.items():
+        pairs = zip(bench.prompts, found.results["ours"], theirs, strict=True)
+        gaps = [gap_at_difference(network, *pair, bench.stop) for pair in pairs if pair[1] != pair[2]]
+        beyond += sum(gap > TIE for gap in gaps)
+        notes[name] = f"{len(gaps)}, of them ties {sum(gap <= TIE for gap in gaps)}"
+    written = sum(map(len, found.results["ours"]))
+    result = report(found, f"answers, {len(bench.prompts)} prompts", written, "tokens/s", "ours", notes)
+    rate = max(found.rates)
+    shares = shares_of_bandwidth(bench) if bench.provider == CUDA else shares_of_answers(bench, found, rate)
+    return {"ways": result, "gemm_gflops": round(rate / 1e9, 1), "beyond_ties": beyond} | shares
+
+
+def shares_of_answers(bench: Bench, found: Race, rate: float) -> dict[str, Any]:
+    """What part of the matrix rate the whole run reached, and steps alone."""
+    answers = found.results["ours"]
+    prompts = sorted({tuple(prompt) for prompt in bench.prompts})
+    contexts = [np.arange(len(prompts[0])) + 1]
+    contexts += [np.arange(shared_length(one, other), len(other)) + 1 for one, other in pairwise(prompts)]
+    contexts += [len(p) + np.arange(len(a)) + 1 for p, a in zip(bench.prompts, answers, strict=True)]
+    needed = operations(bench.config, np.concatenate(contexts), sum(map(len, answers)))
+    whole = needed / statistics.median(found.seconds["ours"]) / rate
+    say(f"answers as a whole: {whole:.1%} of the matrix rate, {rate / 1e9:.0f} GFLOP/s")
+    return {"share_of_matrix_rate": round(whole, 3), "decoding": decoding_share(bench, len(bench.prompts), rate)}
+
+
+def score_part(part: str, bench: Bench, harness: Harness | None, arguments: argparse.Namespace) -> dict[str, Any]:
+    """This project's scores, and lm-evaluation-harness's of the same questions."""
+    asked = asked_in(part, bench.questions)
+    ways: dict[str, Callable[[], Any]] = {"ours": lambda: bench.scores(asked)}
+    if harness:
+        probe = max(len(asked) // 5, 1)
+        rows = fastest("lm_eval", arguments.harness_rows, lambda rows: harness.run(part, rows, probe)[0])
+        ways[f"lm_eval, {rows} rows"] = lambda: harness.run(part, rows)
+    found = race(ways, arguments.repeats, part)
+    sizes = [[len(choice.encode()) if part == "continuation" else 1 for choice in one.choices] for one in asked]
+    notes, beyond = {}, 0
+    for name, scores in found.results.items():
+        differ = ties = 0
+        for one, other, size in zip(found.results["ours"], scores, sizes, strict=True):
+            ours, theirs = np.array(one) / size, np.array(other) / size
+            differ += int(ours.argmax() != theirs.argmax())
+            ties += int(ours.argmax() != theirs.argmax() and ours.max() - ours[theirs.argmax()] < TIE)
+        beyond += differ - ties
+        largest = max(np.abs(np.subtract(a, b)).max() for a, b in zip(found.results["ours"], scores, strict=True))
+        notes[name] = f"{differ}, of them ties {ties}; {largest:.1e} nats at most"
+    result = report(found, f"{part}, {len(asked)} questions", len(asked), "questions/s", "ours", notes)
+    rate, spent = max(found.rates), statistics.median(found.seconds["ours"])
+    share = needed_operations(bench.config, bench.tokens(asked)) / spent / rate
+    say(f"{part}: {share:.1%} of the matrix rate, {rate / 1e9:.0f} GFLOP/s, counting only what the questions need")
+    return {
+        "ways": result,
+        "gemm_gflops": round(rate / 1e9, 1),
+        "share_of_matrix_rate": round(share, 3),
+        "beyond_ties": beyond,
+    }
+
+
+def growth_part(bench: Bench, repeats: int) -> dict[str, Any]:
+    """Seconds at 1, 2 and 4 quarters of the items."""
+    asked = asked_in("continuation", bench.questions)
+    ways: dict[str, Callable[[], Any]] = {}
+    for quarters in (1, 2, 4):
+        count = len(asked) * quarters // 4
+        ways[f"{count} answers"] = lambda count=count: bench.answers(bench.prompts[:count])  # type: ignore[misc]
+        ways[f"{count} questions"] = lambda count=count: bench.scores(asked[:count])  # type: ignore[misc]
+    found = race(ways, repeats, "growth")
+    medians = {name: round(statistics.median(times), 2) for name, times in found.seconds.items()}
+    for name, spent in medians.items():
+        say(f"{name}: {spent:.1f} s, {spent / int(name.split()[0]) * 1000:.0f} ms each")
+    return {"seconds": medians}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="smollm2_135m")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--model", default="smollm2_135m")
+    parser.add_argument("--provider", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--items", type=int, default=150, help="prompts, and as many questions")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--rows", type=int, nargs="+", default=[16, 32, 64], help="batch sizes that Transformers tries")
+    parser.add_argument("--rows", type=int, nargs="+", default=[16, 32, 64], help="batch sizes that `generate` tries")
+    parser.add_argument("--harness-rows", type=int, nargs="+", default=[1, 8, 32], help="that lm_eval tries")
+    parser.add_argument("--no-optimum", action="store_true")
     arguments = parser.parse_args()
-    settings = load_params().infer
-    folder = Path("models/onnx") / arguments.model / "base"
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    harmful = read_rows(BENCHMARKS / "harmful.jsonl", Prompt)[: arguments.items]
-    prompts = [chat_token_ids(tokenizer, prompt.text, arguments.model) for prompt in harmful]
-    asked = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[: arguments.items]
-    questions = [
-        tokenized(continuation_prompt(question), continuations(question), lambda text: tokenizer(text)["input_ids"])
-        for question in asked
-    ]
-    stop, new_tokens = int(tokenizer.eos_token_id), settings.max_new_tokens
-    limits = Limits(new_tokens, settings.generation_tokens, settings.rows_per_batch)
-    grouped, plain = GroupedSession(folder), ModelSession(folder, CPU)
-    network: Any = AutoModelForCausalLM.from_pretrained(
-        Path("models/base") / arguments.model, dtype=torch.float32
-    ).eval()
-
-    answer_ways: dict[str, Callable[[], list[list[int]]]] = {
-        "grouped_query": lambda: tokens_of(
-            generate_grouped(grouped, prompts, frozenset([stop]), limits, settings.pass_tokens)
-        ),
-        "plain": lambda: tokens_of(generate(plain, prompts, frozenset([stop]), limits)),
-    }
-    score_ways: dict[str, Callable[[], list[list[float]]]] = {
-        "grouped_query": lambda: logprobs_of(score_grouped(grouped, questions, settings.pass_tokens)),
-        "plain": lambda: logprobs_of(score(plain, questions, settings.scoring_tokens, settings.rows_per_batch)),
-    }
-    for rows in arguments.rows:
-        answer_ways[f"transformers, {rows} rows"] = lambda rows=rows: transformers_generate(
-            network, prompts, stop, new_tokens, rows
-        )
-        score_ways[f"transformers, {rows} rows"] = lambda rows=rows: transformers_score(network, questions, rows)
-
-    rates = [gemm_rate()]
-    seconds: dict[str, dict[str, list[float]]] = {"answers": {}, "scores": {}}
-    differ: dict[str, dict[str, int]] = {"answers": {}, "scores": {}}
-    written = 0
-    for repeat in range(arguments.repeats):
-        first_answers: list[list[int]] | None = None
-        for name, answer in answer_ways.items():
-            spent, tokens = timed(answer)
-            first_answers = first_answers or tokens
-            written = sum(map(len, first_answers))
-            seconds["answers"].setdefault(name, []).append(spent)
-            differ["answers"][name] = differing_answers(tokens, first_answers)
-        first_scores: list[list[float]] | None = None
-        for name, scoring in score_ways.items():
-            spent, logprobs = timed(scoring)
-            first_scores = first_scores or logprobs
-            seconds["scores"].setdefault(name, []).append(spent)
-            differ["scores"][name] = differing_choices(logprobs, first_scores)
-        rates.append(gemm_rate())
-        say(f"inference benchmark: repeat {repeat + 1} of {arguments.repeats}")
-
-    result: dict[str, Any] = {"items": arguments.items, "repeats": arguments.repeats, "new_tokens": written}
-    result["gemm_gflops"] = round(statistics.median(rates) / 1e9, 1)
-    for kind, amount, unit in (("answers", written, "tokens/s"), ("scores", len(questions), "questions/s")):
-        of_kind = seconds[kind]
-        theirs = {name: statistics.median(times) for name, times in of_kind.items() if name.startswith("transformers")}
-        best = min(theirs, key=theirs.__getitem__)
-        table = Table("way", unit, "times Transformers' best", "differ", title=f"{kind}, {arguments.items} items")
-        result[kind] = {}
-        for name, times in of_kind.items():
-            ratio = statistics.median(b / own for b, own in zip(of_kind[best], times, strict=True))
-            rate = amount / statistics.median(times)
-            table.add_row(name, f"{rate:.1f}", f"{ratio:.2f}", str(differ[kind][name]))
-            result[kind][name] = {
-                "seconds": [round(spent, 3) for spent in times],
-                "ratio_to_transformers_best": round(ratio, 3),
-                "differ": differ[kind][name],
-            }
-        console.print(table)
-    say(f"float32 matrix product: {result['gemm_gflops']} GFLOP/s")
-    write_json(Path("runs/benchmarks/inference.json"), result)
-    ours_differ = differ["answers"]["plain"] + differ["scores"]["plain"]
-    sys.exit(1 if ours_differ > 0.005 * 2 * arguments.items else 0)
+    unknown = sorted(set(arguments.parts) - set(PARTS))
+    if unknown:
+        raise PipelineError(f"Expected parts among {', '.join(PARTS)}, found {unknown[0]!r}.")
+    parts = arguments.parts or PARTS
+    bench = Bench(arguments.model, arguments.provider, arguments.items)
+    say(f"inference benchmark: {bench.provider}, float32 matrix product {gemm_rate() / 1e9:.0f} GFLOP/s")
+    results: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    python = os.environ.get("LM_EVAL_PYTHON")
+    scored = [part for part in parts if part in ("letter", "continuation", "few_shot")]
+    with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        tasks = {part: asked_in(part, bench.questions) for part in scored}
+        on_cpu = bench.provider == CPU
+        harness = Harness(python, bench.weights, Path(scratch), tasks) if python and scored and on_cpu else None
+        for part in parts:
+            if part == "answers":
+                found = answers_part(bench, arguments)
+            elif part == "growth":
+                found = growth_part(bench, arguments.repeats)
+            else:
+                found = score_part(part, bench, harness, arguments)
+            results[part] = found | {"provider": bench.provider, "items": arguments.items, "repeats": arguments.repeats}
+            write_json(RESULT, results)
+        if harness:
+            harness.close()
+    sys.exit(1 if any(results[part].get("beyond_ties", 0) > 0.005 * arguments.items for part in parts) else 0)
 
 
 if __name__ == "__main__":

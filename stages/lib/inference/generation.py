@@ -84,6 +84,7 @@ def generate(
     Raises PipelineError when a logit is not finite.
     """
     chooser = choose or Chooser(session.folder)
+    limits = limits._replace(tokens_per_batch=session.token_budget(limits.tokens_per_batch))
     shared = min(common_prefix(prompts), min(len(prompt) for prompt in prompts) - 1)
     head = _prefill(session, list(prompts[0][:shared])) if shared else session.empty_past(1)
     prefix = list(prompts[0][:shared])

@@ -16,11 +16,12 @@ from stages.lib.inference.processors import usable_cores
 
 GRAPH = "model.onnx"
 LOGIT_POSITIONS = "logit_positions"
-COPIES_OF_PAST = 4
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 Int64 = NDArray[np.int64]
 Float = NDArray[Any]
 Past = list[ort.OrtValue]
+# A step of the plain graph holds the past, the past with the new token, and in a layer both for every query head.
+COPIES_OF_PAST = 4
 
 
 class Output(NamedTuple):
@@ -150,7 +151,6 @@ class ModelSession:
 
         of_token = sum(entry.shape[1] * entry.shape[3] for entry in self._past_inputs) * np.dtype(self.dtype).itemsize
         free, _ = torch.cuda.mem_get_info()
-        # A step holds the past, the past with the new token, and for some of its layers the heads repeated.
         return max(1, min(asked, free // (COPIES_OF_PAST * of_token)))
 
     def require_provider(self) -> None:

@@ -1,0 +1,118 @@
+"""How long does everything take?  `python -m tests.benchmarks.pipeline [--scratch FOLDER]`
+
+Clones this repository's HEAD, runs `dvc repro` there with this Python, and then once more with nothing to do. Prints
+the seconds of every stage and verb and the peak resident memory of all processes together, and writes
+`runs/benchmarks/pipeline.json`. Exit status 1 where a bar is missed: 15 minutes, 4 GB, 5 seconds with nothing to do.
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import psutil
+from rich.table import Table
+
+from stages.lib.console import console, run_stage, say
+from stages.lib.errors import PipelineError
+from stages.lib.files import write_json
+
+ROOT = Path(__file__).parents[2]
+MOST_SECONDS, MOST_BYTES, MOST_IDLE_SECONDS = 900, 4e9, 5
+SAMPLED_EVERY = 0.25
+
+
+class Run(NamedTuple):
+    """Of one `dvc repro`: seconds in all and by stage, in order; the largest resident size of all its processes."""
+
+    seconds: float
+    stages: dict[str, float]
+    peak_bytes: int
+
+
+def reproduce(folder: Path) -> Run:
+    """Run `dvc repro`. Raises PipelineError when it fails."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    peaks = [0]
+    watcher = threading.Thread(target=_watch, args=(process.pid, peaks))
+    watcher.start()
+    marks: list[tuple[str, float]] = []
+    last = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        last = line.strip() or last
+        found = re.search(r"Running stage '([^']+)'", line)
+        if found:
+            marks.append((found[1], time.monotonic()))
+            say(f"{marks[-1][1] - started:6.0f} s  {found[1]}")
+    status = process.wait()
+    ended = time.monotonic()
+    watcher.join()
+    if status:
+        raise PipelineError(f"Expected `dvc repro` to succeed in {folder}, found: {last}")
+    ends = [at for _, at in marks[1:]] + [ended]
+    stages = {name: end - at for (name, at), end in zip(marks, ends, strict=True)}
+    return Run(ended - started, stages, peaks[0])
+
+
+def _watch(pid: int, peaks: list[int]) -> None:
+    """Note the largest sum of resident sizes of a process and what it started, until it ends."""
+    parent = psutil.Process(pid)
+    while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+        total = 0
+        for process in [parent, *parent.children(recursive=True)]:
+            try:
+                total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        peaks[0] = max(peaks[0], total)
+        time.sleep(SAMPLED_EVERY)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scratch", type=Path, help="where the clone is made and removed, 12 GB")
+    arguments = parser.parse_args()
+    with TemporaryDirectory(prefix="safety-tax-", dir=arguments.scratch) as scratch:
+        clone = Path(scratch) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        whole = reproduce(clone)
+        idle = reproduce(clone)
+    by_verb: dict[str, list[float]] = defaultdict(list)
+    for name, spent in whole.stages.items():
+        by_verb[name.split("@")[0]].append(spent)
+    table = Table("stage", "runs", "median, s", "in all, s", title="a clean clone's `dvc repro`")
+    for verb, times in sorted(by_verb.items(), key=lambda entry: -sum(entry[1])):
+        table.add_row(verb, str(len(times)), f"{statistics.median(times):.1f}", f"{sum(times):.0f}")
+    console.print(table)
+    say(
+        f"{whole.seconds:.0f} s in all, {whole.peak_bytes / 1e9:.1f} GB resident at most; {idle.seconds:.1f} s with "
+        "nothing to do"
+    )
+    result = {
+        "seconds": round(whole.seconds, 1),
+        "peak_bytes": whole.peak_bytes,
+        "idle_seconds": round(idle.seconds, 2),
+        "stages": {name: round(spent, 1) for name, spent in whole.stages.items()},
+    }
+    write_json(Path("runs/benchmarks/pipeline.json"), result)
+    missed = whole.seconds > MOST_SECONDS or whole.peak_bytes > MOST_BYTES or idle.seconds > MOST_IDLE_SECONDS
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    run_stage(main)
