@@ -40,7 +40,7 @@ def slices(batch: Sequence[int], parts: int) -> Iterator[Sequence[int]]:
         yield batch[start : start + size]
 
 
-def right_padded(rows: Sequence[Sequence[int]], width: int = 0, fill: int = 0) -> tuple[Int64, Int64]:
+def right_padded(rows: Sequence[Sequence[int]], fill: int = 0, width: int = 0) -> tuple[Int64, Int64]:
     """Rows as one array [rows, longest, or `width` if that is more], and its mask: 1 where a token is."""
     width = max(width, *(len(row) for row in rows))
     values = np.full((len(rows), width), fill, np.int64)

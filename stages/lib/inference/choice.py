@@ -101,7 +101,7 @@ def _score_rows(
     """Scores of a batch's `questions` at `places`, all padded as if the whole batch ran at once."""
     shared = [question.shared() for question in questions]
     contexts = [questions[place].context[: shared[place]] for place in places]
-    tokens, mask = right_padded(contexts, max(shared))
+    tokens, mask = right_padded(contexts, width=max(shared))
     positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int64), tokens.shape)
     last = mask.sum(axis=1, keepdims=True) - 1
     output = session.run(tokens, mask, positions, last, session.empty_past(len(places)))
@@ -136,7 +136,7 @@ def _run_tails(
 ) -> list[float]:
     """Log-probability of each tail's tokens after its first; `shared`, `mask` and `past` have its question's row."""
     # A tail's last token is not fed: nobody asks what follows it.
-    tokens, tail_mask = right_padded([tail.tokens[:-1] for tail in tails], width)
+    tokens, tail_mask = right_padded([tail.tokens[:-1] for tail in tails], width=width)
     places = np.arange(tokens.shape[1], dtype=np.int64)
     positions = shared[:, None] + places
     whole_mask = np.concatenate([mask, tail_mask], axis=1)

@@ -128,7 +128,7 @@ def _generate_batch(
     note: Callable[[int, Generated], None],
 ) -> None:
     """Continue the rows of one batch; `note` is told of each row's answer as soon as it ends."""
-    tokens, suffix_mask = right_padded(suffixes, width)
+    tokens, suffix_mask = right_padded(suffixes, width=width)
     rows, shared = len(suffixes), len(prefix)
     prompts = [[*prefix, *suffix] for suffix in suffixes]
     mask = np.concatenate([np.ones((rows, shared), np.int64), suffix_mask], axis=1)
