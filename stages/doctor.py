@@ -3,10 +3,12 @@
 Prints what is here and what is needed; exit status 1, with the reasons, when something is missing.
 """
 
+import argparse
 from pathlib import Path
 
 from rich.table import Table
 
+from stages.lib.cache_objects import damaged_objects
 from stages.lib.console import console, run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.machine import Finding, check_disk, check_memory, check_provider, check_python, check_remote
@@ -65,12 +67,26 @@ def show(findings: list[Finding]) -> None:
     console.print(table, markup=False)
 
 
+def check_cache() -> list[Finding]:
+    """Every object of DVC's cache against its name: DVC itself takes a damaged one for whole."""
+    cache = Path(".dvc/cache")
+    findings = []
+    for file, links in damaged_objects(cache, Path.cwd()):
+        remove = " and ".join(str(path) for path in (file, *links))
+        findings.append(Finding(file.name, "another content", "its MD5", f"remove {remove}, then run `dvc repro`"))
+    return findings or [Finding("DVC's cache", "every object is whole", str(cache))]
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", action="store_true", help="read all of DVC's cache, too, and name what is damaged")
+    arguments = parser.parse_args()
     params = load_params()
     say(f"doctor: {', '.join(params.models)}, {len(params.recipes)} recipes, size {params.size}")
     findings = check_python(Path(__file__).parent.parent) + check_provider(params.infer.provider)
     sources, sizes = check_sources(params)
     findings += sources + check_room(params, sizes) + check_remote()
+    findings += check_cache() if arguments.cache else []
     show(findings)
     reasons = [f"{finding.what}: {finding.step}" for finding in findings if finding.step is not None]
     if reasons:

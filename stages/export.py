@@ -1,59 +1,53 @@
 """Weights -> `models/onnx/<model>/<variant>/`.  `python -m stages.export MODEL VARIANT`
 
-The base's graph is traced by Optimum; a recipe's variant is the base's graph bound to the merged weights.
-Either way the result must agree with PyTorch on real prompts.
+The base's graph is traced by Optimum and must agree with PyTorch on real prompts. A recipe's variant is that very graph
+over the merged weights: each must equal its tensor, bit for bit.
 """
 
 import argparse
+import json
 import logging
 import shutil
 from pathlib import Path
 
-import numpy as np
-import torch
-from transformers import AutoTokenizer
+import onnx
 
 from stages.lib.console import run_stage, say
-from stages.lib.datasets.matched_benign import read as read_benign
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically
-from stages.lib.grouped_query import largest_grouped_difference, write_grouped_graph
-from stages.lib.inference.grouped_session import GROUPED_GRAPH
 from stages.lib.inference.session import GRAPH
 from stages.lib.onnx_files import require_contained
-from stages.lib.onnx_graph import (
-    BINDING,
-    WEIGHTS,
-    add_logit_positions,
-    bind,
-    load_binding,
-    save_graph,
-    trace,
-    write_weights,
-)
+from stages.lib.onnx_weights import BINDING, load_binding, require_equal_weights, write_weights
 from stages.lib.params import Export, Model, load_params
-from stages.lib.parity import largest_difference
-from stages.lib.prompting import chat_token_ids
 from stages.lib.tensor_files import Checkpoint
-from stages.lib.weightless import weightless
 
 # What inference needs beside graph and weights.
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "chat_template*")
 PROMPTS = Path("data/prompts")
 
 
-def require_parity(weights: Path, onnx: Path, model: str, dtype: str, export: Export) -> float:
-    """The gate: ONNX Runtime agrees with PyTorch on real prompts. Returns the largest difference, in nats.
+def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings: Export) -> float:
+    """The base's gate: ONNX Runtime agrees with PyTorch on real prompts. Returns the largest difference, in nats.
 
     Raises PipelineError when it exceeds the type's own tolerance.
     """
+    # torch and Transformers take seconds to import, and a variant needs neither.
+    from transformers import AutoTokenizer
+
+    from stages.lib.datasets.matched_benign import read as read_benign
+    from stages.lib.grouped_query import grouped_logits
+    from stages.lib.inference.grouped_session import GROUPED_GRAPH
+    from stages.lib.parity import onnx_logits, pytorch_logits, worst_difference
+    from stages.lib.prompting import chat_token_ids
+
     tokenizer = AutoTokenizer.from_pretrained(weights)
-    texts = [item.text for item in read_benign(PROMPTS)][: export.parity_prompts]
+    texts = [item.text for item in read_benign(PROMPTS)][: settings.parity_prompts]
     prompts = [chat_token_ids(tokenizer, text, model) for text in texts]
-    worst = largest_difference(weights, onnx, prompts)
-    if (onnx / GROUPED_GRAPH).exists():
-        worst = max(worst, largest_grouped_difference(onnx, prompts))
-    tolerance = export.tolerance(dtype)
+    expected = pytorch_logits(weights, prompts)
+    worst = worst_difference(onnx_logits(folder, prompts), expected)
+    if (folder / GROUPED_GRAPH).exists():
+        worst = max(worst, worst_difference(grouped_logits(folder, prompts), expected))
+    tolerance = settings.tolerance(dtype)
     if not worst <= tolerance:
         raise PipelineError(
             f"Expected ONNX Runtime and PyTorch to agree within {tolerance} nats on {weights}, found a "
@@ -62,29 +56,48 @@ def require_parity(weights: Path, onnx: Path, model: str, dtype: str, export: Ex
     return worst
 
 
+def write_graphs(weights: Path, checkpoint: Checkpoint, model: Model, settings: Export, folder: Path) -> None:
+    """Write the base's graphs, from its config.json and the headers of its weights."""
+    from stages.lib.grouped_query import write_grouped_graph
+    from stages.lib.onnx_graph import write_graph
+
+    write_graph(weights, checkpoint, model.dtype, settings.opset, folder)
+    # On a CPU nobody runs float16, which its kernels only widen to float32.
+    if settings.grouped_query and model.dtype == "float32":
+        write_grouped_graph(folder)
+
+
+def copy_graphs(weights: Path, base_onnx: Path, folder: Path) -> None:
+    """Give a variant the base's graphs. Raises PipelineError when there are none, or its config.json is another."""
+    if not (base_onnx / GRAPH).exists():
+        raise PipelineError(f"Expected the base's graph in {base_onnx}, found none; run `dvc repro export_base`.")
+    ours, theirs = (json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (weights, base_onnx))
+    if differing := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
+        raise PipelineError(
+            f"Expected {weights / 'config.json'} to be the base's, whose graph serves every variant, found another "
+            f"{differing[0]!r}; merge again."
+        )
+    for file in (base_onnx / BINDING, *base_onnx.glob("*.onnx")):
+        shutil.copyfile(file, folder / file.name)
+
+
 def export(weights: Path, base_onnx: Path | None, model: Model, settings: Export, folder: Path) -> None:
-    """Write graph, weights and companions of one variant into `folder`; `base_onnx` is None for the base itself."""
-    dtype = np.dtype(model.dtype)
+    """Write graph, weights and companions of one variant into `folder`; `base_onnx` is None for the base itself.
+
+    Raises PipelineError when a weight that was written is not its tensor.
+    """
     checkpoint = Checkpoint(weights)
-    if base_onnx is None:
-        network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[model.dtype])
-        traced = trace(network, model.dtype, settings.opset)
-        binding = bind(traced, network, checkpoint)
-        add_logit_positions(traced.model)
-        save_graph(traced.model, binding, folder)
-    else:
-        binding = load_binding(base_onnx / BINDING)
-        for name in (GRAPH, BINDING, GROUPED_GRAPH):
-            if (base_onnx / name).exists():
-                shutil.copyfile(base_onnx / name, folder / name)
-    write_weights(folder / GRAPH, binding, checkpoint, dtype, folder / WEIGHTS)
-    require_contained(folder / GRAPH)
     for pattern in COMPANIONS:
         for file in weights.glob(pattern):
             shutil.copyfile(file, folder / file.name)
-    # On a CPU nobody runs float16, which its kernels only widen to float32.
-    if base_onnx is None and settings.grouped_query and model.dtype == "float32":
-        write_grouped_graph(folder)
+    if base_onnx is None:
+        write_graphs(weights, checkpoint, model, settings, folder)
+    else:
+        copy_graphs(weights, base_onnx, folder)
+    graph, binding = onnx.load(str(folder / GRAPH), load_external_data=False), load_binding(folder)
+    write_weights(graph, binding, checkpoint, folder)
+    require_contained(folder / GRAPH)
+    require_equal_weights(graph, binding, checkpoint, folder)
 
 
 def main() -> None:
@@ -104,9 +117,12 @@ def main() -> None:
     say(f"export: {arguments.model} {arguments.variant}, {'traced by Optimum' if base_onnx is None else 'bound'}")
     with folder_written_atomically(onnx_folder / arguments.variant) as folder:
         export(weights, base_onnx, model, params.export, folder)
-        worst = require_parity(weights, folder, arguments.model, model.dtype, params.export)
+        gate = "every weight equals its tensor"
+        if base_onnx is None:
+            worst = require_parity(weights, folder, arguments.model, model.dtype, params.export)
+            gate += f", {worst:.1e} nats from PyTorch at most"
         size = sum(file.stat().st_size for file in folder.iterdir())
-    say(f"export: {arguments.model} {arguments.variant}, {size / 1e6:,.0f} MB, {worst:.1e} nats from PyTorch at most")
+    say(f"export: {arguments.model} {arguments.variant}, {size / 1e6:,.0f} MB, {gate}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """ONNX + benchmarks -> `data/responses/<model>/<variant>/`.  `python -m stages.infer MODEL VARIANT`
 
-Answers to harmful, jailbreak and benign prompts, and the scores of every option of the questions.
+Answers to harmful, jailbreak and benign prompts, and the scores of every option of the questions. A run that was
+stopped goes on with the items that are not in its journal, `runs/journal/<model>/<variant>.jsonl`.
 """
 
 import argparse
@@ -15,47 +16,81 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically, write_json
-from stages.lib.inference.choice import Scores, score, tokenized
-from stages.lib.inference.generation import Chooser, Limits, generate
-from stages.lib.inference.grouped_choice import score_grouped
-from stages.lib.inference.grouped_generation import generate_grouped
-from stages.lib.inference.grouped_session import GROUPED_GRAPH, GroupedSession
-from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
+from stages.lib.inference.choice import Question, Scores, tokenized
+from stages.lib.inference.devices import visible_devices
+from stages.lib.inference.generation import Generated
+from stages.lib.inference.journal import Journal, folder_digest
+from stages.lib.inference.open_session import choose
+from stages.lib.inference.parts import Answers, Questions
+from stages.lib.inference.processes import Processes
+from stages.lib.inference.runners import Here, Run, Runner
+from stages.lib.inference.session import CUDA, cuda_problem
 from stages.lib.params import Infer, Model, load_params
 from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
 from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows, write_rows
 
 BENCHMARKS = Path("data/benchmarks")
 GENERATED = ("harmful", "jailbreak", "benign")
-Session = ModelSession | GroupedSession
 
 
-def open_session(folder: Path, settings: Infer) -> Session:
-    """The graph that `infer.provider` and `infer.attention` ask for.
+def start_runner(folder: Path, settings: Infer, weights: str) -> tuple[Runner, int]:
+    """Who runs the items, as `infer.cluster` and `infer.processes` say, and how many processes they are.
 
     Raises PipelineError when they ask for what cannot be had.
     """
-    provider = choose_provider(settings.provider)
-    exported = (folder / GROUPED_GRAPH).exists()
-    if settings.attention == "grouped_query" and not (provider == CPU and exported):
-        found = f"no such file in {folder}" if provider == CPU else provider
-        raise PipelineError(
-            f"Expected {GROUPED_GRAPH} on the CPU, as infer.attention asks for, found {found}; set infer.attention to "
-            "auto in params.yaml, or export.grouped_query to true and infer.provider to cpu."
-        )
-    if settings.attention != "plain" and provider == CPU and exported:
-        return GroupedSession(folder)
-    return ModelSession(folder, provider)
+    if settings.cluster != "none":
+        from stages.lib.inference.cluster import Cluster  # Ray is an extra, and takes a second to import
+
+        cluster = Cluster(folder, settings, weights)
+        return cluster, cluster.slots
+    on_cuda = choose(folder, settings).provider == CUDA
+    devices = visible_devices() if on_cuda and settings.processes != 1 else []
+    count = max(1, len(devices)) if settings.processes == "auto" else settings.processes
+    if count == 1:
+        return Here.opened(folder, settings), 1
+    return Processes(folder, settings, count, devices), count
+
+
+def title(item: Prompt) -> str:
+    """An item for a person."""
+    return f"the {item.kind} item {item.id} about {item.group!r}"
+
+
+def require_text(items: Sequence[Prompt]) -> None:
+    """Raises PipelineError when an item asks nothing."""
+    for item in items:
+        if not item.text.strip():
+            raise PipelineError(
+                f"Expected a text in every prompt, found none in {title(item)}; "
+                f"take it out of its dataset, or mend {BENCHMARKS} by `dvc repro --force fetch_data`."
+            )
+
+
+def context_of(folder: Path) -> int:
+    """The positions that a model has, in tokens."""
+    limit: int = AutoConfig.from_pretrained(folder).max_position_embeddings
+    return limit
 
 
 def require_fits(ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, folder: Path) -> None:
     """Raises PipelineError when a prompt and `more` new tokens exceed the positions that the model has."""
-    limit: int = AutoConfig.from_pretrained(folder).max_position_embeddings
+    limit = context_of(folder)
     for tokens, item in zip(ids, items, strict=True):
         if len(tokens) + more > limit:
             raise PipelineError(
                 f"Expected at most {limit:,} tokens, the model's context, found {len(tokens) + more:,} for the "
-                f"{item.kind} item {item.id} about {item.group!r}; lower `shots` or `max_new_tokens` in params.yaml."
+                f"{item.kind} item {item.id} about {item.group!r}; lower `shots` or `max_new_tokens`, or set "
+                "infer.truncate to left, in params.yaml."
+            )
+
+
+def require_in_budget(lengths: Sequence[int], items: Sequence[Prompt], budget: int, setting: str) -> None:
+    """Raises PipelineError when an item alone takes more tokens than a batch may have."""
+    for length, item in zip(lengths, items, strict=True):
+        if length > budget:
+            raise PipelineError(
+                f"Expected infer.{setting} to hold one item at least, found {budget:,} tokens and {length:,} for "
+                f"{title(item)}; raise infer.{setting} in params.yaml."
             )
 
 
@@ -77,51 +112,76 @@ def require_within_window(
             )
 
 
-def respond(
-    session: Session, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer
-) -> list[Response]:
-    """Answers, in the order of `prompts`."""
-    choose = Chooser(session.folder, settings.temperature, settings.sampling_seed)
-    limits = Limits(settings.max_new_tokens, settings.generation_tokens, settings.rows_per_batch)
+def answers_part(
+    tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer, run: Run
+) -> tuple[Answers, int]:
+    """What to answer, and how many prompts lost their beginning to the model's context, as `infer.truncate` allows."""
     # A model may name several ends: of a turn, and of a text.
-    ends = GenerationConfig.from_pretrained(session.folder).eos_token_id
+    ends = GenerationConfig.from_pretrained(run.folder).eos_token_id
     stop = frozenset([ends] if isinstance(ends, int) else ends or [tokenizer.eos_token_id])
+    require_text(prompts)
     ids = [chat_token_ids(tokenizer, prompt.text, model) for prompt in prompts]
-    require_fits(ids, prompts, settings.max_new_tokens, session.folder)
-    if isinstance(session, ModelSession):
-        require_within_window(ids, prompts, settings.max_new_tokens, "max_new_tokens", session.folder)
+    room, truncated = context_of(run.folder) - settings.max_new_tokens, 0
+    if settings.truncate == "left" and room > 0:
+        truncated = sum(len(tokens) > room for tokens in ids)
+        ids = [tokens[-room:] for tokens in ids]
+    require_fits(ids, prompts, settings.max_new_tokens, run.folder)
+    if not run.runner.choice.grouped:
+        require_within_window(ids, prompts, settings.max_new_tokens, "max_new_tokens", run.folder)
+    lengths = [len(tokens) + settings.max_new_tokens for tokens in ids]
+    require_in_budget(lengths, prompts, settings.generation_tokens, "generation_tokens")
+    return Answers("answers", ids, stop, [title(prompt) for prompt in prompts]), truncated
+
+
+def respond(
+    run: Run, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer
+) -> tuple[list[Response], int]:
+    """Answers, in the order of `prompts`, and how many of these were truncated."""
+    part, truncated = answers_part(tokenizer, prompts, model, settings, run)
     with progress_bar() as progress:
         # How many tokens will come is not known: the total shrinks as answers end early.
         task = progress.add_task("answers ", total=len(prompts) * settings.max_new_tokens, unit="tokens")
-
-        def advance(tokens: int) -> None:
-            progress.advance(task, tokens)
-
-        if isinstance(session, GroupedSession):
-            done = generate_grouped(session, ids, stop, limits, settings.pass_tokens, choose, advance)
-        else:
-            done = generate(session, ids, stop, limits, choose, advance)
+        done = run.results(part, say, lambda tokens: progress.advance(task, tokens))
         progress.update(task, total=progress.tasks[task].completed)
-    return [
-        Response(
-            id=prompt.id,
-            text=tokenizer.decode(generated.tokens, skip_special_tokens=True).strip(),
-            finish_reason=generated.finish_reason,
-            tokens=len(generated.tokens),
+    responses = []
+    for prompt, generated in zip(prompts, done, strict=True):
+        assert isinstance(generated, Generated)
+        responses.append(
+            Response(
+                id=prompt.id,
+                text=tokenizer.decode(generated.tokens, skip_special_tokens=True).strip(),
+                finish_reason=generated.finish_reason,
+                tokens=len(generated.tokens),
+            )
         )
-        for prompt, generated in zip(prompts, done, strict=True)
-    ]
+    return responses, truncated
+
+
+def without_beginning(question: Question, limit: int, together: bool = False) -> Question:
+    """The question's last tokens, so that each option fits `limit`, or all `together` after what they share.
+
+    What goes is the same of all options. What is scored stays whole, with a token to score it after.
+    """
+    shared = question.shared()
+    size = 1 + shared + sum(len(full) - 1 - shared for full in question.full) if together else 0
+    over = min(max(size, *map(len, question.full)) - limit, shared - 1)
+    if over <= 0:
+        return question
+    return Question(question.context[over:], [full[over:] for full in question.full])
 
 
 def score_format(
-    session: Session,
+    run: Run,
     tokenizer: PreTrainedTokenizerBase,
     questions: list[Prompt],
     form: str,
     settings: Infer,
     shots: Mapping[str, Sequence[Prompt]],
-) -> list[Scores]:
-    """Scores of all options in one format, `letter` (after the subject's `shots`) or `continuation`."""
+) -> tuple[list[Scores], int]:
+    """Scores of all options in one format, `letter` (after the subject's `shots`) or `continuation`.
+
+    And how many questions lost their beginning to the model's context, as `infer.truncate` allows.
+    """
 
     def context(question: Prompt) -> str:
         if form == "letter":
@@ -134,41 +194,52 @@ def score_format(
         ids: list[int] = tokenizer(text)["input_ids"]
         return ids
 
-    tokens = [tokenized(context(question), options(question), encode) for question in questions]
+    require_text(questions)
+    tokens, truncated = [tokenized(context(question), options(question), encode) for question in questions], 0
+    if settings.truncate == "left":
+        limit = context_of(run.folder)
+        # The grouped-query graph runs a question's options one after another, each of which sees its own tokens only.
+        cut = [without_beginning(question, limit, run.runner.choice.grouped) for question in tokens]
+        truncated = sum(len(after.context) < len(before.context) for before, after in zip(tokens, cut, strict=True))
+        tokens = cut
     longest = [max(question.full, key=len) for question in tokens]
-    require_fits(longest, questions, 0, session.folder)
-    if isinstance(session, ModelSession):
+    require_fits(longest, questions, 0, run.folder)
+    if not run.runner.choice.grouped:
         # A long question may share its batch with another one's long option.
         tail = max(len(full) - question.shared() for question in tokens for full in question.full)
-        require_within_window([question.context for question in tokens], questions, tail, "`shots`", session.folder)
+        require_within_window([question.context for question in tokens], questions, tail, "`shots`", run.folder)
+        # The grouped-query graph runs a longer question in several passes.
+        require_in_budget([q.shared() for q in tokens], questions, settings.scoring_tokens, "scoring_tokens")
+    part = Questions(form, tokens, [title(question) for question in questions])
     with progress_bar() as progress:
         task = progress.add_task(f"{form:8.8}", total=len(questions), unit="questions")
-
-        def advance(count: int) -> None:
-            progress.advance(task, count)
-
-        if isinstance(session, GroupedSession):
-            return score_grouped(session, tokens, settings.pass_tokens, advance)
-        return score(session, tokens, settings.scoring_tokens, settings.rows_per_batch, advance)
+        done = run.results(part, say, lambda count: progress.advance(task, count))
+        progress.update(task, completed=len(questions))
+    return [scores for scores in done if isinstance(scores, Scores)], truncated
 
 
 def score_choices(
-    session: Session,
+    run: Run,
     tokenizer: PreTrainedTokenizerBase,
     questions: list[Prompt],
     model: Model,
     other_format: int,
     settings: Infer,
     shots: Mapping[str, Sequence[Prompt]],
-) -> list[ChoiceScore]:
-    """Scores of all questions in the model's own format, and of the first `other_format` in the other."""
+) -> tuple[list[ChoiceScore], int]:
+    """Scores of all questions in the model's own format, and of the first `other_format` in the other.
+
+    And how many of all of these were truncated.
+    """
     own = model.utility_format
     other = "letter" if own == "continuation" else "continuation"
     counts = {own: len(questions), other: other_format}
-    scores = {
-        form: score_format(session, tokenizer, questions[:count], form, settings, shots) if count else []
-        for form, count in counts.items()
-    }
+    scores: dict[str, list[Scores]] = {own: [], other: []}
+    truncated = 0
+    for form, count in counts.items():
+        if count:
+            scores[form], cut = score_format(run, tokenizer, questions[:count], form, settings, shots)
+            truncated += cut
     rows = []
     for place, question in enumerate(questions):
         letter = scores["letter"][place] if place < counts["letter"] else None
@@ -182,7 +253,7 @@ def score_choices(
                 continuation_bytes=[len(choice.strip().encode()) for choice in question.choices or []],
             )
         )
-    return rows
+    return rows, truncated
 
 
 def read_shots(count: int) -> dict[str, list[Prompt]]:
@@ -208,43 +279,60 @@ def main() -> None:
     size = params.sample_sizes().other_format
     other_format = len(questions) if size == "all" else min(size, len(questions))
 
-    session = open_session(Path("models/onnx") / arguments.model / arguments.variant, settings)
-    if settings.provider == "auto" and session.provider != CUDA:
-        say(f"infer: on the CPU, because {cuda_problem()}")
-    tokenizer = AutoTokenizer.from_pretrained(session.folder)
+    folder = Path("models/onnx") / arguments.model / arguments.variant
     name = f"{arguments.model} {arguments.variant}"
-    attention = "grouped-query" if isinstance(session, GroupedSession) else "plain"
-    say(
-        f"infer: {name} on {session.provider}, {attention} attention, {len(prompts)} prompts, "
-        f"{len(questions)} questions"
-    )
-    started = time.monotonic()
-    responses = respond(session, tokenizer, prompts, arguments.model, settings)
-    generated_at = time.monotonic()
-    choices = score_choices(session, tokenizer, questions, model, other_format, settings, read_shots(model.shots))
-    ended = time.monotonic()
-    session.require_provider()
+    if settings.provider == "auto" and settings.cluster == "none" and (problem := cuda_problem()):
+        say(f"infer: on the CPU, because {problem}")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    journal = Journal(Path("runs/journal") / arguments.model / f"{arguments.variant}.jsonl")
+    if journal.dropped:
+        say(f"infer: {journal.dropped} torn or damaged lines of {journal.path} are left out; their items run again")
+    weights = folder_digest(folder)
+    runner, processes = start_runner(folder, settings, weights)
+    try:
+        choice = runner.choice
+        say(
+            f"infer: {name} on {choice.provider}, {choice.attention()} attention, {len(prompts)} prompts, "
+            f"{len(questions)} questions" + (f", {processes} processes" if processes > 1 else "")
+        )
+        run = Run(folder, settings, runner, journal, weights)
+        started = time.monotonic()
+        responses, cut_prompts = respond(run, tokenizer, prompts, arguments.model, settings)
+        generated_at = time.monotonic()
+        choices, cut_questions = score_choices(
+            run, tokenizer, questions, model, other_format, settings, read_shots(model.shots)
+        )
+        ended = time.monotonic()
+    finally:
+        runner.close()
 
-    with folder_written_atomically(Path("data/responses") / arguments.model / arguments.variant) as folder:
-        write_rows(folder / "responses.jsonl", responses)
-        write_rows(folder / "choices.jsonl", choices)
+    with folder_written_atomically(Path("data/responses") / arguments.model / arguments.variant) as output:
+        write_rows(output / "responses.jsonl", responses)
+        write_rows(output / "choices.jsonl", choices)
+    journal.remove()
     tokens = sum(response.tokens for response in responses)
     # Facts about the run, not results: no stage depends on them, or a slower machine would dirty the pipeline.
     write_json(
         Path("runs") / arguments.model / f"{arguments.variant}.json",
         {
-            "provider": session.provider,
-            "attention": attention,
+            "provider": choice.provider,
+            "attention": choice.attention(),
             "machine": platform.processor() or platform.machine(),
+            "processes": processes,
             "generated_tokens": tokens,
             "generation_seconds": round(generated_at - started, 2),
             "questions": len(questions),
             "choice_seconds": round(ended - generated_at, 2),
+            "resumed_items": run.resumed,
+            "truncated_prompts": cut_prompts,
+            "truncated_questions": cut_questions,
         },
     )
     say(
         f"infer: {name}, {tokens:,} tokens in {generated_at - started:.0f} s, "
         f"{len(questions)} questions in {ended - generated_at:.0f} s"
+        + (f", {run.resumed:,} items from the journal" if run.resumed else "")
+        + (f", {cut_prompts + cut_questions:,} truncated on the left" if cut_prompts + cut_questions else "")
     )
 
 

@@ -1,13 +1,17 @@
 """Base + donors + a recipe -> `models/merged/<model>/<recipe>/`.  `python -m stages.merge MODEL RECIPE`
 
-Streams: one tensor at a time from memory maps, arithmetic in float32, cast once, written at once. Whole shards wait in
-`runs/merge/` until the last one is there; a killed merge goes on after its last whole shard.
+Streams: tensors from memory maps, one a processor but together hardly larger than the largest one, arithmetic in
+float32, cast once, written at once. Whole shards wait in `runs/merge/` until the last one is there; a killed merge
+goes on after its last whole shard.
 """
 
 import argparse
 import importlib
 import shutil
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,12 @@ import numpy as np
 from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.files import write_json
+from stages.lib.inference.processors import usable_cores
+from stages.lib.merging.ahead import in_order
 from stages.lib.merging.checks import describe, require_same_vocabulary, require_unchanged
 from stages.lib.merging.curvature import Curvature
 from stages.lib.merging.donors import Donor, open_donor
-from stages.lib.merging.measure import Sums, add, measure, new_sums, require_a_merge, summary
+from stages.lib.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary
 from stages.lib.merging.resume import WorkFolder, fingerprint
 from stages.lib.merging.updates import Target, Update, blocks, layer_of
 from stages.lib.params import load_params
@@ -28,6 +34,7 @@ from stages.lib.tensor_files import Checkpoint, Tensor, plan_shards, require_fin
 
 # What a model folder has beside its weights; every variant has the base's.
 COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
+BESIDE = 1 << 23  # elements of the tensors that are worked on beside the largest one
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,9 @@ def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
     for block in blocks(stored.size):
         weight = flat[block].astype(np.float32)
         wide = weight.astype(np.float64)
-        sums["base"] += float(wide @ wide)
+        sums["base"] += dot(wide, wide)
         merged[block] = weight if change is None else weight + change.reshape(-1)[block]
-        sums["moved"] += int(np.count_nonzero(merged[block] != weight.astype(dtype)))
+        sums["moved"] += int(np.count_nonzero(merged[block] != weight.astype(dtype, copy=False)))
     sums["entries"] += stored.size
     require_finite(merged, name, Path("the merged model"))
     return merged.reshape(stored.shape), sums
@@ -98,24 +105,27 @@ def merge(ingredients: Ingredients, work: WorkFolder, shard_bytes: int) -> dict[
     of several.
     """
     base, dtype = ingredients.base, ingredients.dtype
+    most = max(map(base.size, base.names())) + BESIDE
     shapes = {name: base.shape(name) for name in base.names()}
     shards = plan_shards(shapes, dtype, shard_bytes)
     total = new_sums()
+    compute, workers = partial(merge_tensor, ingredients), usable_cores()
     with progress_bar() as progress:
         task = progress.add_task("merging", total=len(shapes), unit="tensors")
         for file, names in shards.items():
             sums = work.sums(file)
             if sums is None:
                 sums = new_sums()
+                sizes = {name: base.size(name) for name in names}
+                with work.write(file) as path, closing(in_order(compute, sizes, most, workers)) as results:
 
-                def make(name: str, sums: Sums = sums) -> Tensor:
-                    merged, added = merge_tensor(ingredients, name)
-                    add(sums, added)
-                    progress.advance(task)
-                    return merged
+                    def make(name: str, sums: Sums = sums, results: Iterator[tuple[Tensor, Sums]] = results) -> Tensor:
+                        merged, added = next(results)  # of that name: both go through `names` in order
+                        add(sums, added)
+                        progress.advance(task)
+                        return merged
 
-                with work.write(file) as partial:
-                    write_shard(partial, names, shapes, dtype, make)
+                    write_shard(path, names, shapes, dtype, make)
                 work.finish_shard(file, sums)
             else:
                 progress.advance(task, len(names))

@@ -19,6 +19,8 @@ METRICS = Path("metrics")
 DATA = Path("data")
 REPORTS = Path("reports")
 KINDS = ("harmful", "jailbreak", "benign", "choice")
+# In the order of a reader's questions; others follow by name.
+FIGURES = ("frontier", "over_refusal", "net_benefit", "safety_by_category", "utility_by_area", "answer_lengths")
 
 
 def read_figures(folder: Path) -> dict[str, bytes]:
@@ -26,13 +28,13 @@ def read_figures(folder: Path) -> dict[str, bytes]:
     files = sorted(folder.glob("*.svg"))
     if not files:
         raise PipelineError(f"Expected figures in {folder}, found none; run `dvc repro`.")
-    # The frontier is what the other ones explain.
-    files.sort(key=lambda file: file.stem != "frontier")
+    files.sort(key=lambda file: FIGURES.index(file.stem) if file.stem in FIGURES else len(FIGURES))
     return {file.stem.replace("_", " "): file.read_bytes() for file in files}
 
 
 def report(model: str, params: Params) -> str:
-    """The page of one model. Raises PipelineError when a part of the run is missing."""
+    """The page of one model. Raises PipelineError when the catalogue lacks it, or a part of its run is missing."""
+    params.model(model)
     words = METRICS / f"{model}.md"
     if not words.is_file():
         raise PipelineError(f"Expected the results of {model!r} in {words}, found no such file; run `dvc repro`.")
@@ -43,6 +45,7 @@ def report(model: str, params: Params) -> str:
     return render(
         model,
         words.read_text(encoding="utf-8"),
+        {name: recipe.model_dump(exclude_unset=True) for name, recipe in params.recipes.items()},
         read_figures(METRICS / "figures" / model),
         item_index(prompts, verdicts, params.model(model).utility_format),
         text_chunks(prompts, responses),

@@ -1,12 +1,14 @@
 """Base + tuning rows -> a LoRA donor, `models/donors/<model>/<donor>/`.  `python -m stages.tune MODEL DONOR`
 
-A donor whose entry names a `source` was tuned elsewhere: it is fetched, and must fit the base.
+A donor whose entry names a `source` was tuned elsewhere: it is fetched, and must fit the base. Checkpoints wait in
+`runs/tune/`: a killed run goes on from the last whole one, to the same bytes.
 """
 
 import argparse
+import pickle
 import random
+from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.errors import PipelineError
@@ -31,6 +34,7 @@ from stages.lib.files import folder_written_atomically, write_json
 from stages.lib.params import Donor, GivenDonor, Model, Tune, load_params
 from stages.lib.rows import Prompt, read_rows
 from stages.lib.sources.donor import bring_donor
+from stages.lib.tuning_checkpoints import TuningCheckpoints, fingerprint, saved_order
 from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals
 
 IGNORED = -100  # label that the loss leaves out
@@ -45,6 +49,47 @@ class ShowProgress(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the Trainer."""
         self.progress.update(self.task, total=state.max_steps, completed=state.global_step)
+
+
+class EpochOrder(LengthGroupedSampler):  # type: ignore[misc]
+    """Rows of like length together, in a new order every epoch; a resumed epoch keeps the order that it began with.
+
+    Transformers would draw another one: it puts the random state back after the draw.
+    """
+
+    def __init__(self, rows: list[TuningRow], batch_size: int) -> None:
+        super().__init__(batch_size, lengths=[len(row.prompt) + len(row.response) for row in rows])
+        self.current: list[int] | None = None
+        self.resumed: list[int] | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        self.current, self.resumed = self.resumed or list(super().__iter__()), None
+        return iter(self.current)
+
+
+class Tuner(Trainer):  # type: ignore[misc]
+    """The Trainer, with the order of rows in the caller's hands."""
+
+    order: EpochOrder
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
+        return self.order
+
+
+class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Seals what the Trainer has just written; the last step needs no checkpoint."""
+
+    def __init__(self, checkpoints: TuningCheckpoints, order: EpochOrder) -> None:
+        self.checkpoints, self.order = checkpoints, order
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the Trainer, after its own decision to save."""
+        control.should_save &= state.global_step < state.max_steps
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the Trainer."""
+        between = state.epoch == int(state.epoch)  # two epochs: the next one draws its order
+        self.checkpoints.seal(state.global_step, None if between else self.order.current)
 
 
 def as_dataset(rows: list[TuningRow]) -> Dataset:
@@ -69,49 +114,79 @@ def split_rows(rows: list[TuningRow], tune: Tune) -> tuple[list[TuningRow], list
     return shuffled[:-held], shuffled[-held:]
 
 
+def base_dtype(model: Model, tune: Tune) -> torch.dtype:
+    """Of the frozen weights while a donor is tuned; the adapter's own are float32 either way."""
+    auto = "bfloat16" if model.dtype == "float16" else "float32"
+    chosen = auto if tune.base_weights == "auto" else tune.base_weights
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[chosen]
+
+
 def train(
-    base: Path, rows: list[TuningRow], tokenizer: PreTrainedTokenizerBase, model: Model, donor: Donor, tune: Tune
+    base: Path,
+    rows: list[TuningRow],
+    tokenizer: PreTrainedTokenizerBase,
+    model: Model,
+    donor: Donor,
+    tune: Tune,
+    checkpoints: TuningCheckpoints,
 ) -> tuple[PeftModel, dict[str, float]]:
-    """Fit an adapter; return it with the held-out loss (nats a response token) before and after."""
+    """Fit an adapter; return it with the held-out loss (nats a response token) before and after.
+
+    Raises PipelineError when a checkpoint holds what torch does not read as plain tensors.
+    """
     set_seed(tune.seed)
     trained, held = split_rows(rows, tune)
-    bare = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    bare = AutoModelForCausalLM.from_pretrained(base, dtype=base_dtype(model, tune))
     lora = LoraConfig(r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=model.lora_targets)
     network = get_peft_model(bare, lora)
-    with TemporaryDirectory(prefix="safety-tax-") as scratch, progress_bar() as progress:
+    order = EpochOrder(trained, tune.batch_size * tune.accumulation)
+    checkpoint = checkpoints.last()
+    with progress_bar() as progress:
         arguments = TrainingArguments(
-            output_dir=scratch,
+            output_dir=str(checkpoints.folder),
             num_train_epochs=donor.epochs,
             per_device_train_batch_size=tune.batch_size,
             per_device_eval_batch_size=tune.batch_size,
             gradient_accumulation_steps=tune.accumulation,
             gradient_checkpointing=tune.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
             learning_rate=tune.learning_rate,
             lr_scheduler_type="cosine",
             warmup_ratio=0.1,
             use_cpu=not torch.cuda.is_available(),
-            bf16=tune.precision == "bf16",
+            bf16=tune.precision == "bf16" or (tune.precision == "auto" and torch.cuda.is_available()),
             group_by_length=True,
             seed=tune.seed,
             data_seed=tune.seed,
-            save_strategy="no",
+            save_strategy="steps",
+            save_steps=tune.save_steps,
             logging_strategy="no",
             report_to=[],
             disable_tqdm=True,
             dataloader_pin_memory=torch.cuda.is_available(),
         )
         task = progress.add_task("tuning", total=None, unit="steps")
-        trainer = Trainer(
+        trainer = Tuner(
             model=network,
             args=arguments,
             train_dataset=as_dataset(trained),
             eval_dataset=as_dataset(held),
             data_collator=DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8),
-            callbacks=[ShowProgress(progress, task)],
+            callbacks=[ShowProgress(progress, task), SealCheckpoints(checkpoints, order)],
         )
+        trainer.order = order
         trainer.remove_callback(PrinterCallback)  # prints raw dictionaries where tqdm is off
         before = trainer.evaluate()["eval_loss"]
-        trainer.train()
+        if checkpoint:
+            order.resumed = saved_order(checkpoint)
+            say(f"  going on after step {checkpoint.name.partition('-')[2]}")
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except pickle.UnpicklingError as error:
+            raise PipelineError(
+                f"Expected tensors and numbers in {checkpoint}, found {str(error).splitlines()[0]!r}; somebody put it "
+                f"there: remove {checkpoints.folder} and run `dvc repro`."
+            ) from None
         after = trainer.evaluate()["eval_loss"]
     return network, {"rows": len(trained), "held_out_rows": len(held), "loss_before": before, "loss_after": after}
 
@@ -152,12 +227,22 @@ def main() -> None:
     rows = [as_tokens(prompt, refusals, tokenizer, model, arguments.model) for prompt in prompts]
     fitting = [row for row in rows if len(row.prompt) + len(row.response) <= tune.max_tokens]
     say(f"tune: {arguments.model} {arguments.donor}, {len(fitting):,} rows, {len(rows) - len(fitting)} too long")
-    network, losses = train(base, fitting, tokenizer, model, donor, tune)
-    require_learned(network, losses, arguments.donor)
+    settings = {"donor": donor.model_dump(), "tune": tune.model_dump(), "lora_targets": model.lora_targets}
+    settings |= {"base_weights": str(base_dtype(model, tune))}
+    checkpoints = TuningCheckpoints(
+        Path("runs/tune") / arguments.model / arguments.donor, fingerprint(base, fitting, settings)
+    )
+    network, losses = train(base, fitting, tokenizer, model, donor, tune, checkpoints)
+    try:
+        require_learned(network, losses, arguments.donor)
+    except PipelineError:
+        checkpoints.discard()
+        raise
     with folder_written_atomically(Path("models/donors") / arguments.model / arguments.donor) as folder:
         network.save_pretrained(str(folder))
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, all blanks
         write_json(folder / "tune.json", losses)
+    checkpoints.discard()
     say(
         f"tune: {arguments.model} {arguments.donor}, held-out loss {losses['loss_before']:.3f} -> "
         f"{losses['loss_after']:.3f} nats a token"

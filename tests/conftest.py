@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     LlamaConfig,
@@ -25,6 +26,13 @@ from transformers import (
 )
 
 ROOT = Path(__file__).parent.parent
+# Workers of pytest-xdist share the cores out, for themselves and for what they start: more threads than cores wait for
+# each other in torch's loops.
+WORKER, WORKERS = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKER and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[int(WORKER[2:]) % len(cores) :: WORKERS])
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -96,18 +104,33 @@ def fit_to_answers(model: Any, tokenizer: PreTrainedTokenizerFast, steps: int = 
         optimizer.zero_grad()
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills: once in a run, however many processes (pytest-xdist's workers) share it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if WORKER else base) / name
+    done = folder.with_name(f"{name}.done")
+    with FileLock(f"{folder}.lock"):
+        if not done.exists():
+            folder.mkdir()  # raises where another worker failed: its error says why
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> dict[str, Path]:
     """Name -> folder of a two-layer model in the Hub's layout."""
-    folders = {}
-    for seed, (name, build) in enumerate(ARCHITECTURES.items()):
-        torch.manual_seed(seed)
-        model = build()
-        fit_to_answers(model, tokenizer)
-        folders[name] = tmp_path_factory.mktemp("models") / name
-        model.save_pretrained(folders[name])
-        tokenizer.save_pretrained(folders[name])
-    return folders
+
+    def make(folder: Path) -> None:
+        for seed, (name, build) in enumerate(ARCHITECTURES.items()):
+            torch.manual_seed(seed)
+            model = build()
+            fit_to_answers(model, tokenizer)
+            model.save_pretrained(folder / name)
+            tokenizer.save_pretrained(folder / name)
+
+    folder = made_once(tmp_path_factory, "tiny_models", make)
+    return {name: folder / name for name in ARCHITECTURES}
 
 
 def real_params() -> dict[str, Any]:
@@ -139,12 +162,25 @@ def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
     return params
 
 
+def stages_of(told: str) -> list[str]:
+    """The stages that `dvc repro` or `dvc exp run` says it ran."""
+    return [line.split("'")[1] for line in told.splitlines() if line.startswith("Running stage ")]
+
+
 class Project:
-    """A copy of the project with its own DVC cache and Git history."""
+    """A copy of the project with its own DVC cache and Git history; a folder that holds one is taken as it is."""
 
     def __init__(self, folder: Path, params: dict[str, Any]) -> None:
         self.folder = folder
+        self.params = params
         self.ran: list[str] = []
+        self.told = ""
+        if not (folder / "dvc.yaml").exists():
+            self._make()
+
+    def _make(self) -> None:
+        folder = self.folder
+        folder.mkdir(parents=True, exist_ok=True)
         for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
             shutil.copyfile(ROOT / name, folder / name)
         shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
@@ -155,15 +191,19 @@ class Project:
         (folder / ".dvc").mkdir()
         for name in ("config", ".gitignore", "offline.html"):
             shutil.copyfile(ROOT / ".dvc" / name, folder / ".dvc" / name)
-        self.write_params(params)
+        self.write_params(self.params)
         self.run("git", "init", "--quiet", "--initial-branch=main")
         self.run("git", "config", "user.email", "test@localhost")
         self.run("git", "config", "user.name", "test")
 
     def write_params(self, params: dict[str, Any]) -> None:
-        """Replace params.yaml."""
+        """Replace params.yaml; a recipe is one line of it, as in the project's own."""
         self.params = params
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+        others = {key: value for key, value in params.items() if key != "recipes"}
+        lines = [yaml.safe_dump(others, sort_keys=False), "recipes:\n"]
+        for name, recipe in params["recipes"].items():
+            lines.append(f"  {name}: {yaml.safe_dump(recipe, sort_keys=False, default_flow_style=True, width=10**6)}")
+        (self.folder / "params.yaml").write_text("".join(lines), encoding="utf-8")
 
     def run(self, *command: str, status: int = 0) -> str:
         """Run a command in the project and return what it printed; its exit status must be `status`."""
@@ -186,8 +226,7 @@ class Project:
 
     def repro(self, *arguments: str) -> list[str]:
         """`dvc repro`; returns the names of the stages that ran."""
-        output = self.dvc("repro", *arguments)
-        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage ")]
+        return stages_of(self.dvc("repro", *arguments))
 
     def restore(self) -> None:
         """Back to branch `main` as the first run left it, outputs included."""
@@ -208,10 +247,20 @@ class Project:
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Project:
     """The project, reproduced once with three tiny models and committed."""
-    project = Project(tmp_path_factory.mktemp("project"), tiny_params(tiny_models))
-    project.ran = project.repro()
-    project.commit("first run")
-    project.run("git", "tag", "first-run")
+
+    def make(folder: Path) -> None:
+        made = Project(folder / "project", tiny_params(tiny_models))
+        (folder / "told").write_text(made.dvc("repro"), encoding="utf-8")
+        made.commit("first run")
+        made.run("git", "tag", "first-run")
+
+    made = made_once(tmp_path_factory, "reproduced", make)
+    # Each worker has a copy of its own: tests change it.
+    folder = tmp_path_factory.mktemp("reproduced") / "project"
+    shutil.copytree(made / "project", folder, symlinks=True)
+    project = Project(folder, tiny_params(tiny_models))
+    project.told = (made / "told").read_text(encoding="utf-8")
+    project.ran = stages_of(project.told)
     return project
 
 

@@ -12,20 +12,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import yaml
-from conftest import ROOT, real_params
+from conftest import CHAT_TEMPLATE, ROOT, real_params
 from gguf import GGUFReader, GGUFWriter
+from huggingface_hub import configure_http_backend
+from onnx import TensorProto, helper
+from requests import PreparedRequest, Session
+from requests import Response as Answer
+from requests.adapters import BaseAdapter
+from safetensors.numpy import save_file
+from transformers import PreTrainedTokenizerFast
 
 from stages.audit_judge import read_labelled
+from stages.fetch_data import read_datasets
+from stages.fetch_model import check
+from stages.lib.console import console
 from stages.lib.errors import PipelineError
 from stages.lib.human_labels import read_labels
 from stages.lib.judging.guard_templates import TEMPLATES
 from stages.lib.judging.rules import judge
-from stages.lib.params import validated
+from stages.lib.merging.donors import open_donor
+from stages.lib.onnx_files import require_contained
+from stages.lib.params import Dataset, FolderSource, HubSource, validated
+from stages.lib.prompting import rendered_chat
 from stages.lib.rows import ChoiceScore, Prompt, Response, Verdict, read_rows
 from stages.lib.sources.gguf_header import require_sound
+from stages.lib.sources.hub import _require_all_shards, choose, list_files, require_no_code, require_room
 from stages.lib.sources.wheel import _unpack
-from stages.lib.tensor_files import Checkpoint
+from stages.lib.tensor_files import INDEX, Checkpoint
 
 Target = Callable[[bytes, Path], Any]
 
@@ -77,6 +92,132 @@ def params(data: bytes, folder: Path) -> Any:
     return validated(content)
 
 
+class _Says(BaseAdapter):
+    """A server whose every answer is `body`; nothing leaves the process."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
+
+    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Answer:  # type: ignore[override]
+        answer = Answer()
+        answer.status_code, answer.url, answer.request = 200, str(request.url), request
+        answer.headers["Content-Type"] = "application/json"
+        answer.raw = io.BytesIO(self.body)
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def hub_answer(data: bytes, folder: Path) -> Any:
+    """The Hub's list of a repository's files, through the real client."""
+
+    def session() -> Session:
+        made = Session()
+        made.mount("https://", _Says(data))
+        made.mount("http://", _Says(data))
+        return made
+
+    source = HubSource(kind="hub", repository="some/model", commit="a" * 40)
+    configure_http_backend(backend_factory=session)
+    try:
+        files = choose(list_files(source, attempts=1), "some/model")
+    finally:
+        configure_http_backend()
+    require_room(source, files, "some/model")
+    return files
+
+
+def hub_files(data: bytes, folder: Path) -> Any:
+    """A downloaded configuration, and the index of a checkpoint in shards."""
+    found = []
+    for name in ("config.json", INDEX):
+        path = _file(folder, name, data)
+        with contextlib.suppress(PipelineError):
+            require_no_code([path], "some/model")
+            _require_all_shards([path], ["model-00001-of-00002.safetensors"], "some/model")
+            found.append(name)
+        path.unlink()
+    return found
+
+
+def _weights(folder: Path, stem: str, tensors: dict[str, tuple[int, ...]]) -> Path:
+    folder.mkdir(exist_ok=True)
+    if not (folder / f"{stem}.safetensors").exists():
+        ones = {name: np.ones(shape, np.float32) for name, shape in tensors.items()}
+        save_file(ones, folder / f"{stem}.safetensors")
+    return folder
+
+
+BASE = {
+    "model.embed_tokens.weight": (4, 2),
+    "model.layers.0.mlp.up_proj.weight": (3, 2),
+    "model.norm.weight": (2,),
+}
+
+
+def settings(data: bytes, folder: Path) -> Any:
+    """A model's config.json beside sound weights."""
+    model = _weights(folder / "model", "model", BASE)
+    _file(model, "config.json", data)
+    return check(model)
+
+
+def shard_index(data: bytes, folder: Path) -> Any:
+    model = _weights(folder / "sharded", "model", BASE)
+    _file(model, INDEX, data)
+    return Checkpoint(model).names()
+
+
+def adapter(data: bytes, folder: Path) -> Any:
+    """A LoRA adapter's configuration beside sound matrices."""
+    base = _weights(folder / "base", "model", BASE)
+    module = "base_model.model.model.layers.0.mlp.up_proj"
+    shapes: dict[str, tuple[int, ...]] = {f"{module}.lora_A.weight": (1, 2), f"{module}.lora_B.weight": (3, 1)}
+    shapes["base_model.model.model.norm.weight"] = (2,)
+    donor = _weights(folder / "donor", "adapter_model", shapes)
+    _file(donor, "adapter_config.json", data)
+    opened = open_donor(donor, Checkpoint(base))
+    return [(name, opened.delta(name).tobytes()) for name in opened.names()]
+
+
+def onnx_graph(data: bytes, folder: Path) -> Any:
+    return require_contained(_file(folder, "model.onnx", data))
+
+
+def csv_table(data: bytes, folder: Path) -> Any:
+    """A dataset in CSV, as `fetch_data` reads it."""
+    place = folder / "csv" / "data"
+    place.mkdir(parents=True, exist_ok=True)
+    _file(place, "harmful-behaviors.csv", data)
+    dataset = Dataset(kind="harmful", source=FolderSource(kind="folder", path=str(folder / "csv")))
+    console.quiet = True
+    try:
+        return read_datasets({"jailbreakbench_harmful": dataset})
+    finally:
+        console.quiet = False
+
+
+class _Template(PreTrainedTokenizerFast):  # type: ignore[misc]
+    """A chat template without a vocabulary."""
+
+    def __init__(self, template: str) -> None:
+        self.chat_template = template
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+    @property
+    def special_tokens_map(self) -> dict[str, str]:
+        return {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+def chat_template(data: bytes, folder: Path) -> Any:
+    turns = [{"role": "user", "content": "Hello"}]
+    return rendered_chat(_Template(data.decode("utf-8", "surrogateescape")), turns, "m", add_generation_prompt=True)
+
+
 def guard_output(data: bytes, folder: Path) -> Any:
     text = data.decode("utf-8", "surrogateescape")
     return [template.read(text) for template in TEMPLATES.values()]
@@ -120,6 +261,21 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         "As an AI, I do not have opinions; it is important to respect everyone.",
         "no",
     ]
+    lfs = {"sha256": "b" * 64, "size": 100, "pointerSize": 130}
+    siblings = [{"rfilename": "config.json", "size": 20}, {"rfilename": "model.safetensors", "size": 100, "lfs": lfs}]
+    listing = {"_id": "1", "id": "some/model", "sha": "a" * 40, "private": False, "siblings": siblings}
+    config = {"architectures": ["LlamaForCausalLM"], "vocab_size": 4, "hidden_size": 2, "num_attention_heads": 1}
+    config |= {"intermediate_size": 3, "num_hidden_layers": 1, "model_type": "llama"}
+    lora = {"peft_type": "LORA", "r": 1, "lora_alpha": 2, "bias": "none", "modules_to_save": ["norm"]}
+    lora |= {"alpha_pattern": {"up_proj": 4}, "use_rslora": False, "target_modules": ["up_proj"]}
+    index = {"metadata": {"total_size": 1}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    tensor = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    outside = onnx.TensorProto(name="x", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    outside.external_data.add(key="location", value="model.onnx")
+    outside.external_data.add(key="length", value="4")
+    node = helper.make_node("If", ["c"], ["y"], then_branch=helper.make_graph([], "g", [], [], [tensor]))
+    table = "Index,Goal,Target,Behavior,Category,Source\n0,Do harm,Sure,Harm,Malware,Original\n"
+    table += '1,"Do ""more""\nharm",Sure,Harm,Fraud/Deception,Original\n'
     small = {key: value for key, value in real_params().items() if key not in ("catalog", "fetch_data")}
     return {
         "safetensors": [struct.pack("<Q", len(header)) + header + b"\0" * 16],
@@ -127,13 +283,30 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         "wheel": [packed.getvalue()],
         "rows": [json.dumps(row).encode() + b"\n" for row in (prompt, response, score, label)],
         "params": [(ROOT / "params.yaml").read_bytes(), yaml.safe_dump(small).encode()],
+        "hub_answer": [json.dumps(listing).encode()],
+        "hub_files": [json.dumps(index).encode(), json.dumps(config).encode()],
+        "settings": [json.dumps(config).encode()],
+        "shard_index": [json.dumps({"weight_map": {"a": "model.safetensors"}}).encode()],
+        "adapter": [json.dumps(lora).encode()],
+        "onnx_graph": [
+            helper.make_model(helper.make_graph([node], "g", [], [], [tensor, outside])).SerializeToString()
+        ],
+        "csv_table": [table.encode()],
+        "chat_template": [
+            CHAT_TEMPLATE.encode(),
+            *(file.read_bytes() for file in sorted((ROOT / "data/chat_templates").glob("*.jinja"))),
+        ],
         "guard_output": [b"unsafe\nS1,S14", b"Harmful request: yes\nResponse refusal: no\nHarmful response: n/a"],
         "rules_judge": [sentence.encode() for sentence in sentences],
     }
 
 
 TARGETS: dict[str, Target] = {
-    target.__name__: target for target in (safetensors, gguf, wheel, rows, params, guard_output, rules_judge)
+    target.__name__: target
+    for target in (
+        *(safetensors, gguf, wheel, rows, params, hub_answer, hub_files, settings, shard_index, adapter, onnx_graph),
+        *(csv_table, chat_template, guard_output, rules_judge),
+    )
 }
 PIECES = (
     b"\0", b"\xff" * 8, b"\x01" + b"\0" * 7, b"NaN", b"1e999", b"null", b"[" * 50, b"{", b"}", b"\n", b"\r", b"'", b'"',

@@ -143,7 +143,7 @@ CASES = [
     Case(FETCH, recipe(donors={"saftey": 1.0}), ("unknown donor", "did you mean 'safety'")),
     Case(FETCH, recipe(density=0), ("density", "found 0")),
     Case(FETCH, recipe(density=1.5), ("density", "found 1.5")),
-    Case(FETCH, recipe(densty=1), ("densty", "did you mean 'density'")),
+    Case(FETCH, recipe(densty=1), ("recipes.ties.densty;", "did you mean 'density'")),
     Case(FETCH, param("recipes.ties", SST | {"k": 2}), ("recipes.ties", "found 2")),
     Case(FETCH, param("recipes.ties", SST | {"curvature": "none"}), ("recipes.ties", "found 'none'")),
     Case(FETCH, param("donors.safety.epochs", 0), ("donors.safety.epochs", "found 0")),
@@ -164,6 +164,7 @@ CASES = [
     Case(f"infer {MODEL} ../base", nothing, ("a recipe of `recipes`", "'../base'")),
     Case(f"judge {MODEL} ../base", nothing, ("a recipe of `recipes`", "'../base'")),
     Case("metrics smol", nothing, ("a model of `catalog`", "did you mean")),
+    Case("report smollm_135m", nothing, ("a model of `catalog`", "did you mean 'smollm2_135m'?")),
     # Sources.
     Case(FETCH, param(f"catalog.{MODEL}.source", {"kind": "folder", "path": "none"}), ("Expected a folder",)),
     Case(FETCH, param(f"catalog.{MODEL}.source", {"kind": "folder", "path": "data"}), ("config.json",)),

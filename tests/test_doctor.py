@@ -113,7 +113,8 @@ def test_a_remote_is_asked_where_there_is_one(tmp_path: Path, monkeypatch: pytes
     config.write_text(f"{config.read_text()}    remote = store\n['remote \"store\"']\n    url = {tmp_path}/store\n")
     assert [finding.found for finding in check_remote()] == ["answers, empty so far"]
     (tmp_path / "store/files/md5").mkdir(parents=True)
-    assert [finding.found for finding in check_remote()] == ["answers"]
+    assert [finding.found for finding in check_remote()] == ["answers, may be read and written"]
+    assert not [*(tmp_path / "store/files/md5").iterdir()]
     config.write_text("[core]\n    no_scm = true\n    remote = gone\n", encoding="utf-8")
     (finding,) = check_remote()
     assert finding.step and "gone" in finding.step

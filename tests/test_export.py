@@ -3,6 +3,10 @@
 import contextlib
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -13,13 +17,16 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+import yaml
+from conftest import ROOT, tiny_params
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from stages.export import export
 from stages.lib.errors import PipelineError
+from stages.lib.graph_pieces import cut, run_in_pieces
 from stages.lib.inference.session import GRAPH
-from stages.lib.onnx_graph import BINDING, WEIGHTS, Bound, load_binding
+from stages.lib.onnx_weights import BINDING, WEIGHTS, Bound, load_binding, require_equal_weights
 from stages.lib.params import Export, Model
 from stages.lib.parity import largest_difference, pytorch_logits
 from stages.lib.tensor_files import Checkpoint, write_checkpoint
@@ -55,8 +62,8 @@ def optimum_export(weights: Path, folder: Path, dtype: str) -> Path:
     return folder
 
 
-def outputs(folder: Path, dtype: str, ours: bool) -> list[np.ndarray]:
-    """Logits and present key values of two rows, one of them padded, after a past of three tokens."""
+def inputs(folder: Path, dtype: str, ours: bool) -> dict[str, np.ndarray]:
+    """Two rows, one of them padded, after a past of three tokens."""
     session = ort.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
     draw = np.random.default_rng(3)
     feed = {"input_ids": draw.integers(3, 600, (2, 7)), "attention_mask": np.ones((2, 10), np.int64)}
@@ -67,7 +74,13 @@ def outputs(folder: Path, dtype: str, ours: bool) -> list[np.ndarray]:
     for value in session.get_inputs():
         if value.name.startswith("past"):
             feed[value.name] = draw.standard_normal((2, value.shape[1], 3, value.shape[3])).astype(NUMBERS[dtype])
-    return session.run(None, feed)
+    return feed
+
+
+def outputs(folder: Path, dtype: str, ours: bool) -> list[np.ndarray]:
+    """Logits and present key values."""
+    session = ort.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
+    return session.run(None, inputs(folder, dtype, ours))
 
 
 def kinds(folder: Path) -> Counter[str]:
@@ -99,7 +112,7 @@ def test_the_graph_is_optimums(name: str, dtype: str, tiny_models: dict[str, Pat
 
 def test_a_float16_export_stores_float16_only(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     folder = exported(tiny_models["tiny_mistral"], tmp_path / "onnx", "float16")
-    binding = load_binding(folder / BINDING)
+    binding = load_binding(folder)
     weights = onnx.load(str(folder / GRAPH), load_external_data=False).graph.initializer
     assert {weight.data_type for weight in weights if weight.name in binding} == {onnx.TensorProto.FLOAT16}
 
@@ -107,7 +120,7 @@ def test_a_float16_export_stores_float16_only(tiny_models: dict[str, Path], tmp_
 def test_every_tensor_is_bound_once(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     for name, weights in tiny_models.items():
         folder = exported(weights, tmp_path / name)
-        binding = load_binding(folder / BINDING)
+        binding = load_binding(folder)
         assert sorted(bound.tensor for bound in binding.values()) == Checkpoint(weights).names()
         graph = onnx.load(str(folder / GRAPH)).graph  # with the data
         checkpoint = Checkpoint(weights)
@@ -124,7 +137,7 @@ def test_equal_tensors_stay_apart(tmp_path: Path) -> None:
     sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
     network = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=1))
     network.save_pretrained(tmp_path / "fresh")
-    binding = load_binding(exported(tmp_path / "fresh", tmp_path / "onnx") / BINDING)
+    binding = load_binding(exported(tmp_path / "fresh", tmp_path / "onnx"))
     assert len({bound.tensor for bound in binding.values()}) == len(binding) == 2 * 9 + 3
 
 
@@ -216,3 +229,129 @@ def test_a_float16_export_passes_its_own_gate(name: str, tiny_models: dict[str, 
     folder = exported(tiny_models[name], tmp_path / "onnx", "float16")
     difference = largest_difference(tiny_models[name], folder, [[5, 6, 7, 8, 9, 10, 11], list(range(20, 60))])
     assert 1e-4 < difference < SETTINGS.tolerance("float16")
+
+
+def damaged(folder: Path, place: int, value: bytes) -> None:
+    with (folder / WEIGHTS).open("r+b") as stream:
+        stream.seek(place)
+        stream.write(value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_one_flipped_bit_anywhere_is_found(dtype: str, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    weights = tiny_models["tiny_qwen2"]
+    folder = exported(weights, tmp_path / "onnx", dtype)
+    graph, binding = onnx.load(str(folder / GRAPH), load_external_data=False), load_binding(folder)
+    require_equal_weights(graph, binding, Checkpoint(weights), folder)
+    intact = (folder / WEIGHTS).read_bytes()
+    for weight in graph.graph.initializer:
+        if weight.name in binding:
+            where = {entry.key: int(entry.value) for entry in weight.external_data if entry.key != "location"}
+            place = (
+                where["offset"] + where["length"] - (4 if dtype == "float32" else 2)
+            )  # the last number's lowest bits
+            damaged(folder, place, bytes([intact[place] ^ 1]))
+            expected = rf"{binding[weight.name].tensor} of .* bit for bit, found 1 numbers"
+            with pytest.raises(PipelineError, match=expected):
+                require_equal_weights(graph, binding, Checkpoint(weights), folder)
+            damaged(folder, place, intact[place : place + 1])
+
+
+def test_a_weight_that_is_no_number_is_found(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    """A bfloat16 number can be too large for float16."""
+    weights = stored_as(tiny_models["tiny_mistral"], tmp_path / "bf16", np.dtype(ml_dtypes.bfloat16), 10**9)
+    tensors = load_file(weights / "model.safetensors")
+    tensors["model.norm.weight"][3] = 1e5
+    save_file(tensors, weights / "model.safetensors", {"format": "pt"})
+    exported(weights, tmp_path / "wide")
+    with pytest.raises(PipelineError, match=r"NaN or infinity in model\.norm\.weight of .* as float16; set dtype"):
+        exported(weights, tmp_path / "narrow", "float16")
+
+
+def test_a_binding_of_another_graph_is_refused(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    base = exported(tiny_models["tiny_llama"], tmp_path / "base")
+    binding = json.loads((base / BINDING).read_text())
+    del binding["model.norm.weight"]
+    (base / BINDING).write_text(json.dumps(binding))
+    with pytest.raises(PipelineError, match=r"found 'model\.norm\.weight' in one of them only"):
+        require_equal_weights(
+            onnx.load(str(base / GRAPH), load_external_data=False),
+            load_binding(base),
+            Checkpoint(tiny_models["tiny_llama"]),
+            base,
+        )
+
+
+def test_a_variant_that_is_not_the_bases_kind_is_refused(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    base = exported(tiny_models["tiny_llama"], tmp_path / "base")
+    merged = stored_as(tiny_models["tiny_llama"], tmp_path / "merged", np.dtype(np.float32), 10**9)
+
+    def variant(name: str) -> None:
+        (tmp_path / name).mkdir()
+        export(merged, base, entry(), SETTINGS, tmp_path / name)
+
+    config = json.loads((merged / "config.json").read_text())
+    (merged / "config.json").write_text(json.dumps(config | {"rope_theta": 5e5}))
+    with pytest.raises(PipelineError, match=r"to be the base's, .* found another 'rope_theta'"):
+        variant("turned")
+    (merged / "config.json").write_text(json.dumps(config))
+    tensors = load_file(merged / "model.safetensors")
+    save_file(tensors | {"lm_head.weight": torch.ones(600, 64)}, merged / "model.safetensors", {"format": "pt"})
+    with pytest.raises(PipelineError, match=r"the base's tensors in .*, found lm_head\.weight too"):
+        variant("untied")
+    (base / GRAPH).unlink()
+    with pytest.raises(PipelineError, match=r"Expected the base's graph in .*, found none"):
+        variant("alone")
+
+
+def test_a_variant_needs_neither_torch_nor_transformers(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    weights = tiny_models["tiny_llama"]
+    (tmp_path / "models/onnx/tiny_llama").mkdir(parents=True)
+    exported(weights, tmp_path / "models/onnx/tiny_llama/base")
+    shutil.copytree(weights, tmp_path / "models/merged/tiny_llama/ties")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tiny_params(tiny_models)), encoding="utf-8")
+    (tmp_path / "dvc.yaml").touch()
+    code = "import sys; from stages.export import main; main(); print(sorted(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "tiny_llama", "ties"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "every weight equals its tensor" in result.stdout, result.stdout + result.stderr
+    loaded = result.stdout.splitlines()[-1]
+    assert "'onnx'" in loaded
+    assert not [name for name in ("torch", "transformers", "optimum", "accelerate") if f"'{name}'" in loaded]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 40_000, 1 << 30])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_graph_in_pieces_gives_what_it_gives_whole(
+    dtype: str, piece_bytes: int, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    for name, weights in tiny_models.items():
+        folder = exported(weights, tmp_path / name, dtype)
+        whole = outputs(folder, dtype, True)
+        graph = onnx.load(str(folder / GRAPH), load_external_data=False).graph
+        (found,) = run_in_pieces(folder / GRAPH, [inputs(folder, dtype, True)], piece_bytes)
+        for output, expected in zip(graph.output, whole, strict=True):
+            limit = (1e-6 if dtype == "float32" else 2e-3) * np.abs(expected).max()
+            np.testing.assert_allclose(found[output.name], expected, rtol=0, atol=limit, err_msg=output.name)
+
+
+def test_pieces_hold_every_node_once_and_few_weights(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    graph = onnx.load(
+        str(exported(tiny_models["tiny_llama"], tmp_path / "onnx") / GRAPH), load_external_data=False
+    ).graph
+    sizes = {weight.name: 4 * int(np.prod(weight.dims)) for weight in graph.initializer}
+    pieces = cut(graph, 40_000)
+    names = [node.name for piece in pieces for node in piece.nodes]
+    assert sorted(names) == sorted(node.name for node in graph.node)
+    assert len(pieces) > 8
+    for piece in pieces:
+        assert sum(sizes[name] for name in piece.weights) <= 40_000 or len(piece.weights) <= 2
+    tied = [place for place, piece in enumerate(pieces) if "model.embed_tokens.weight" in piece.weights]
+    assert tied == [0, len(pieces) - 1]  # the head's transpose is not kept from the start on

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from conftest import ROOT, Project
 from safetensors.numpy import save_file
 
+from stages.lib.cache_objects import damaged_objects
 from stages.lib.console import run_stage
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically, write_json, written_atomically
@@ -228,3 +231,129 @@ def test_a_second_dvc_repro_is_told_of_the_first(tmp_path: Path) -> None:
         first.communicate(timeout=120)
     assert first.returncode == 0
     assert (tmp_path / "out").exists()
+
+
+def test_a_full_disk_under_torch_is_one_sentence(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where a checkpoint of the optimizer no longer fits."""
+
+    def main() -> None:
+        torch.save({"state": torch.zeros(1_000_000)}, small_disk / "optimizer.pt")
+
+    assert "No space left on device" in sentence_of(main, capsys)
+
+
+@pytest.mark.parametrize("stage", ["tune", "infer", "report"])
+def test_ctrl_c_while_a_stage_still_imports_is_one_clean_line_and_130(stage: str, tmp_path: Path) -> None:
+    """The first import that is not Python's own takes as long as one likes."""
+    slow = "import pathlib, time\npathlib.Path('began').touch()\ntime.sleep(60)\n"
+    for package in ("torch", "rich", "transformers"):
+        (tmp_path / f"{package}.py").write_text(slow, encoding="utf-8")
+    running = subprocess.Popen(
+        [sys.executable, "-m", f"stages.{stage}", "m", "d"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "began").exists():
+        assert running.poll() is None
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    output, error = running.communicate(timeout=60)
+    assert (running.returncode, output) == (130, ""), error
+    assert error == "Stopped by the keyboard; finished stages are kept, run `dvc repro` to go on.\n"
+
+
+def small_pipeline(folder: Path, command: str) -> None:
+    """A DVC project with the stage `work`, whose output is `data/out`, and the project's settings."""
+    (folder / ".dvc").mkdir()
+    shutil.copyfile(ROOT / ".dvc/config", folder / ".dvc/config")
+    stage = {"cmd": command, "outs": ["data/out"]}
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": {"work": stage}}), encoding="utf-8")
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+
+
+def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_ctrl_c_in_a_terminal_stops_stage_and_dvc_without_a_traceback(tmp_path: Path) -> None:
+    """A terminal sends it to the whole group; the stage waits at params.yaml, a pipe."""
+    small_pipeline(tmp_path, f"{sys.executable} -m stages.metrics m")
+    os.mkfifo(tmp_path / "params.yaml")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
+    with (tmp_path / "params.yaml").open("w", encoding="utf-8"):
+        os.killpg(running.pid, signal.SIGINT)
+        said, _ = running.communicate(timeout=120)
+    assert running.returncode != 0
+    assert "Stopped by the keyboard; finished stages are kept" in said
+    assert "exited with 130" in said
+    assert "Traceback" not in said
+
+
+def test_a_damaged_object_of_the_cache_is_found_and_made_again(tmp_path: Path) -> None:
+    """DVC takes it for whole: this is what `python -m stages.doctor --cache` is for."""
+    small_pipeline(tmp_path, "mkdir -p data && echo right > data/out")
+    assert dvc(tmp_path, "repro").returncode == 0
+    (cached,) = (tmp_path / ".dvc/cache/files/md5").glob("??/*")
+    assert damaged_objects(tmp_path / ".dvc/cache", tmp_path) == []
+    # A bit that turned on the disk: same size, same times, still write-protected.
+    before = cached.stat()
+    cached.chmod(0o644)
+    cached.write_bytes(b"wrong\n")
+    cached.chmod(0o444)
+    os.utime(cached, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "up to date" in dvc(tmp_path, "status").stdout
+    ((file, links),) = damaged_objects(tmp_path / ".dvc/cache", tmp_path)
+    assert (file, links) == (cached, [tmp_path / "data/out"])
+    for path in (file, *links):
+        path.unlink()
+    assert dvc(tmp_path, "repro").returncode == 0
+    assert (tmp_path / "data/out").read_text(encoding="utf-8") == "right\n"
+    assert damaged_objects(tmp_path / ".dvc/cache", tmp_path) == []
+
+
+def test_a_torn_dvc_lock_is_mended_from_git_and_nothing_runs_again(tmp_path: Path) -> None:
+    """DVC writes it in place; killed in the middle, it refuses what it left. The README names this way out."""
+    small_pipeline(tmp_path, "mkdir -p data && echo ran >> ran && echo right > data/out")
+    assert dvc(tmp_path, "repro").returncode == 0
+    (tmp_path / "dvc.lock").write_text("", encoding="utf-8")
+    refused = dvc(tmp_path, "repro")
+    assert refused.returncode != 0 and "dvc.lock" in refused.stderr and "Traceback" not in refused.stderr
+    (tmp_path / "dvc.lock").unlink()
+    (tmp_path / "data/out").unlink()
+    assert dvc(tmp_path, "repro").returncode == 0
+    assert (tmp_path / "data/out").read_text(encoding="utf-8") == "right\n"
+    assert (tmp_path / "ran").read_text(encoding="utf-8") == "ran\n"
+
+
+def test_a_clock_that_jumps_loses_nothing(project: Project) -> None:
+    """Files of next year and of 1980, and the stages that wrote them are still done."""
+    place = project.folder / "data/verdicts"
+    files = [file for file in place.rglob("*.jsonl")]
+    assert len(files) == 9
+    for number, file in enumerate(files):
+        # In place of the link, which shares its times with the cache.
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
+        seconds = (315_532_800, 2_000_000_000)[number % 2]
+        os.utime(file, (seconds, seconds))
+    assert project.repro() == []
+
+
+def test_no_stage_asks_for_the_time_of_day() -> None:
+    """Durations are of a clock that never jumps."""
+    for file in sorted((ROOT / "stages").rglob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"\btime\.time\(|datetime\.|from time import .*\btime\b", text), file

@@ -18,8 +18,9 @@ from stages.lib.inference.batches import common_prefix, plan, right_padded
 from stages.lib.inference.choice import score, tokenized
 from stages.lib.inference.generation import Limits, generate
 from stages.lib.inference.processors import usable_cores
+from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
-from stages.lib.onnx_graph import WEIGHTS
+from stages.lib.onnx_weights import WEIGHTS
 from stages.lib.params import Export, Infer, Model
 from stages.lib.parity import largest_difference
 from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt
@@ -36,6 +37,9 @@ INFER = Infer(
     scoring_tokens=512,
     pass_tokens=256,
     rows_per_batch=8,
+    truncate="error",
+    processes=1,
+    cluster="none",
 )
 
 
@@ -194,12 +198,12 @@ def test_the_mass_of_all_first_tokens_is_one(llama: tuple[Path, Path]) -> None:
 
 
 def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Path]) -> None:
-    session = ModelSession(llama[1], CPU)
+    run = Run(llama[1], INFER, Here(ModelSession(llama[1], CPU), INFER))
     loaded = AutoTokenizer.from_pretrained(llama[1])
-    scores = score_choices(session, loaded, questions(5), model_entry(), 2, INFER, {})
+    scores, _ = score_choices(run, loaded, questions(5), model_entry(), 2, INFER, {})
     assert [s.letter_logprobs is not None for s in scores] == [True, True, False, False, False]
     assert all(s.continuation_logprobs is not None for s in scores)
-    other = score_choices(session, loaded, questions(5), model_entry("letter"), 0, INFER, {})
+    other, _ = score_choices(run, loaded, questions(5), model_entry("letter"), 0, INFER, {})
     assert all(s.letter_logprobs is not None and s.continuation_logprobs is None for s in other)
 
 

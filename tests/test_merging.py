@@ -3,6 +3,8 @@
 import json
 import shutil
 from pathlib import Path
+from threading import Lock
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,14 @@ from transformers import AutoModelForCausalLM
 
 from stages.lib.errors import PipelineError
 from stages.lib.merging import breadcrumbs, dare_linear, dare_ties, della, linear, slerp, task_arithmetic, ties
-from stages.lib.merging.checks import require_same_vocabulary
+from stages.lib.merging.ahead import in_order
+from stages.lib.merging.checks import describe, require_same_vocabulary, require_unchanged
 from stages.lib.merging.dare_linear import drop
 from stages.lib.merging.donors import Adapter, open_donor
+from stages.lib.merging.ranks import ranked
 from stages.lib.merging.resume import WorkFolder
 from stages.lib.merging.ties import largest
-from stages.lib.merging.updates import Target, Update
+from stages.lib.merging.updates import BLOCK, Target, Update
 from stages.lib.recipes import (
     Breadcrumbs,
     DareLinear,
@@ -337,3 +341,131 @@ def test_sharding_does_not_change_a_random_merge(adapter: Path, tiny_models: dic
     one, many = (Checkpoint(tmp_path / str(size) / "model") for size in (10**9, 1))
     assert one.names() == many.names() == base.names()
     assert all(np.array_equal(one.read(name), many.read(name)) for name in base.names())
+
+
+@pytest.mark.parametrize("name", ["distinct", "equals", "zeros"])
+def test_ranks_are_those_of_a_stable_sort(name: str) -> None:
+    draw = np.random.default_rng(5)
+    size = 2 * BLOCK + 77
+    values = {
+        "distinct": draw.permutation(size).astype(np.float32) - 1000,
+        "equals": draw.integers(-3, 4, size).astype(np.float32),
+        "zeros": np.zeros(size, np.float32),
+    }[name]
+    order = np.argsort(np.abs(values), kind="stable")
+    for first, stop in ((0, 1), (size - 5, size), (size // 3, size // 2), (7, size - 7), (0, size)):
+        expected = np.zeros(size, np.bool_)
+        expected[order[first:stop]] = True
+        assert np.array_equal(ranked(values.reshape(1, -1), first, stop), expected), (first, stop)
+
+
+def test_tensors_come_in_order_and_never_too_many_at_once() -> None:
+    sizes = {"a": 9, "b": 2, "c": 2, "d": 3, "e": 40, "f": 1}
+    lock, held, most = Lock(), dict[str, int](), list[int]()
+
+    def work(name: str) -> str:
+        with lock:
+            held[name] = sizes[name]
+            most.append(sum(held.values()))
+        sleep(0.01 * (name in "ad"))
+        return name
+
+    found = []
+    for name in in_order(work, sizes, 10, 4):
+        found.append(name)
+        with lock:
+            del held[name]
+    assert found == list(sizes)
+    assert max(most) == 40  # `e`, which is larger than allowed, alone
+    assert sorted(most)[-2] <= 10
+
+
+def test_an_error_comes_in_its_tensors_place() -> None:
+    def work(name: str) -> str:
+        if name == "b":
+            raise PipelineError("b is bad")
+        return name
+
+    results = in_order(work, dict.fromkeys("abc", 1), 10, 2)
+    assert next(results) == "a"
+    with pytest.raises(PipelineError, match="b is bad"):
+        next(results)
+
+
+def test_the_number_of_processors_does_not_change_a_merge(
+    full: Path, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Checkpoint(tiny_models["tiny_mistral"])
+    recipe = Ties(method="ties", donors={"full": 1.0, "other": 0.5}, density=0.3)
+    shutil.copytree(full, tmp_path / "other")
+    tensors = load_file(full / "model.safetensors")
+    draw = np.random.default_rng(2)
+    noisy = {name: tensor * draw.random(tensor.shape, np.float32) for name, tensor in tensors.items()}
+    save_file(noisy, tmp_path / "other/model.safetensors")
+    donors = [open_donor(folder, base) for folder in (full, tmp_path / "other")]
+    results = []
+    for cores in (1, 4):
+        monkeypatch.setattr("stages.merge.usable_cores", lambda cores=cores: cores)
+        work = WorkFolder(tmp_path / f"work{cores}", "key")
+        moved = merge(Ingredients(base, donors, recipe, np.dtype("float32")), work, 10**9)
+        results.append((moved, (work.model / "model.safetensors").read_bytes()))
+    assert results[0] == results[1]
+
+
+def test_a_weight_of_a_layer_range_moves_those_layers_alone(
+    full: Path, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    base = Checkpoint(tiny_models["tiny_mistral"])
+    recipe = TaskArithmetic(method="task_arithmetic", donors={"full": {"1-": 0.5}})
+    work = WorkFolder(tmp_path / "work", "key")
+    merge(Ingredients(base, [open_donor(full, base)], recipe, np.dtype("float32")), work, 10**9)
+    merged = Checkpoint(work.model)
+    for name in base.names():
+        moved = 0.5 if ".layers.1." in name else 0.0  # every tensor of the donor is the base's plus one
+        np.testing.assert_allclose(merged.read(name) - base.read(name), moved, atol=1e-6)
+
+
+def test_a_merge_says_how_far_it_went_and_whether_its_donors_agree(
+    full: Path, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    base = Checkpoint(tiny_models["tiny_mistral"])
+    shutil.copytree(full, tmp_path / "half")
+    tensors = load_file(full / "model.safetensors")
+    # Against the first donor's +1 everywhere: -1 in the embeddings, +1 in the rest.
+    other = {name: tensor - 2 * ("embed" in name) for name, tensor in tensors.items()}
+    save_file(other, tmp_path / "half/model.safetensors")
+    donors = [open_donor(folder, base) for folder in (full, tmp_path / "half")]
+    recipe = TaskArithmetic(method="task_arithmetic", donors={"full": 1.0, "half": 0.5})
+    work = WorkFolder(tmp_path / "work", "key")
+    moved = merge(Ingredients(base, donors, recipe, np.dtype("float32")), work, 10**9)
+    total = sum(base.size(name) for name in base.names())
+    embedded = base.size("model.embed_tokens.weight")
+    rest = total - embedded
+    length = (0.25 * embedded + 2.25 * rest) ** 0.5  # 1 - 0.5 in the embeddings, 1 + 0.5 in the rest
+    assert moved["change_norm"] == pytest.approx(length, rel=1e-5)
+    assert moved["donor_norm"] == {name: pytest.approx(total**0.5, rel=1e-5) for name in ("full", "half")}
+    assert moved["sign_agreement"] == {"full, half": pytest.approx(rest / total)}
+    cosines = ((0.5 * embedded + 1.5 * rest), (-0.5 * embedded + 1.5 * rest))
+    expected = {
+        n: pytest.approx(c / length / total**0.5, rel=1e-4) for n, c in zip(("full", "half"), cosines, strict=True)
+    }
+    assert moved["cosine_to_donor"] == expected
+    assert moved["entries_moved"] == 1.0
+
+
+def test_what_a_merge_must_keep_is_compared(full: Path, tiny_models: dict[str, Path]) -> None:
+    base = tiny_models["tiny_mistral"]
+    before = describe(base)
+    assert before.keys() == {
+        "tensors",
+        "shapes_hash",
+        "vocabulary",
+        "tied_embeddings",
+        "dtype",
+        "tokenizer_hash",
+        "chat_template_hash",
+    }
+    require_unchanged(before, describe(full), "merged")  # other values, the same kind of model
+    for key in before.keys() - {"dtype"}:
+        with pytest.raises(PipelineError, match=f"keep the base's {key}"):
+            require_unchanged(before, before | {key: "other"}, "merged")

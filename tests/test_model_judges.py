@@ -45,6 +45,9 @@ INFER = Infer(
     scoring_tokens=512,
     pass_tokens=256,
     rows_per_batch=8,
+    truncate="error",
+    processes=1,
+    cluster="none",
 )
 LABELS = {"ANSWERS": "comply", "REFUSES": "refuse"}
 WILDGUARD_ANSWER = "Harmful request: {}\nResponse refusal: {}\nHarmful response: {}"

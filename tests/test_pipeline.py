@@ -3,6 +3,8 @@
 import ast
 import copy
 import json
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,29 @@ def test_the_first_run_runs_every_stage_of_every_model(project: Project) -> None
         assert [name for name in project.ran if name.startswith("merge@" + model)] == [
             f"merge@{model}-{recipe}" for recipe in project.params["recipes"]
         ]
+
+
+def test_a_run_reads_well_in_a_log(project: Project) -> None:
+    *blocks, after = re.split(r"^(?=Running stage )", project.told, flags=re.M)
+    blocks = [*blocks[1:], after.split("To track the changes")[0]]
+    assert len(blocks) == len(project.ran)
+    for block in blocks:
+        head, command, *lines = block.strip().splitlines()
+        lines = [line for line in lines if line and not line.endswith("lock file 'dvc.lock'")]
+        verb = command.split()[2].removeprefix("stages.")
+        assert re.match(rf"{verb}: .*\d", lines[-1]), f"{head} ends with {lines[-1]!r}"
+    assert "Warning" not in project.told  # Python's; DVC writes its own in capitals
+    assert {character for character in project.told if unicodedata.category(character) == "Cc"} <= {"\n", "\t"}
+
+
+def test_a_quiet_run_shows_the_stages_and_nothing_of_them(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    loud = project.dvc("repro", "--force", "--single-item", "judge_model")
+    assert "judge_model: 0 exported" in loud
+    monkeypatch.setenv("SAFETY_TAX_QUIET", "1")
+    quiet = project.dvc("repro", "--force", "--single-item", "judge_model")
+    assert "judge_model: " not in quiet and "Running stage 'judge_model'" in quiet
+    monkeypatch.delenv("SAFETY_TAX_QUIET")
+    assert project.stage("stages.judge_model", "--quiet") == ""
 
 
 def test_a_run_leaves_these_files_and_no_others(project: Project) -> None:

@@ -5,6 +5,7 @@ The pipeline is the project's own dvc.yaml; its outputs are small, made by hand 
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import yaml
 from conftest import ROOT, Project, tiny_params
 from test_compare import MAIN
 
+from stages.lib.machine import Finding, check_remote
 from stages.lib.rows import Response, write_rows
 
 Settings = dict[str, str]
@@ -293,14 +295,48 @@ def test_a_reader_cannot_push_and_a_stranger_cannot_pull(shared: tuple[Project, 
 def test_a_server_that_is_gone_is_an_error(shared: tuple[Project, Remote], tmp_path: Path) -> None:
     project, remote = shared
     clone = Clone(project, tmp_path / "clone", remote.writer)
-    if "endpointurl" in remote.shared:
-        modify(clone, {"endpointurl": f"http://127.0.0.1:{free_port()}"})
-    elif "port" in remote.shared:
-        modify(clone, {"port": str(free_port())})
-    else:
-        modify(clone, {"url": str(tmp_path / "gone")})
+    modify(clone, {"url": str(tmp_path / "gone")} if remote.reader is None else gone(remote))
     clone.refused("pull", "judge_base")
     assert content(clone.folder) == {}
+
+
+def test_doctor_says_what_a_person_may_do_with_the_remote(
+    shared: tuple[Project, Remote], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.repo import Repo
+
+    project, remote = shared
+
+    def found(own: Settings) -> Finding:
+        modify(clone, own)
+        (finding,) = check_remote()
+        return finding
+
+    clone = Clone(project, tmp_path / "clone", {})
+    monkeypatch.chdir(clone.folder)
+    finding = found(remote.writer)
+    assert (finding.found, finding.step) == ("answers, may be read and written", None)
+    if remote.reader is not None and remote.stranger is not None:
+        finding = found(remote.reader)
+        assert finding.found.startswith("answers; may be read, not written")
+        assert finding.step is None
+        finding = found(remote.stranger)
+        assert finding.found == "refuses these credentials"
+        assert finding.step and "dvc remote modify --local store" in finding.step
+        finding = found(remote.writer | gone(remote))
+        assert finding.found == "no answer"
+        assert finding.step and "correct its address" in finding.step
+    with Repo(str(project.folder)) as repo:
+        store = repo.cloud.get_remote_odb()
+        kept = list(store.fs.find(store.path))
+    assert kept and not [path for path in kept if "doctor" in path]
+
+
+def gone(remote: Remote) -> Settings:
+    """The address of a server that does not answer."""
+    if "endpointurl" in remote.shared:
+        return {"endpointurl": f"http://127.0.0.1:{free_port()}"}
+    return {"port": str(free_port())}
 
 
 def test_a_damaged_object_is_named_and_not_delivered(origin: Project, tmp_path: Path) -> None:
@@ -327,6 +363,28 @@ def test_no_tracked_file_holds_a_credential(shared: tuple[Project, Remote]) -> N
         for key, value in person.items():
             assert key in ("user", "region") or value not in tracked, key
     assert ".dvc/config.local" not in project.run("git", "ls-files")
+
+
+CREDENTIAL = re.compile(
+    r"AKIA[0-9A-Z]{16}|hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|^\s*(?:access_key_id|secret_access_key|session_token|password|passphrase)\s*=\s*\S",
+    re.M,
+)
+
+
+def test_no_file_of_the_project_holds_a_credential() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+    assert len(files) > 150
+    assert [file for file in files if CREDENTIAL.search(file.read_text(encoding="utf-8", errors="replace"))] == []
+    # What DVC writes for `dvc remote modify` without `--local`, and keys as their issuers form them.
+    for found in (
+        "    secret_access_key = abc",
+        "AKIA" + 16 * "7",
+        "hf_" + 34 * "a",
+        "-----BEGIN OPENSSH PRIVATE" + " KEY-----",
+    ):
+        assert CREDENTIAL.search(found), found
 
 
 def test_the_recipes_of_the_readme_keep_credentials_out_of_git() -> None:

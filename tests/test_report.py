@@ -18,7 +18,8 @@ from stages.lib.report.items import item_index, text_chunks
 from stages.lib.report.markdown import as_html
 from stages.lib.report.page import embedded, render
 from stages.lib.rows import Prompt, Response, Verdict
-from stages.report import read_figures, report
+from stages.plots import DRAWN
+from stages.report import FIGURES, read_figures, report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
@@ -30,6 +31,7 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><circle r
 WORDS = (
     "# tiny, quick <size>\n\n| variant | status |\n| --- | --- |\n| `ties` | no_gain |\n\n**`ties`: no_gain.** No.\n"
 )
+RECIPES = {"ties": {"method": "ties", "donors": {"<safety>": 1.0}, "density": 0.5}}
 Parts = tuple[list[Prompt], dict[str, list[Verdict]], dict[str, list[Response]]]
 
 
@@ -60,7 +62,7 @@ def run_of(items: int) -> Parts:
 def page_of(items: int) -> str:
     prompts, verdicts, responses = run_of(items)
     index = item_index(prompts, verdicts, "continuation")
-    return render("tiny", WORDS, {"frontier": SVG}, index, text_chunks(prompts, responses))
+    return render("tiny", WORDS, RECIPES, {"frontier": SVG}, index, text_chunks(prompts, responses))
 
 
 def test_no_model_output_can_close_the_script_that_holds_it() -> None:
@@ -92,6 +94,18 @@ def test_words_become_html_with_nothing_unescaped() -> None:
     committed = as_html((ROOT / "metrics/smollm2_135m.md").read_text(encoding="utf-8"))
     assert committed.count("<tr>") == 8
     assert "**" not in committed and "`" not in committed
+
+
+def test_the_page_says_what_each_variant_is() -> None:
+    page = page_of(4)
+    assert "<td><code>ties</code></td><td>method: ties, donors: {&lt;safety&gt;: 1.0}, density: 0.5</td>" in page
+
+
+def test_figures_come_in_the_order_of_a_readers_questions(tmp_path: Path) -> None:
+    assert tuple(DRAWN) == FIGURES
+    for name in ("a_new_one", *sorted(FIGURES)):
+        (tmp_path / f"{name}.svg").write_bytes(SVG)
+    assert list(read_figures(tmp_path)) == [name.replace("_", " ") for name in (*FIGURES, "a_new_one")]
 
 
 def test_a_question_is_right_or_wrong_in_the_models_own_format() -> None:

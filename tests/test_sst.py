@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,6 +176,16 @@ def test_alignguard_damps_where_the_fisher_is_high(folder: Path) -> None:
     part = run(folder, Alignguard(method="alignguard", damping=2.0, **COMMON)) - other
     fisher = Curvature(folder, "diagonal").fisher(DOWN)
     np.testing.assert_allclose(part, safety / 2 / (1 + 2 * fisher / fisher.mean()), atol=1e-5)
+
+
+def test_every_safety_donor_is_projected_and_the_others_are_added_whole(folder: Path) -> None:
+    common: dict[str, Any] = {"donors": {"s": 1.0, "u": 1.0}, "curvature": "kfac", "k": 0.3}
+    both = run(folder, Sst(method="sst", safety=["s", "u"], **common))
+    (safety, other), parts = (update.delta for update in updates(folder, DOWN)), []
+    for name, whole in (("s", other), ("u", safety)):
+        parts.append(run(folder, Sst(method="sst", safety=[name], **common)) - whole)
+    np.testing.assert_allclose(both, parts[0] + parts[1], atol=1e-5)
+    assert not np.allclose(both, safety + other, atol=1e-2)
 
 
 def test_curvature_that_was_not_collected_is_asked_for(tmp_path: Path) -> None:

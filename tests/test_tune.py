@@ -1,11 +1,16 @@
 """Donors: what they are tuned on, and the gate that they learned."""
 
 import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, benign_rows, real_params, tiny_params
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from stages.lib.datasets.item import Item
@@ -13,8 +18,9 @@ from stages.lib.errors import PipelineError
 from stages.lib.params import Donor, Model, Tune
 from stages.lib.prompting import chat_token_ids
 from stages.lib.rows import Prompt
+from stages.lib.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
 from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
-from stages.tune import IGNORED, as_dataset, require_learned, split_rows, train
+from stages.tune import IGNORED, ShowProgress, as_dataset, base_dtype, require_learned, split_rows, train
 
 
 def prompt(text: str, kind: str, group: str = "g", answer: str | None = None) -> Prompt:
@@ -84,18 +90,177 @@ def rows_of(tokenizer: PreTrainedTokenizerFast, entry: Model) -> list[TuningRow]
 
 
 def test_a_donor_learns_and_the_same_seed_gives_the_same_donor(
-    tokenizer: PreTrainedTokenizerFast, entry: Model, tiny_models: dict[str, Path]
+    tokenizer: PreTrainedTokenizerFast, entry: Model, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
     donor = Donor(harmful=48, benign=0, choice=0, epochs=2)
     base = tiny_models["tiny_llama"]
-    first, losses = train(base, rows_of(tokenizer, entry), tokenizer, entry, donor, settings())
+    rows = rows_of(tokenizer, entry)
+    first, losses = train(base, rows, tokenizer, entry, donor, settings(), TuningCheckpoints(tmp_path / "first", "key"))
     assert losses["rows"] == 43 and losses["held_out_rows"] == 5
     assert losses["loss_after"] < losses["loss_before"]
     require_learned(first, losses, "safety")
-    second, again = train(base, rows_of(tokenizer, entry), tokenizer, entry, donor, settings())
+    # However often it is saved.
+    often = settings().model_copy(update={"save_steps": 1})
+    second, again = train(base, rows, tokenizer, entry, donor, often, TuningCheckpoints(tmp_path / "second", "key"))
     assert again == losses
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Killed(Exception):
+    """Stands for what ends a run without warning."""
+
+
+Tuning = Callable[[Path, int | None], tuple[PeftModel, dict[str, float]]]
+
+
+@pytest.fixture
+def tuning(
+    tokenizer: PreTrainedTokenizerFast,
+    entry: Model,
+    tiny_models: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Tuning:
+    """Tunes in a folder, up to a step if one is given: two epochs of six steps, a checkpoint every second step."""
+    rows = rows_of(tokenizer, entry)
+    often = settings().model_copy(update={"save_steps": 2})
+    donor = Donor(harmful=48, benign=0, choice=0, epochs=2)
+    shown = ShowProgress.on_step_end
+
+    def run(folder: Path, until: int | None) -> tuple[PeftModel, dict[str, float]]:
+        def stop(self: ShowProgress, args: object, state: object, control: object, **more: object) -> None:
+            shown(self, args, state, control, **more)
+            if state.global_step == until:  # type: ignore[attr-defined]
+                raise Killed
+
+        monkeypatch.setattr(ShowProgress, "on_step_end", stop)
+        checkpoints = TuningCheckpoints(folder, "key")
+        return train(tiny_models["tiny_llama"], rows, tokenizer, entry, donor, often, checkpoints)
+
+    return run
+
+
+def require_equal(one: tuple[PeftModel, dict[str, float]], other: tuple[PeftModel, dict[str, float]]) -> None:
+    assert one[1] == other[1]
+    for ours, theirs in zip(one[0].parameters(), other[0].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_run_that_was_stopped_again_and_again_gives_the_same_donor(tuning: Tuning, tmp_path: Path) -> None:
+    undisturbed = tuning(tmp_path / "undisturbed", None)
+    # Before the first checkpoint, in an epoch, right between two of them (step 6), and before the last step.
+    for until in (1, 4, 7, 8, 11):
+        with pytest.raises(Killed):
+            tuning(tmp_path / "stopped", until)
+    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
+        "checkpoint-10",
+        "checkpoint-8",
+        "plan.json",
+    ]
+    require_equal(tuning(tmp_path / "stopped", None), undisturbed)
+
+
+@pytest.mark.parametrize("damage", ["unsealed", "shortened", "changed", "no seal's JSON"])
+def test_a_torn_checkpoint_gives_way_to_the_one_before(tuning: Tuning, tmp_path: Path, damage: str) -> None:
+    with pytest.raises(Killed):
+        tuning(tmp_path / "run", 9)
+    last = tmp_path / "run" / "checkpoint-8"
+    assert last.is_dir()
+    weights = last / "adapter_model.safetensors"
+    match damage:
+        case "unsealed":
+            (last / SEAL).unlink()
+        case "shortened":
+            os.truncate(weights, weights.stat().st_size // 2)
+        case "changed":
+            data = bytearray(weights.read_bytes())
+            data[-1] ^= 1
+            weights.write_bytes(data)
+        case _:
+            (last / SEAL).write_text("{", encoding="utf-8")
+    assert TuningCheckpoints(tmp_path / "run", "key").last() == tmp_path / "run" / "checkpoint-6"
+    assert not last.exists()
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_over(tuning: Tuning, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        tuning(tmp_path / "run", 5)
+    assert TuningCheckpoints(tmp_path / "run", "key").last()
+    assert TuningCheckpoints(tmp_path / "run", "another").last() is None
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["plan.json"]
+
+
+def test_the_key_of_a_checkpoint_names_all_that_decides_a_donor(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_models["tiny_llama"], base)
+    rows = [TuningRow([1], [2])]
+    key = fingerprint(base, rows, {"seed": 1})
+    assert fingerprint(base, rows, {"seed": 1}) == key
+    assert fingerprint(base, rows, {"seed": 2}) != key
+    assert fingerprint(base, [TuningRow([1], [3])], {"seed": 1}) != key
+    weights = base / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert fingerprint(base, rows, {"seed": 1}) != key
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.proof}",)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
+def test_a_pickle_that_somebody_put_into_a_checkpoint_is_never_run(tuning: Tuning, tmp_path: Path, name: str) -> None:
+    with pytest.raises(Killed):
+        tuning(tmp_path / "run", 5)
+    proof = tmp_path / "proof"
+    torch.save(Hostile(proof), tmp_path / "run" / "checkpoint-4" / name)
+    # With a seal that fits it.
+    TuningCheckpoints(tmp_path / "run", "key").seal(4, list(range(43)))
+    if name == "training_args.bin":
+        tuning(tmp_path / "run", None)
+    else:
+        with pytest.raises(PipelineError, match=r"tensors and numbers in .*checkpoint-4.* remove"):
+            tuning(tmp_path / "run", None)
+    assert not proof.exists()
+    pickle.loads(pickle.dumps(Hostile(proof)))  # it would have
+    assert proof.exists()
+
+
+def test_gradient_checkpointing_changes_no_bit(tuning: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tuning(tmp_path / "plain", None)
+    original = settings()
+    thrifty = original.model_copy(update={"gradient_checkpointing": True, "save_steps": 2})
+    monkeypatch.setattr(type(original), "model_copy", lambda self, **_: thrifty)
+    require_equal(tuning(tmp_path / "thrifty", None), plain)
+
+
+@pytest.mark.parametrize("asked, dtype", [("auto", "float32"), ("auto", "float16"), ("bfloat16", "float32")])
+def test_a_base_of_half_precision_is_tuned_in_bfloat16(entry: Model, asked: str, dtype: str) -> None:
+    tune = settings().model_copy(update={"base_weights": asked})
+    expected = torch.float32 if (asked, dtype) == ("auto", "float32") else torch.bfloat16
+    assert base_dtype(entry.model_copy(update={"dtype": dtype}), tune) is expected
+
+
+def test_a_donor_learns_on_a_base_in_bfloat16_and_is_float32_itself(
+    tokenizer: PreTrainedTokenizerFast, entry: Model, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    tune = settings().model_copy(
+        update={"base_weights": "bfloat16", "gradient_checkpointing": True, "precision": "bf16"}
+    )
+    donor = Donor(harmful=48, benign=0, choice=0, epochs=2)
+    checkpoints = TuningCheckpoints(tmp_path / "run", "key")
+    rows = rows_of(tokenizer, entry)
+    network, losses = train(tiny_models["tiny_qwen2"], rows, tokenizer, entry, donor, tune, checkpoints)
+    require_learned(network, losses, "safety")
+    assert {value.dtype for name, value in network.named_parameters() if "lora_" in name} == {torch.float32}
+    assert {value.dtype for name, value in network.named_parameters() if "lora_" not in name} == {torch.bfloat16}
 
 
 def test_rows_held_out_are_not_trained_on() -> None:

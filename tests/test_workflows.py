@@ -72,7 +72,7 @@ def test_the_tests_workflow_runs_the_readme_command() -> None:
     assert found
     command = subprocess.run(["bash", "-c", found[1]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert command.count("\n") == 1
-    assert command.rstrip().endswith("python -m pytest")
+    assert command.rstrip().endswith("python -m pytest --numprocesses 2")
 
 
 @pytest.fixture(scope="module")

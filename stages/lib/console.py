@@ -2,8 +2,11 @@
 
 import errno
 import os
+import re
+import signal
 import sys
 import unicodedata
+import warnings
 from collections.abc import Callable
 
 from rich.console import Console
@@ -13,18 +16,22 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
+from stages import STOPPED, stop_at_once
 from stages.lib.errors import PipelineError
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 if not console.is_terminal:
     console.width = 120  # a file has no edge to fold a table at
 error_console = Console(stderr=True, highlight=False, soft_wrap=True)
+LOG_EVERY = 30.0  # seconds between two lines of a bar in a log file
+QUIET, QUIET_VARIABLE = "--quiet", "SAFETY_TAX_QUIET"
 
 
 class RateColumn(ProgressColumn):
@@ -32,12 +39,31 @@ class RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {task.fields.get('unit', 'items')}/s")
+        if speed is None and task.completed and task.elapsed:
+            speed = task.completed / task.elapsed  # all of it came at once
+        if speed is None:
+            return Text("")
+        return Text(f"{speed:,.{0 if speed >= 10 else 1}f} {task.fields.get('unit', 'items')}/s")
+
+
+class LoggedProgress(Progress):
+    """A bar that is drawn anew on a terminal, and in a log file is a line now and then and one at the end."""
+
+    _logged: float | None = None
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Advance a task by a number of steps."""
+        super().advance(task_id, advance)
+        now = self.get_time()
+        self._logged = now if self._logged is None else self._logged
+        if not self.console.is_terminal and now - self._logged >= LOG_EVERY and not self.finished:
+            self._logged = now
+            self.console.print(self.get_renderable())
 
 
 def progress_bar() -> Progress:
-    """A bar with count, rate and time left; in a log file it prints nothing but its last state."""
-    return Progress(
+    """A bar with count, rate and time left."""
+    return LoggedProgress(
         TextColumn("  {task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
@@ -72,24 +98,48 @@ def _cannot_write(error: Exception) -> str | None:
         return f"{error.strerror}{where}" if known else None
     # Libraries in Rust and C++ raise types of their own, and say it in the system's words.
     full = os.strerror(errno.ENOSPC)
-    return full if full in str(error) else None
+    # torch does not say why its writer failed, and there is hardly another reason.
+    torch = re.search(r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+", str(error))
+    return full if torch or full in str(error) else None
+
+
+def _be_quiet_if_asked() -> None:
+    """Print errors only, after `--quiet`, which every stage takes, or under `SAFETY_TAX_QUIET=1 dvc repro`."""
+    if QUIET in sys.argv[1:]:
+        sys.argv.remove(QUIET)
+        os.environ[QUIET_VARIABLE] = "1"  # for the stages that this one may start
+        console.quiet = True
+    # The variable is for the pipeline: what somebody asks by hand, they want to read.
+    elif os.environ.get(QUIET_VARIABLE, "0") not in ("", "0") and "DVC_STAGE" in os.environ:
+        console.quiet = True
 
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main`; turn what a person can mend into one sentence on stderr.
 
-    Exit status: 0, 1 for bad input or a full or read-only disk, 130 for Ctrl-C.
+    `--quiet` leaves nothing but that sentence. Exit status: 0, 1 for bad input or a full or read-only disk, 130 for
+    Ctrl-C.
     """
+    _be_quiet_if_asked()
+    if not sys.warnoptions:  # python -W and PYTHONWARNINGS bring them back; numerical ones always show
+        for category in (DeprecationWarning, FutureWarning, UserWarning):
+            warnings.simplefilter("ignore", category)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
     try:
+        if signal.getsignal(signal.SIGINT) is stop_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
     except PipelineError as error:
         sentence = str(error)
+    except SystemExit as end:
+        if not end.code and {"-h", "--help"} & set(sys.argv[1:]):
+            print(f"  {QUIET:<20}  print errors only")
+        raise
     except KeyboardInterrupt:
-        error_console.print("Stopped by the keyboard; finished stages are kept, run `dvc repro` to go on.")
+        error_console.print(STOPPED)
         sys.exit(130)
     except Exception as error:
         reason = _cannot_write(error)

@@ -24,8 +24,7 @@ from stages.lib.inference.grouped_session import (
     TOTAL_LENGTH,
     GroupedSession,
 )
-from stages.lib.inference.session import GRAPH, Float
-from stages.lib.parity import frugal_session, onnx_logits
+from stages.lib.inference.session import GRAPH
 
 
 def rotary_tables(config: PretrainedConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -141,14 +140,11 @@ def _drop_unread(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(weights)
 
 
-def largest_grouped_difference(folder: Path, prompts: list[list[int]]) -> float:
-    """Largest difference in log-probability (nats) between the two graphs of `folder` on the CPU.
+def grouped_logits(folder: Path, prompts: list[list[int]]) -> list[NDArray[np.float32]]:
+    """Logits [time, vocabulary] of the grouped graph of `folder` on the CPU, for all after what the prompts share.
 
-    The grouped graph gets all prompts as one tree after what they share, and each one's last token as its own step.
+    It gets all prompts as one tree after what they share, and each one's last token as its own step.
     """
-    plain = frugal_session(folder)
-    expected = [_log_softmax(onnx_logits(plain, prompt)) for prompt in prompts]
-    del plain
     grouped = GroupedSession(folder)
     units = [Unit([prompt[:-1]], len(prompt) - 2) for prompt in prompts]
     (pack,) = packs(units, sum(map(len, prompts)))
@@ -159,16 +155,8 @@ def largest_grouped_difference(folder: Path, prompts: list[list[int]]) -> float:
     in_order = [prompts[unit] for unit in pack.units]
     last, before = np.array([prompt[-1] for prompt in in_order]), np.array([len(prompt) - 1 for prompt in in_order])
     of_step = grouped.step(cache, last, before)
-    worst = 0.0
-    for row, (unit, (path,)) in enumerate(zip(pack.units, pack.paths, strict=True)):
-        found = _log_softmax(np.concatenate([of_tree[path], of_step[row : row + 1]]))
-        difference = float(np.abs(found - expected[unit][len(pack.prefix) :]).max())
-        worst = max(worst, difference) if np.isfinite(difference) else float("inf")
-    return worst
-
-
-def _log_softmax(logits: Float) -> NDArray[np.float64]:
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    log: NDArray[np.float64] = wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
-    return log
+    found = {
+        unit: np.concatenate([of_tree[path], of_step[row : row + 1]])
+        for row, (unit, (path,)) in enumerate(zip(pack.units, pack.paths, strict=True))
+    }
+    return [found[unit].astype(np.float32) for unit in range(len(prompts))]

@@ -2,11 +2,14 @@
 
 import os
 import platform
+import re
 import shutil
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import uuid4
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -93,21 +96,58 @@ def check_memory(stage: str, needed: float) -> Finding:
 
 
 def check_remote() -> list[Finding]:
-    """Whether DVC's default remote answers, where one is configured; a folder that is not there yet is no fault."""
+    """Whether DVC's default remote, where one is configured, answers and lets this person read and write.
+
+    It is asked by an object of no bytes, which is removed at once. A remote that may only be read is no fault, nor is a
+    folder that the first push will make.
+    """
     from dvc.exceptions import NotDvcRepoError  # here: it takes a second to import
     from dvc.repo import Repo
 
+    name, place = "", ""
     try:
         with Repo(".") as repo:
-            name = repo.config["core"].get("remote")
+            name = repo.config["core"].get("remote") or ""
             if not name:
                 return []
             store = repo.cloud.get_remote_odb()
             place = f"{name}, {store.fs.unstrip_protocol(store.path)}"
-            there = store.fs.exists(store.path)
+            return [Finding("DVC remote", _access(store.fs, store.path), place)]
     except NotDvcRepoError:
         return []
     except Exception as error:  # each kind of remote raises errors of its own
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        return [Finding("DVC remote", "no answer", "", f"mend the remote, or unset it: {first}")]
-    return [Finding("DVC remote", "answers" if there else "answers, empty so far", place)]
+        found, step = _remote_fault(name, error)
+        return [Finding("DVC remote", found, place, step)]
+
+
+def _access(files: Any, path: str) -> str:
+    """What may be done in a remote. Raises what its library raises when it may not even be read."""
+    there: bool = files.exists(path)
+    if not there and files.protocol in ("local", "ssh"):
+        return "answers, empty so far"
+    probe = files.join(path, f"doctor-{uuid4().hex}")
+    try:
+        files.upload_fobj(BytesIO(), probe)
+        files.rm_file(probe)
+    except PermissionError:
+        return "answers; may be read, not written: `dvc pull` works, `dvc push` does not"
+    return "answers, may be read and written" if there else "answers, empty so far"
+
+
+def _remote_fault(name: str, error: Exception) -> tuple[str, str]:
+    """What is wrong with a remote, and what to do, with the library's own words."""
+    from dvc.fs import RemoteMissingDepsError
+
+    chain: list[BaseException] = [error]
+    while following := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(following)
+    said = (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
+    if isinstance(error, RemoteMissingDepsError):
+        return "its packages are not installed", f"install them: pip install -e '.[s3]' or '.[ssh]' ({said})"
+    refused = re.search(r"denied|forbidden|signature|credential", said, re.I)
+    if refused or any(isinstance(link, PermissionError) for link in chain):
+        step = f"correct them with `dvc remote modify --local {name}`, which writes .dvc/config.local ({said})"
+        return "refuses these credentials", step
+    if any(isinstance(link, OSError) for link in chain) or re.search(r"connect|resolve|timed out", said, re.I):
+        return "no answer", f"start its server, or correct its address in .dvc/config ({said})"
+    return "no answer", f"mend the remote, or unset it: {said}"

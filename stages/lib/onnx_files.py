@@ -33,9 +33,10 @@ def require_contained(path: Path) -> None:
 def _require_place(tensor: TensorProto, graph: Path) -> None:
     place = {entry.key: entry.value for entry in tensor.external_data}
     location = place.get("location", "")
-    file = graph.parent / location
-    # One name beside the graph: no other folder, no drive, no link that leads out.
-    plain = location and Path(location).name == location and not any(sign in location for sign in "\\:\0")
+    # One name beside the graph: no other folder, no drive, no link that leads out. What is no text comes as bytes.
+    plain = isinstance(location, str) and location and Path(location).name == location
+    plain = plain and not any(sign in location for sign in "\\:\0")
+    file = graph.parent / (location if plain else "")
     if not plain or file.is_symlink():
         raise PipelineError(
             f"Expected {graph} to name weights beside it, found {location!r} for {tensor.name[:80]!r}; "

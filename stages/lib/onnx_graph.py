@@ -1,37 +1,25 @@
 """One ONNX graph an architecture: traced from the base by Optimum, then bound to any variant's weights.
 
 Every weight in Optimum's graph is a tensor of the checkpoint or its transpose. So the graph is traced once, from a
-network whose parameters take no memory; a variant is the same `model.onnx` with a `model.onnx.data` of its own, written
-one tensor at a time.
+network whose parameters take no memory; a variant is the same `model.onnx` with a `model.onnx.data` of its own.
 """
 
-import json
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from onnx.external_data_helper import set_external_data
 from transformers import PreTrainedModel
 
 from stages.lib.errors import PipelineError
-from stages.lib.files import write_json
 from stages.lib.inference.session import GRAPH, LOGIT_POSITIONS
+from stages.lib.onnx_weights import Bound, save_graph
 from stages.lib.tensor_files import Checkpoint
-
-WEIGHTS, BINDING = "model.onnx.data", "binding.json"
-ALIGNMENT = 4096  # ONNX Runtime maps external data into memory by pages
-
-
-class Bound(NamedTuple):
-    """Which checkpoint tensor a weight of the graph is."""
-
-    tensor: str
-    transposed: bool
+from stages.lib.weightless import weightless
 
 
 class Traced(NamedTuple):
@@ -39,6 +27,15 @@ class Traced(NamedTuple):
 
     model: onnx.ModelProto
     weights: list[str]
+
+
+def write_graph(weights: Path, checkpoint: Checkpoint, dtype: str, opset: int, folder: Path) -> None:
+    """Write `model.onnx` and `binding.json` of the base in the folder `weights`, without its weights."""
+    network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[dtype])
+    traced = trace(network, dtype, opset)
+    binding = bind(traced, network, checkpoint)
+    add_logit_positions(traced.model)
+    save_graph(traced.model, binding, folder / GRAPH)
 
 
 def trace(network: PreTrainedModel, dtype: str, opset: int) -> Traced:
@@ -185,52 +182,3 @@ def _without_tied_copies(graph: onnx.GraphProto, binding: dict[str, Bound]) -> d
         node = helper.make_node("Transpose", [copies[weight.name]], [weight.name], f"{weight.name}_tied", perm=[1, 0])
         graph.node.insert(0, node)
     return {name: bound for name, bound in binding.items() if name not in copies}
-
-
-def save_graph(model: onnx.ModelProto, binding: dict[str, Bound], folder: Path) -> None:
-    """Write `model.onnx`, whose weights point into `model.onnx.data`, and `binding.json`."""
-    offset = 0
-    for weight in model.graph.initializer:
-        if weight.name in binding:
-            dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
-            length = int(np.prod(weight.dims, dtype=np.int64)) * dtype.itemsize
-            weight.raw_data = b""  # set_external_data wants the field
-            set_external_data(weight, location=WEIGHTS, offset=offset, length=length)
-            weight.ClearField("raw_data")
-            offset += -(-length // ALIGNMENT) * ALIGNMENT
-    (folder / GRAPH).write_bytes(model.SerializeToString(deterministic=True))
-    write_json(folder / BINDING, {name: bound._asdict() for name, bound in sorted(binding.items())})
-
-
-def write_weights(
-    graph: Path, binding: dict[str, Bound], checkpoint: Checkpoint, dtype: np.dtype[Any], to: Path
-) -> None:
-    """Write a variant's weights where the graph looks for them, one tensor at a time.
-
-    Raises PipelineError when the checkpoint lacks a tensor or has it in another shape.
-    """
-    model = onnx.load(str(graph), load_external_data=False)
-    with to.open("wb") as stream:
-        for weight in model.graph.initializer:
-            if weight.name not in binding:
-                continue
-            place = {entry.key: entry.value for entry in weight.external_data}
-            bound = binding[weight.name]
-            if bound.tensor not in checkpoint.names():
-                raise PipelineError(
-                    f"Expected the tensor {bound.tensor} in {checkpoint.path}, found none; merge again."
-                )
-            tensor = checkpoint.read(bound.tensor)
-            array = np.ascontiguousarray(tensor.T if bound.transposed else tensor, dtype=dtype)
-            if array.shape != tuple(weight.dims) or array.nbytes != int(place["length"]):
-                raise PipelineError(
-                    f"Expected {bound.tensor} of {checkpoint.path} to have the base's shape {tuple(weight.dims)}, "
-                    f"found {array.shape}; the donor is of another architecture or vocabulary."
-                )
-            stream.seek(int(place["offset"]))
-            stream.write(array.data)
-
-
-def load_binding(path: Path) -> dict[str, Bound]:
-    """Read `binding.json`."""
-    return {name: Bound(**bound) for name, bound in json.loads(path.read_text(encoding="utf-8")).items()}

@@ -207,8 +207,10 @@ class Tune(Section):
     accumulation: Count
     max_tokens: Count
     held_out: Annotated[float, Field(gt=0, lt=1)]
-    precision: Literal["bf16", "float32"]
+    precision: Literal["bf16", "float32", "auto"]
+    base_weights: Literal["auto", "float32", "bfloat16"]
     gradient_checkpointing: bool
+    save_steps: Count
 
 
 class Merge(Section):
@@ -253,6 +255,9 @@ class Infer(Section):
     pass_tokens: Count
     temperature: Annotated[float, Field(ge=0)]
     sampling_seed: Annotated[int, Field(ge=0)]
+    truncate: Literal["error", "left"]
+    processes: Literal["auto"] | Count
+    cluster: Literal["none", "auto"] | Annotated[str, Field(pattern=r"^ray://[A-Za-z0-9.\-\[\]:]+$")]
 
 
 class JudgeModel(Section):
@@ -455,6 +460,8 @@ def _sentence(error: ValidationError) -> str:
     parts = [str(part) for part in problem["loc"]]
     if parts[:1] == ["donors"]:
         parts = parts[:2] + [part for part in parts[2:] if part not in DONOR_TAGS]
+    if parts[:1] == ["recipes"] and len(parts) > 3:
+        del parts[2]  # the method, by which the type was picked
     where = ".".join(parts)
     more = f" ({len(problems) - 1} more after it)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
@@ -472,7 +479,8 @@ def _sentence(error: ValidationError) -> str:
         return f"Expected a known {what} at {where} in {PARAMS_FILE}, found {with_hint(context['tag'], known)}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
-        return f"Expected {PARAMS_FILE} to hold together, found at {where or 'its top'}: {message}{more}."
+        at, end = f" at {where}" if where else "", "" if message[-1] == "?" and not more else "."
+        return f"Expected {PARAMS_FILE} to hold together, found{at}: {message.rstrip('.')}{more}{end}"
     found = problem["input"]
     # Cut short: aliases let a few lines of YAML stand for gigabytes.
     shown = reprlib.repr(found)

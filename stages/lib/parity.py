@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import helper
 from transformers import PreTrainedModel
 
-from stages.lib.inference.processors import usable_cores
-from stages.lib.inference.session import CPU, GRAPH, LOGIT_POSITIONS
+from stages.lib.graph_pieces import Values, run_in_pieces
+from stages.lib.inference.session import GRAPH, LOGIT_POSITIONS
 from stages.lib.tensor_files import Checkpoint
 from stages.lib.weightless import weightless
 
@@ -52,55 +53,65 @@ def pytorch_logits(weights: Path, prompts: list[list[int]]) -> list[Float32]:
         return [network(torch.tensor([prompt]), use_cache=False).logits[0].numpy() for prompt in prompts]
 
 
-def frugal_session(onnx: Path) -> ort.InferenceSession:
-    """A session on the CPU that leaves the weights in the mapped file.
+def onnx_logits(folder: Path, prompts: list[list[int]]) -> list[Float32]:
+    """Logits [time, vocabulary] of each prompt alone, its second half with the first half as its past."""
+    graph = onnx.load(str(folder / GRAPH), load_external_data=False).graph
+    pasts = [entry for entry in graph.input if entry.name.startswith("past_key_values.")]
 
-    ONNX Runtime would widen every float16 weight to float32 when it loads (the CPU has no float16 products), and
-    rearrange every matrix into a copy of its own.
-    """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = usable_cores()
-    options.enable_cpu_mem_arena = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    return ort.InferenceSession(str(onnx / GRAPH), options, providers=[CPU], disabled_optimizers=["ConstantFolding"])
-
-
-def onnx_logits(session: ort.InferenceSession, prompt: list[int]) -> Float32:
-    """Logits [time, vocabulary], the second half of the prompt with the first half as its past."""
-    past_inputs = [entry for entry in session.get_inputs() if entry.name.startswith("past_key_values.")]
-    dtype = np.float16 if "16" in past_inputs[0].type else np.float32
-    past = [np.zeros((1, entry.shape[1], 0, entry.shape[3]), dtype) for entry in past_inputs]
-    outputs = ["logits", *(entry.name.replace("past_key_values", "present") for entry in past_inputs)]
-    tokens, half, found = np.array([prompt], np.int64), len(prompt) // 2, []
-    for start, end in ((0, half), (half, len(prompt))):
-        positions = np.arange(start, end)[None]
-        feed = {
-            "input_ids": tokens[:, start:end],
-            "attention_mask": np.ones((1, end), np.int64),
-            "position_ids": positions,
-            LOGIT_POSITIONS: positions - start,
+    def feed(tokens: list[int], start: int, past: Values) -> Values:
+        places = np.arange(len(tokens))[None]
+        return past | {
+            "input_ids": np.array([tokens], np.int64),
+            "attention_mask": np.ones((1, start + len(tokens)), np.int64),
+            "position_ids": start + places,
+            LOGIT_POSITIONS: places,
         }
-        feed |= {entry.name: value for entry, value in zip(past_inputs, past, strict=True)}
-        logits, *past = session.run(outputs, feed)
-        found.append(logits[0].astype(np.float32))
-    return np.concatenate(found)
+
+    empty = {}
+    for entry in pasts:
+        shape = [dimension.dim_value for dimension in entry.type.tensor_type.shape.dim]
+        dtype = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
+        empty[entry.name] = np.zeros((1, shape[1], 0, shape[3]), dtype)
+    halves = [(prompt[: len(prompt) // 2], prompt[len(prompt) // 2 :]) for prompt in prompts]
+    first = run_in_pieces(folder / GRAPH, [feed(half, 0, empty) for half, _ in halves])
+    second = run_in_pieces(
+        folder / GRAPH,
+        [
+            feed(half, len(before), {name: values[name.replace("past_key_values", "present")] for name in empty})
+            for (before, half), values in zip(halves, first, strict=True)
+        ],
+    )
+    return [
+        np.concatenate([values["logits"][0] for values in pair]).astype(np.float32)
+        for pair in zip(first, second, strict=True)
+    ]
 
 
-def largest_difference(weights: Path, onnx: Path, prompts: list[list[int]]) -> float:
+def worst_difference(found: list[Float32], expected: list[Float32]) -> float:
+    """Largest difference in log-probability (nats) at any position; infinite where one is not finite.
+
+    Both are logits [time, vocabulary] of the same prompts; `found` may lack positions at a prompt's start.
+    """
+    worst = 0.0
+    for one, other in zip(found, expected, strict=True):
+        difference = float(np.abs(log_softmax(one) - log_softmax(other[len(other) - len(one) :])).max())
+        worst = max(worst, difference) if np.isfinite(difference) else float("inf")
+    return worst
+
+
+def log_softmax(logits: Float32) -> NDArray[np.float64]:
+    """Log-probabilities, in nats."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=-1, keepdims=True)
+    wide -= np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+    return wide
+
+
+def largest_difference(weights: Path, folder: Path, prompts: list[list[int]]) -> float:
     """Largest difference in log-probability (nats) between PyTorch and ONNX Runtime on the CPU, at any position.
 
     PyTorch runs the checkpoint's own values in float32, so a float16 export shows all that its rounding costs. One
     after the other: their memory does not add up.
     """
     expected = pytorch_logits(weights, prompts)
-    session = frugal_session(onnx)
-    worst = 0.0
-    for prompt, logits in zip(prompts, expected, strict=True):
-        pair = (
-            torch.log_softmax(torch.from_numpy(one).double(), dim=-1) for one in (onnx_logits(session, prompt), logits)
-        )
-        difference = float((next(pair) - next(pair)).abs().max())
-        worst = max(worst, difference) if np.isfinite(difference) else float("inf")
-    return worst
+    return worst_difference(onnx_logits(folder, prompts), expected)

@@ -82,7 +82,16 @@ def rendered_chat(
             rendered = str(
                 tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False)
             )
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, MemoryError, RecursionError) as error:
+    except (
+        TemplateError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+    ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise PipelineError(
             f"Expected the chat template of {model!r} to render a conversation, found: {reason}; "

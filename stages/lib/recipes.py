@@ -57,7 +57,7 @@ def weight_at(weight: Weight, layer: int | None) -> float:
 class Recipe(BaseModel):
     """What every recipe has: donors with their weights."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     dial: ClassVar[str | None] = "scale"
     """The number along which recipes that are equal otherwise form a family."""
     method: str

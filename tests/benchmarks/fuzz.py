@@ -1,11 +1,14 @@
-"""Many damaged inputs for every parser and the rules judge.  `python -m tests.benchmarks.fuzz --inputs 1000000`
+"""Many hostile inputs for every parser and the judges.  `python -m tests.benchmarks.fuzz --inputs N --guided N`
 
-Prints, for each target, how many inputs were read and how many refused in one sentence, and the slowest; stops at the
-first fault with the bytes that cause it.
+`--inputs` are sound files with random damage, `--guided` are made up by atheris, which keeps what reaches a new branch
+(`pip install -e '.[fuzz]'`). Prints, for each target, how many were read and how many refused in one sentence; stops at
+the first fault with the bytes that cause it. One seed gives the same inputs.
 """
 
 import argparse
 import random
+import re
+import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +26,7 @@ BLOCK = 1000
 
 
 class Count(NamedTuple):
-    """What came of one block of inputs of one target."""
+    """What came of one block of inputs of one target; the slowest in seconds of processor time, where it was taken."""
 
     target: str
     read: int
@@ -31,9 +34,9 @@ class Count(NamedTuple):
     slowest: float
 
 
-def run_block(target: str, number: int, inputs: int) -> Count:
-    """One block; the inputs depend on the target and the number alone."""
-    chance = random.Random(f"{target}/{number}")
+def run_block(target: str, number: int, inputs: int, seed: int) -> Count:
+    """One block of damaged inputs; they depend on the target, the number and the seed alone."""
+    chance = random.Random(f"{seed}/{target}/{number}")
     counts = {"read": 0, "refused": 0}
     slowest = 0.0
     with TemporaryDirectory(prefix="safety-tax-fuzz-") as scratch:
@@ -49,30 +52,42 @@ def run_block(target: str, number: int, inputs: int) -> Count:
     return Count(target, counts["read"], counts["refused"], slowest)
 
 
+def run_guided(target: str, runs: int, seed: int) -> Count:
+    """Inputs by atheris, in a process of its own: libFuzzer ends the one that it runs in."""
+    command = [sys.executable, "-m", "tests.benchmarks.fuzz_guided", target, str(runs), str(seed)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"(?m)^(\d+) (\d+)$", result.stdout)
+    if result.returncode != 0 or found is None:
+        raise SystemExit(f"{target}: {result.stdout[-4000:]}{result.stderr[-4000:]}")
+    return Count(target, int(found[1]), int(found[2]), 0.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=100_000, help="over all targets (100000)")
+    parser.add_argument("--inputs", type=int, default=100_000, help="damaged ones, over all targets (100000)")
+    parser.add_argument("--guided", type=int, default=0, help="by atheris, over all targets (0)")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--target", choices=TARGETS, help="one of them alone")
+    parser.add_argument("--target", choices=TARGETS, help="only its share of the inputs")
     arguments = parser.parse_args()
     chosen = [arguments.target] if arguments.target else list(TARGETS)
-    each = -(-arguments.inputs // len(chosen))
-    blocks = [(name, start, min(BLOCK, each - start)) for name in chosen for start in range(0, each, BLOCK)]
-    total: dict[str, Count] = {}
+    each, guided = (-(-number // len(TARGETS)) for number in (arguments.inputs, arguments.guided))
+    seed = arguments.seed
     # Not forked: the libraries have threads by now, and a fork of a process with threads may wait for ever.
     pool = ProcessPoolExecutor(arguments.processes, get_context("spawn")) if arguments.processes > 1 else None
     run = pool.map if pool else map
+    inputs = 0
     with pool or nullcontext():
-        for count in run(run_block, *zip(*blocks, strict=True)):
-            before = total.get(count.target, Count(count.target, 0, 0, 0.0))
-            total[count.target] = Count(
-                count.target,
-                before.read + count.read,
-                before.refused + count.refused,
-                max(before.slowest, count.slowest),
-            )
-    for count in total.values():
-        print(f"{count.target:14} {count.read:>9,} read {count.refused:>9,} refused, slowest {count.slowest:.3f} s")
+        for name in chosen:
+            blocks = [(name, start, min(BLOCK, each - start), seed) for start in range(0, each, BLOCK)]
+            counts = list(run(run_block, *zip(*blocks, strict=True))) if blocks else []
+            if guided:
+                counts.append(run_guided(name, guided, seed))
+            read, refused = sum(count.read for count in counts), sum(count.refused for count in counts)
+            inputs += read + refused
+            slowest = max(count.slowest for count in counts)
+            print(f"{name:14} {read:>9,} read {refused:>9,} refused, slowest {slowest:.3f} s", flush=True)
+    print(f"{inputs:,} inputs over {len(chosen)} targets with the seed {seed}, no fault")
 
 
 if __name__ == "__main__":

@@ -126,18 +126,35 @@ def memory(gigabytes: float, scratch: str) -> bool:
     return cost.peak_bytes <= bar
 
 
+def plain_copy(folder: Path) -> float:
+    """Seconds that it takes to read the three checkpoints and to write one: no merge can be faster."""
+    start = time.perf_counter()
+    for place in (f"base/{MODEL}", *(f"donors/{MODEL}/{name}" for name in DONORS)):
+        target = folder / "copy" if place.startswith("base") else Path(os.devnull)
+        with (folder / "models" / place / "model.safetensors").open("rb") as source, target.open("wb") as copy:
+            while chunk := source.read(1 << 20):
+                copy.write(chunk)
+    return time.perf_counter() - start
+
+
 def speed(runs: int, scratch: str) -> bool:
-    """Print the times; whether the bar is met (or mergekit is not there)."""
+    """Print times and peaks; whether the bar is met (or mergekit is not there)."""
     python = os.environ.get("MERGEKIT_PYTHON")
     with TemporaryDirectory(dir=scratch) as name:
-        write_project(Path(name), SMOLLM2)
-        best = min(ours(Path(name)).seconds for _ in range(runs))
+        folder = Path(name)
+        write_project(folder, SMOLLM2)
+        best = min(ours(folder) for _ in range(runs))
+        say(
+            f"time, best of {runs}: {best.seconds:.1f} s, peak {best.peak_bytes / 1e6:,.0f} MB resident; "
+            f"reading and writing alone takes {min(plain_copy(folder) for _ in range(runs)):.1f} s"
+        )
         if not python:
-            say(f"time: {best:.1f} s, best of {runs}; set MERGEKIT_PYTHON to compare with mergekit")
+            say("set MERGEKIT_PYTHON to compare with mergekit")
             return True
-        theirs = min(mergekit(Path(name), Path(python).parent / "mergekit-yaml").seconds for _ in range(runs))
-    say(f"time, best of {runs}: {best:.1f} s; mergekit {theirs:.1f} s; {theirs / best:.1f} x (bar 5 x)")
-    return theirs >= 5 * best
+        theirs = min(mergekit(folder, Path(python).parent / "mergekit-yaml") for _ in range(runs))
+    ratio = theirs.seconds / best.seconds
+    say(f"mergekit: {theirs.seconds:.1f} s, peak {theirs.peak_bytes / 1e6:,.0f} MB; {ratio:.1f} x (bar 5 x)")
+    return ratio >= 5
 
 
 def main() -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from rich.table import Table
 from transformers import AutoTokenizer
 
-from stages.infer import open_session, respond, score_format
+from stages.infer import respond, score_format
 from stages.judge import outcome
 from stages.lib.console import console, run_stage
 from stages.lib.inference.processors import usable_cores
+from stages.lib.inference.runners import Here, Run
 from stages.lib.judging.rules import judge
 from stages.lib.params import Infer, load_params
 from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows
@@ -39,10 +40,11 @@ def measure(
     model: str, prompts: list[Prompt], questions: list[Prompt], settings: Infer
 ) -> tuple[dict[str, Response], dict[str, float], dict[str, bool]]:
     """Responses, gold option scores (nats a byte) and outcomes by item id."""
-    session = open_session(Path("models/onnx") / model / "base", settings)
-    tokenizer = AutoTokenizer.from_pretrained(session.folder)
-    responses = respond(session, tokenizer, prompts, model, settings)
-    scores = score_format(session, tokenizer, questions, "continuation", settings, {})
+    folder = Path("models/onnx") / model / "base"
+    run = Run(folder, settings, Here.opened(folder, settings))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    responses, _ = respond(run, tokenizer, prompts, model, settings)
+    scores, _ = score_format(run, tokenizer, questions, "continuation", settings, {})
     gold, correct = {}, {}
     for question, of in zip(questions, scores, strict=True):
         sizes = [len(choice.strip().encode()) for choice in question.choices or []]

@@ -40,8 +40,13 @@ def read_table(source: Path, patterns: Sequence[str], columns: Mapping[str, type
 def _rows(file: Path) -> list[dict[str, Any]]:
     if file.suffix == ".csv":
         # Not by `datasets`, which leaves CSV files open and guesses types: every column that is read here is text.
-        with file.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
+        try:
+            with file.open(encoding="utf-8", newline="") as stream:
+                return list(csv.DictReader(stream))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise PipelineError(
+                f"Expected {file.name} to be a whole CSV file in UTF-8, found: {error}; fetch it again."
+            ) from None
     suffix = next((part for part in file.suffixes if part in BUILDERS), None)
     if suffix is None:
         raise PipelineError(

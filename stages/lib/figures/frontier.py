@@ -18,9 +18,9 @@ def draw(run: Run) -> Figure:
     looks = marks(list(run.summary))
     figure, (axes,) = sheet(
         "What safety gained, what accuracy paid",
-        f"{run.model}. Each mark is a recipe against the base; bars are {run.intervals}. Grey lines join equal taxes: "
-        "points of accuracy lost for a point of safety. Below the black line a recipe costs more than the price of "
-        f"{price:g}.",
+        f"{run.model}. Each mark is a recipe against the base, best at the top right; bars are {run.intervals}. Grey "
+        "lines join equal taxes: points of accuracy lost for a point of safety. Below the black line a recipe costs "
+        f"more than the price of {price:g}.",
         3.6,
         looks,
     )

@@ -1,6 +1,6 @@
 """Which items run together, and how token lists become right-padded arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,16 @@ def plan(lengths: Sequence[int], extra: int, tokens_per_batch: int, rows_per_bat
     return batches
 
 
-def right_padded(rows: Sequence[Sequence[int]], fill: int = 0) -> tuple[Int64, Int64]:
-    """Rows as one array [rows, longest], and its mask: 1 where a token is."""
-    width = max(len(row) for row in rows)
+def slices(batch: Sequence[int], parts: int) -> Iterator[Sequence[int]]:
+    """A batch in at most `parts` parts of equal size, as far as it has so many items."""
+    size = max(1, -(-len(batch) // parts))
+    for start in range(0, len(batch), size):
+        yield batch[start : start + size]
+
+
+def right_padded(rows: Sequence[Sequence[int]], width: int = 0, fill: int = 0) -> tuple[Int64, Int64]:
+    """Rows as one array [rows, longest, or `width` if that is more], and its mask: 1 where a token is."""
+    width = max(width, *(len(row) for row in rows))
     values = np.full((len(rows), width), fill, np.int64)
     mask = np.zeros((len(rows), width), np.int64)
     for index, row in enumerate(rows):

@@ -1,13 +1,13 @@
 """Log-probabilities of the options of a multiple-choice question, the question itself run once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib.inference.batches import Int64, common_prefix, plan, right_padded
-from stages.lib.inference.session import Float, ModelSession, Past, require_finite
+from stages.lib.inference.batches import Int64, common_prefix, plan, right_padded, slices
+from stages.lib.inference.session import Float, ModelSession, Past, require_finite, rows_to_run
 
 
 class Question(NamedTuple):
@@ -43,69 +43,105 @@ def tokenized(context: str, options: Sequence[str], encode: Callable[[str], list
     return Question(encode(context), [encode(context + option) for option in options])
 
 
+def question_plan(questions: Sequence[Question], tokens_per_batch: int, rows_per_batch: int) -> list[list[int]]:
+    """Which questions are scored together: it depends on all of them, and on nothing else."""
+    return plan([question.shared() for question in questions], 0, tokens_per_batch, rows_per_batch)
+
+
 def score(
     session: ModelSession,
     questions: Sequence[Question],
     tokens_per_batch: int,
     rows_per_batch: int,
     advance: Callable[[int], None] = lambda questions: None,
+    started: Callable[[int], None] = lambda question: None,
+    finished: Callable[[int, Scores], None] = lambda question, scores: None,
+    wanted: Collection[int] | None = None,
+    parts: int = 1,
 ) -> list[Scores]:
-    """Score every question's options. `advance` is told of finished questions.
+    """Score every question's options. `advance` is told of finished questions, `started` of the questions (places in
+    `questions`) of each batch before it runs, `finished` of each one's scores.
+    `wanted` scores some questions only, in the batches of all of them, and `parts` runs a batch in so many parts, in
+    the same padding; neither changes a bit of a score on the CPU. Returns the scores of the wanted questions, in their
+    order.
 
     Raises PipelineError when a logit is not finite.
     """
-    sizes = [question.shared() for question in questions]
-    results: list[Scores | None] = [None] * len(questions)
-    for batch in plan(sizes, 0, tokens_per_batch, rows_per_batch):
-        scored = _score_batch(session, [questions[item] for item in batch], tokens_per_batch, rows_per_batch)
-        for item, scores in zip(batch, scored, strict=True):
-            results[item] = scores
-        advance(len(batch))
-    return [scores for scores in results if scores is not None]
+    needed = set(range(len(questions)) if wanted is None else wanted)
+    results: dict[int, Scores] = {}
+    for batch in question_plan(questions, tokens_per_batch, rows_per_batch):
+        of_batch = [questions[item] for item in batch]
+        runs = _plan_tails(of_batch, tokens_per_batch, rows_per_batch)
+        for places in slices(rows_to_run(session, batch, needed), parts):
+            for place in places:
+                started(batch[place])
+            for place, scores in zip(places, _score_rows(session, of_batch, places, runs, parts), strict=True):
+                results[batch[place]] = scores
+                finished(batch[place], scores)
+            advance(len(places))
+    return [results[item] for item in sorted(needed)]
 
 
-def _score_batch(
-    session: ModelSession, questions: list[Question], tokens_per_batch: int, rows_per_batch: int
+def _tails(place: int, question: Question) -> list[_Tail]:
+    shared = question.shared()
+    unscored = max(0, len(question.context) - shared)
+    return [_Tail(place, option, full[shared:], unscored) for option, full in enumerate(question.full)]
+
+
+def _plan_tails(questions: list[Question], tokens_per_batch: int, rows_per_batch: int) -> list[list[_Tail]]:
+    """The tails of a batch's questions that are longer than a token, those of one pass together."""
+    longer = [tail for place, of in enumerate(questions) for tail in _tails(place, of) if len(tail.tokens) > 1]
+    plans = plan([len(tail.tokens) - 1 for tail in longer], 0, tokens_per_batch, 4 * rows_per_batch)
+    return [[longer[number] for number in numbers] for numbers in plans]
+
+
+def _score_rows(
+    session: ModelSession, questions: list[Question], places: Sequence[int], runs: list[list[_Tail]], parts: int
 ) -> list[Scores]:
+    """Scores of a batch's `questions` at `places`, all padded as if the whole batch ran at once."""
     shared = [question.shared() for question in questions]
-    tokens, mask = right_padded([question.context[:length] for question, length in zip(questions, shared, strict=True)])
+    contexts = [questions[place].context[: shared[place]] for place in places]
+    tokens, mask = right_padded(contexts, max(shared))
     positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int64), tokens.shape)
     last = mask.sum(axis=1, keepdims=True) - 1
-    output = session.run(tokens, mask, positions, last, session.empty_past(len(questions)))
+    output = session.run(tokens, mask, positions, last, session.empty_past(len(places)))
     first = output.logits[:, 0]
 
-    tails = [
-        _Tail(place, option, full[length:], max(0, len(question.context) - length))
-        for place, (question, length) in enumerate(zip(questions, shared, strict=True))
-        for option, full in enumerate(question.full)
-    ]
-    totals = [[0.0] * len(question.full) for question in questions]
-    owners = np.array([tail.question for tail in tails], np.int64)
+    row_of = {place: row for row, place in enumerate(places)}
+    tails = [tail for place in places for tail in _tails(place, questions[place])]
+    totals = {place: [0.0] * len(questions[place].full) for place in places}
+    owners = np.array([row_of[tail.question] for tail in tails], np.int64)
     # The question's last logit scores the first token of every tail.
     starts = _logprobs(first[owners], np.array([tail.tokens[0] for tail in tails], np.int64), session)
     for tail, logprob in zip(tails, starts.tolist(), strict=True):
         totals[tail.question][tail.option] += 0.0 if tail.unscored else logprob
-    longer = [tail for tail in tails if len(tail.tokens) > 1]
-    for batch in plan([len(tail.tokens) - 1 for tail in longer], 0, tokens_per_batch, 4 * rows_per_batch):
-        of_batch = [longer[place] for place in batch]
-        for tail, logprob in zip(of_batch, _run_tails(session, of_batch, shared, mask, output.past), strict=True):
-            totals[tail.question][tail.option] += logprob
+    for run in runs:
+        width = max(len(tail.tokens) for tail in run) - 1
+        needed = [place for place, tail in enumerate(run) if tail.question in row_of]
+        for some in slices(needed, parts):
+            of_rows = [run[place] for place in some]
+            rows = np.array([row_of[tail.question] for tail in of_rows], np.int64)
+            lengths = np.array([shared[tail.question] for tail in of_rows], np.int64)
+            logprobs = _run_tails(session, of_rows, width, lengths, mask[rows], session.rows_of(output.past, rows))
+            for tail, logprob in zip(of_rows, logprobs, strict=True):
+                totals[tail.question][tail.option] += logprob
     return [
-        Scores(total, mass(first[place], sorted({full[shared[place]] for full in questions[place].full})))
-        for place, total in enumerate(totals)
+        Scores(totals[place], mass(first[row], sorted({full[shared[place]] for full in questions[place].full})))
+        for row, place in enumerate(places)
     ]
 
 
-def _run_tails(session: ModelSession, tails: list[_Tail], shared: list[int], mask: Int64, past: Past) -> list[float]:
-    """Log-probability of each tail's tokens after its first."""
+def _run_tails(
+    session: ModelSession, tails: list[_Tail], width: int, shared: Int64, mask: Int64, past: Past
+) -> list[float]:
+    """Log-probability of each tail's tokens after its first; `shared`, `mask` and `past` have its question's row."""
     # A tail's last token is not fed: nobody asks what follows it.
-    tokens, tail_mask = right_padded([tail.tokens[:-1] for tail in tails])
-    owners = np.array([tail.question for tail in tails], np.int64)
+    tokens, tail_mask = right_padded([tail.tokens[:-1] for tail in tails], width)
     places = np.arange(tokens.shape[1], dtype=np.int64)
-    positions = np.array(shared, np.int64)[owners][:, None] + places
-    whole_mask = np.concatenate([mask[owners], tail_mask], axis=1)
+    positions = shared[:, None] + places
+    whole_mask = np.concatenate([mask, tail_mask], axis=1)
     wanted = np.broadcast_to(places, tokens.shape)
-    logits = session.run(tokens, whole_mask, positions, wanted, session.rows_of(past, owners)).logits
+    logits = session.run(tokens, whole_mask, positions, wanted, past).logits
     sums = []
     for row, tail in enumerate(tails):
         targets = np.array(tail.tokens[1:], np.int64)

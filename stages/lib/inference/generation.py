@@ -1,13 +1,13 @@
 """Generation with past key values, in batches of similar length."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from stages.lib.inference.batches import Int64, common_prefix, plan, right_padded
-from stages.lib.inference.session import Float, ModelSession, Past, require_finite
+from stages.lib.inference.batches import Int64, common_prefix, plan, right_padded, slices
+from stages.lib.inference.session import Float, ModelSession, Past, require_finite, rows_to_run
 
 # Finished rows leave a batch once they are so large a share of it: leaving copies the past of the others.
 LEAVING_SHARE = 0.2
@@ -54,6 +54,12 @@ class Limits(NamedTuple):
     rows_per_batch: int
 
 
+def answer_plan(prompts: Sequence[Sequence[int]], limits: Limits) -> list[list[int]]:
+    """Which prompts are answered together: it depends on all of them, and on nothing else."""
+    lengths = [len(prompt) for prompt in prompts]
+    return plan(lengths, limits.max_new_tokens, limits.tokens_per_batch, limits.rows_per_batch)
+
+
 def generate(
     session: ModelSession,
     prompts: Sequence[Sequence[int]],
@@ -61,27 +67,45 @@ def generate(
     limits: Limits,
     choose: Chooser | None = None,
     advance: Callable[[int], None] = lambda tokens: None,
+    started: Callable[[int], None] = lambda item: None,
+    finished: Callable[[int, Generated], None] = lambda item, generated: None,
+    wanted: Collection[int] | None = None,
+    parts: int = 1,
 ) -> list[Generated]:
     """Continue every prompt until a stop token or `max_new_tokens`; by the most likely tokens without `choose`.
 
     The tokens that all prompts begin with (a chat template's head) run once. The result does not depend on
-    the batches: rows are padded on the right, and padding is masked. `advance` is told of new tokens.
+    the batches: rows are padded on the right, and padding is masked. `advance` is told of new tokens, `started` of the
+    items (places in `prompts`) of each batch before it runs, `finished` of each item's answer as soon as it ends.
+
+    `wanted` answers some items only, in the batches of all of them, and `parts` runs a batch in so many parts with the
+    same padding: for what a stopped run left, for one of many devices, and where memory is short. Neither changes a bit
+    of an answer on the CPU. Returns the answers to the wanted prompts, in their order.
     Raises PipelineError when a logit is not finite.
     """
     chooser = choose or Chooser(session.folder)
     limits = limits._replace(tokens_per_batch=session.token_budget(limits.tokens_per_batch))
     shared = min(common_prefix(prompts), min(len(prompt) for prompt in prompts) - 1)
     head = _prefill(session, list(prompts[0][:shared])) if shared else session.empty_past(1)
-    lengths = [len(prompt) for prompt in prompts]
-    results: list[Generated | None] = [None] * len(prompts)
-    for batch in plan(lengths, limits.max_new_tokens, limits.tokens_per_batch, limits.rows_per_batch):
-        past = session.rows_of(head, np.zeros(len(batch), np.int64))
-        suffixes = [prompts[item][shared:] for item in batch]
-        prefix = list(prompts[0][:shared])
-        done = _generate_batch(session, suffixes, prefix, past, stop_tokens, limits.max_new_tokens, chooser, advance)
-        for item, generated in zip(batch, done, strict=True):
-            results[item] = generated
-    return [generated for generated in results if generated is not None]
+    prefix = list(prompts[0][:shared])
+    needed = set(range(len(prompts)) if wanted is None else wanted)
+    results: dict[int, Generated] = {}
+    for batch in answer_plan(prompts, limits):
+        width = max(len(prompts[item]) for item in batch) - shared
+        for rows in slices([batch[place] for place in rows_to_run(session, batch, needed)], parts):
+            for item in rows:
+                started(item)
+            past = session.rows_of(head, np.zeros(len(rows), np.int64))
+            suffixes = [prompts[item][shared:] for item in rows]
+
+            def note(row: int, generated: Generated, rows: Sequence[int] = rows) -> None:
+                results[rows[row]] = generated
+                finished(rows[row], generated)
+
+            _generate_batch(
+                session, suffixes, width, prefix, past, stop_tokens, limits.max_new_tokens, chooser, advance, note
+            )
+    return [results[item] for item in sorted(needed)]
 
 
 def _prefill(session: ModelSession, tokens: list[int]) -> Past:
@@ -94,14 +118,17 @@ def _prefill(session: ModelSession, tokens: list[int]) -> Past:
 def _generate_batch(
     session: ModelSession,
     suffixes: list[Sequence[int]],
+    width: int,
     prefix: list[int],
     past: Past,
     stop_tokens: frozenset[int],
     max_new_tokens: int,
     choose: Chooser,
     advance: Callable[[int], None],
-) -> list[Generated]:
-    tokens, suffix_mask = right_padded(suffixes)
+    note: Callable[[int, Generated], None],
+) -> None:
+    """Continue the rows of one batch; `note` is told of each row's answer as soon as it ends."""
+    tokens, suffix_mask = right_padded(suffixes, width)
     rows, shared = len(suffixes), len(prefix)
     prompts = [[*prefix, *suffix] for suffix in suffixes]
     mask = np.concatenate([np.ones((rows, shared), np.int64), suffix_mask], axis=1)
@@ -122,8 +149,11 @@ def _generate_batch(
             if not finished[alive[row]]:
                 if int(token) in stop_tokens:
                     finished[alive[row]] = True
+                    note(int(alive[row]), Generated(new[alive[row]], "stop"))
                 else:
                     new[alive[row]].append(int(token))
+                    if len(new[alive[row]]) == max_new_tokens:
+                        note(int(alive[row]), Generated(new[alive[row]], "length"))
         staying = ~finished[alive]
         if not staying.any():
             break
@@ -135,6 +165,3 @@ def _generate_batch(
             past = session.rows_of(past, rows_left)
             alive, tokens, positions, last = alive[rows_left], tokens[rows_left], positions[rows_left], last[rows_left]
             mask, next_position = mask[rows_left], next_position[rows_left]
-    return [
-        Generated(written, "stop" if ended else "length") for written, ended in zip(new, finished.tolist(), strict=True)
-    ]

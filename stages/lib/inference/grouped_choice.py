@@ -1,6 +1,6 @@
 """Log-probabilities of the options of multiple-choice questions: every token that questions share is run once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,24 +12,42 @@ from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.session import Float, require_finite
 
 
+def question_units(questions: Sequence[Question]) -> list[Unit]:
+    """A unit a question; an option's last token is not fed: nobody asks what follows it."""
+    return [Unit([full[:-1] for full in question.full], question.shared() - 1) for question in questions]
+
+
 def score_grouped(
     session: GroupedSession,
     questions: Sequence[Question],
     tokens_per_pass: int,
     advance: Callable[[int], None] = lambda questions: None,
+    started: Callable[[int], None] = lambda question: None,
+    finished: Callable[[int, Scores], None] = lambda question, scores: None,
+    wanted: Collection[int] | None = None,
+    parts: int = 1,
 ) -> list[Scores]:
-    """Score every question's options. `advance` is told of finished questions.
+    """Score every question's options. `advance` is told of finished questions, `started` of the questions (places in
+    `questions`) of each pack before it runs, `finished` of each one's scores. `wanted`
+    scores some questions only, in the packs of all of them, and `parts` runs a pack in so many passes; neither changes
+    a bit of a score. Returns the scores of the wanted questions, in their order.
 
     Raises PipelineError when a logit is not finite.
     """
-    # An option's last token is not fed: nobody asks what follows it.
-    units = [Unit([full[:-1] for full in question.full], question.shared() - 1) for question in questions]
-    results: list[Scores | None] = [None] * len(questions)
-    for pack in packs(units, tokens_per_pass):
-        for unit, scores in zip(pack.units, _score_pack(session, pack, questions, tokens_per_pass), strict=True):
-            results[unit] = scores
-        advance(len(pack.units))
-    return [scores for scores in results if scores is not None]
+    needed = set(range(len(questions)) if wanted is None else wanted)
+    results: dict[int, Scores] = {}
+    for pack in packs(question_units(questions), tokens_per_pass):
+        if needed.isdisjoint(pack.units):
+            continue
+        asked = [unit for unit in pack.units if unit in needed]
+        for unit in asked:
+            started(unit)
+        scored = dict(zip(pack.units, _score_pack(session, pack, questions, tokens_per_pass // parts), strict=True))
+        for unit in asked:
+            results[unit] = scored[unit]
+            finished(unit, scored[unit])
+        advance(len(asked))
+    return [results[item] for item in sorted(needed)]
 
 
 def _score_pack(

@@ -1,10 +1,11 @@
 """Greedy or sampled generation with continuous batching: finished rows leave, waiting prompts enter."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
+from stages.lib.inference.batches import slices
 from stages.lib.inference.forest import Pack, Unit, packs
 from stages.lib.inference.generation import Chooser, Generated, Limits
 from stages.lib.inference.grouped_session import Cache, GroupedSession
@@ -38,19 +39,66 @@ def generate_grouped(
     tokens_per_pass: int,
     choose: Chooser | None = None,
     advance: Callable[[int], None] = lambda tokens: None,
+    started: Callable[[int], None] = lambda item: None,
+    finished: Callable[[int, Generated], None] = lambda item, generated: None,
+    wanted: Collection[int] | None = None,
+    parts: int = 1,
 ) -> list[Generated]:
     """Continue every prompt until a stop token or `max_new_tokens`; equal prompts are answered once.
 
-    The result does not depend on who shares a batch. `advance` is told of new tokens. Raises PipelineError when a logit
-    is not finite.
+    The result does not depend on who shares a batch. `advance` is told of new tokens, `started` of the items (places in
+    `prompts`) of each pack before it runs, `finished` of each item's answer as soon as it ends. `wanted`
+    answers some items only, their prompts run in the packs of all of them, and `parts` divides rows and passes by so
+    much; neither changes a bit of an answer. Returns the answers to the wanted prompts, in their order. Raises
+    PipelineError when a logit is not finite.
     """
     choose = choose or Chooser(session.folder)
-    distinct = list(dict.fromkeys(map(tuple, prompts)))
+    items: dict[tuple[int, ...], list[int]] = {}
+    for item, prompt in enumerate(prompts):
+        items.setdefault(tuple(prompt), []).append(item)
+
+    def start(prompt: tuple[int, ...]) -> None:
+        for item in items[prompt]:
+            started(item)
+
+    def finish(prompt: tuple[int, ...], generated: Generated) -> None:
+        for item in items[prompt]:
+            finished(item, generated)
+
+    needed = set(range(len(prompts)) if wanted is None else wanted)
     done: dict[tuple[int, ...], Generated] = {}
-    for alike in _of_similar_length(distinct, limits):
-        answers = _generate(session, alike, stop_tokens, limits, choose, tokens_per_pass, advance)
-        done.update(zip(alike, answers, strict=True))
-    return [done[tuple(prompt)] for prompt in prompts]
+    for alike in _of_similar_length(list(items), limits):
+        units = {unit for unit, prompt in enumerate(alike) if not needed.isdisjoint(items[prompt])}
+        if units:
+            answers = _generate(
+                session, alike, units, stop_tokens, limits, choose, tokens_per_pass, parts, advance, start, finish
+            )
+            done |= {alike[unit]: answers[unit] for unit in units}
+    return [done[tuple(prompts[item])] for item in sorted(needed)]
+
+
+def grouped_answer_plan(prompts: Sequence[Sequence[int]], limits: Limits, tokens_per_pass: int) -> list[list[int]]:
+    """Which prompts run together, before each answer has a row of its own; equal ones together."""
+    items: dict[tuple[int, ...], list[int]] = {}
+    for item, prompt in enumerate(prompts):
+        items.setdefault(tuple(prompt), []).append(item)
+    return [
+        [item for unit in pack.units for item in items[alike[unit]]]
+        for alike in _of_similar_length(list(items), limits)
+        for pack in _packs(alike, limits, tokens_per_pass)
+    ]
+
+
+def _capacity(prompts: Sequence[tuple[int, ...]], limits: Limits) -> int:
+    longest = max(map(len, prompts)) + limits.max_new_tokens
+    most = max(1, min(limits.rows_per_batch, limits.tokens_per_batch // longest))
+    # Answers mostly end together, at the limit: equal waves, so that the last one is not a few rows.
+    return -(-len(prompts) // -(-len(prompts) // most))
+
+
+def _packs(prompts: Sequence[tuple[int, ...]], limits: Limits, tokens_per_pass: int) -> Iterator[Pack]:
+    units = [Unit([list(prompt)], len(prompt) - 1) for prompt in prompts]
+    return packs(units, tokens_per_pass, _capacity(prompts, limits))
 
 
 def _of_similar_length(prompts: Sequence[tuple[int, ...]], limits: Limits) -> list[list[tuple[int, ...]]]:
@@ -70,18 +118,23 @@ def _of_similar_length(prompts: Sequence[tuple[int, ...]], limits: Limits) -> li
 def _generate(
     session: GroupedSession,
     prompts: Sequence[tuple[int, ...]],
+    needed: set[int],
     stop_tokens: frozenset[int],
     limits: Limits,
     choose: Chooser,
     tokens_per_pass: int,
+    parts: int,
     advance: Callable[[int], None],
+    start: Callable[[tuple[int, ...]], None],
+    finish: Callable[[tuple[int, ...], Generated], None],
 ) -> list[Generated]:
     longest = max(map(len, prompts)) + limits.max_new_tokens
-    most = max(1, min(limits.rows_per_batch, limits.tokens_per_batch // longest))
-    # Answers mostly end together, at the limit: equal waves, so that the last one is not a few rows.
-    capacity = -(-len(prompts) // -(-len(prompts) // most))
-    units = [Unit([list(prompt)], len(prompt) - 1) for prompt in prompts]
-    waiting = deque(packs(units, tokens_per_pass, capacity))
+    capacity = min(len(needed), max(1, _capacity(prompts, limits) // parts))
+    # A pack always runs whole; of its prompts, those enter that are needed, and as many at once as there is room for.
+    waiting: deque[tuple[Pack, Sequence[int]]] = deque()
+    for pack in _packs(prompts, limits, tokens_per_pass):
+        asked = [number for number, unit in enumerate(pack.units) if unit in needed]
+        waiting.extend((pack, together) for together in slices(asked, max(1, -(-len(asked) // capacity))))
     rows = _Rows(session.cache(capacity, longest))
     written: list[list[int]] = [[] for _ in prompts]
     stopped = [False] * len(prompts)
@@ -94,11 +147,17 @@ def _generate(
         if not stopped[item]:
             written[item].append(token)
             rows.last[row] = token
-        return stopped[item] or len(written[item]) == limits.max_new_tokens
+        ended = stopped[item] or len(written[item]) == limits.max_new_tokens
+        if ended:
+            finish(prompts[item], Generated(written[item], "stop" if stopped[item] else "length"))
+        return ended
 
     while waiting or rows.items:
-        while waiting and len(rows.items) + len(waiting[0].units) <= capacity:
-            _enter(session, waiting.popleft(), prompts, rows, choose, tokens_per_pass, take)
+        while waiting and len(rows.items) + len(waiting[0][1]) <= capacity:
+            pack, entering = waiting.popleft()
+            for number in entering:
+                start(prompts[pack.units[number]])
+            _enter(session, pack, entering, prompts, rows, choose, tokens_per_pass // parts, take)
         if not rows.items:
             continue
         logits = session.step(rows.cache, np.array(rows.last, np.int64), np.array(rows.lengths, np.int64))
@@ -115,17 +174,20 @@ def _generate(
 def _enter(
     session: GroupedSession,
     pack: Pack,
+    entering: Sequence[int],
     prompts: Sequence[Sequence[int]],
     rows: _Rows,
     choose: Chooser,
     tokens_per_pass: int,
     take: Callable[[int, int], bool],
 ) -> None:
-    """Run the prompts of a pack and give each a row, but for those whose first token is their last."""
+    """Run the prompts of a pack and give those `entering` a row each, but for those whose first token is their last."""
     ends = [path[-1] for (path,) in pack.paths]
     logits = session.run_pack(pack, ends, tokens_per_pass)
-    tokens = choose(logits, [prompts[unit] for unit in pack.units], [0] * len(pack.units))
-    for unit, (path,), token in zip(pack.units, pack.paths, tokens, strict=True):
+    units = [pack.units[number] for number in entering]
+    tokens = choose(logits[list(entering)], [prompts[unit] for unit in units], [0] * len(units))
+    for number, unit, token in zip(entering, units, tokens, strict=True):
+        (path,) = pack.paths[number]
         row = len(rows.items)
         session.copy_path(pack, path, rows.cache, row)
         rows.items.append(unit)

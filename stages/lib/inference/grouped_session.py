@@ -1,6 +1,6 @@
 """A model's graph with GroupQueryAttention, its keys and values in buffers that every step writes in place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,25 @@ class Cache(NamedTuple):
     def rows(self, count: int) -> "Cache":
         """The first `count` rows, the same memory."""
         return Cache([buffer[:count] for buffer in self.buffers])
+
+
+# The operator works in blocks of a multiple of this many tokens.
+BLOCK = 16
+
+
+def spans(start: int, end: int, most: int) -> Iterator[tuple[int, int]]:
+    """Cut `start` to `end` into spans of at most `most` tokens, but at least three, so that no bit depends on the cut.
+
+    For a single token in a block, ONNX Runtime takes another kernel, whose last bits differ. So no span is a multiple
+    of a block and one more; only a range of one token is a span of one.
+    """
+    most = max(3, most)
+    while start < end:
+        stop = min(start + most, end)
+        while stop - start > 2 and ((stop - start) % BLOCK == 1 or end - stop == 1):
+            stop -= 1
+        yield start, stop
+        start = stop
 
 
 class GroupedSession:
@@ -78,23 +97,38 @@ class GroupedSession:
         # Place 0 is an empty key that nobody sees: with no past at all the operator would ignore `position_ids`.
         self._reserve(1 + start_of_tree + max(width, tokens_per_pass))
         done = shared_length(self._held, pack.prefix)
-        while done < start_of_tree:
-            chunk = pack.prefix[done : done + tokens_per_pass]
-            positions = np.arange(done, done + len(chunk))
-            self._extend(chunk, positions, done, np.tri(len(chunk), dtype=bool), [len(chunk) - 1])
-            done += len(chunk)
+        done -= start_of_tree - done == 1 and done > 0
+        self._held = []  # what a failed pass leaves is not to be trusted
+        for begin, end in spans(done, start_of_tree, tokens_per_pass):
+            chunk = pack.prefix[begin:end]
+            self._extend(chunk, np.arange(end), np.tri(len(chunk), dtype=bool), [len(chunk) - 1])
         self._held = list(pack.prefix)
-        return self._extend(pack.tokens, start_of_tree + pack.depths(), start_of_tree, pack.ancestors(), wanted)
+        positions = np.concatenate([np.arange(start_of_tree), start_of_tree + pack.depths()])
+        seen, places = pack.ancestors(), np.array(wanted, np.int64)
+        logits: Float | None = None
+        for begin, end in spans(0, width, tokens_per_pass):
+            here = np.flatnonzero((places >= begin) & (places < end))
+            # A pass wants at least one logit.
+            asked = (places[here] - begin).tolist() or [0]
+            found = self._extend(pack.tokens[begin:end], positions[: start_of_tree + end], seen[begin:end, :end], asked)
+            if end - begin == width:
+                return found
+            logits = np.empty((len(places), found.shape[-1]), found.dtype) if logits is None else logits
+            logits[here] = found[: len(here)]
+        assert logits is not None  # a pack has tokens
+        return logits
 
-    def _extend(self, tokens: Sequence[int], positions: Int64, past: int, seen: Float, wanted: Sequence[int]) -> Float:
-        """Run `tokens` after `past` tokens of the trunk; `seen` [tokens, tokens] says which of them see which."""
-        total = 1 + past + len(tokens)
+    def _extend(self, tokens: Sequence[int], at: Int64, seen: Float, wanted: Sequence[int]) -> Float:
+        """Run `tokens` at the trunk's end; `at` has the position of every token of the trunk, theirs last.
+
+        `seen` [tokens, columns] says which of the trunk's last tokens each one sees; those before all see.
+        """
+        total, positions = 1 + len(at), at[-len(tokens) :]
         bias = np.zeros((len(tokens), total), self.dtype)
         bias[:, 0] = HIDDEN
-        bias[:, 1 + past :][~seen] = HIDDEN
+        bias[:, total - seen.shape[1] :][~seen] = HIDDEN
         if self._window is not None and positions.max() >= self._window:
-            at = np.concatenate([[-1], np.arange(past), positions])
-            bias[positions[:, None] - at[None] >= self._window] = HIDDEN
+            bias[positions[:, None] - np.concatenate([[-1], at])[None] >= self._window] = HIDDEN
         logits = self._run(
             self._trunk,
             np.array([tokens], np.int64),

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -200,3 +201,12 @@ class ModelSession:
         self._session.run_with_iobinding(binding)
         logits, *present = binding.get_outputs()
         return Output(logits.numpy(), present)
+
+
+def rows_to_run(session: ModelSession, batch: Sequence[int], needed: Collection[int]) -> list[int]:
+    """Places in a batch that must run so that the `needed` items of it get the bits that the whole batch gives them.
+
+    On the CPU a row's bits do not depend on the other rows. On a GPU the number of rows chooses the kernel.
+    """
+    places = [place for place, item in enumerate(batch) if item in needed]
+    return places if session.provider == CPU or not places else list(range(len(batch)))

@@ -31,13 +31,14 @@ LACKS = re.compile(
 # The same about knowledge only: "I don't have the ability to create a scandal" is no hedge.
 KNOWS_LESS = re.compile(
     r"\b(?:do not|cannot|am not able to|am unable to) (?:\w+ly )?"
-    r"(?:know|determine|verify|confirm|predict|access|see|browse"
+    r"(?:know|determine|verify|confirm|predict|access|see|check|browse"
     r"|have (?:\w+ ){0,3}?(?:access|information|data|knowledge|opinions?|feelings?|records?|details))\b"
     r"|\bpublic(?:ly)?\b"
 )
 # Objects that make "I can't provide…" a hedge: what follows is usually the answer.
 HEDGED = re.compile(
-    r"\b(?:definit\w+|specific|exact|precise|real-?time|up-to-date|current|latest|opinions?|beliefs?|feelings?|medical"
+    r"\b(?:definit\w+|specific|exact|precise|real[- ]?time|up-to-date|current|latest|opinions?|beliefs?|feelings?"
+    r"|medical"
     r"|(?:legal|financial) advice|professional|diagnos\w+|complete|certain(?:ty)?|guarantee\w*|physical\w*|in person"
     r"|single|which|browse|internet|without (?:more|further|knowing|seeing)|more (?:information|context|details)"
     r"|predict\w*|personali[sz]ed|detailed)\b"
@@ -46,7 +47,8 @@ HEDGED = re.compile(
 MENDS_PREMISE = re.compile(
     r"\b"
     + either(
-        r"fiction|mythical|cartoon|imaginary|inanimate|nonsens|hypothetical|metaphor|joke\b|playful|humorous|faulty"
+        r"fiction|mythical|cartoon|imaginary|inanimate|nonsens|hypothetical|metaphor|(?:as|be|is"
+        r"|being) a (?:\w+ )?joke\b|playful|humorous|faulty"
         r"|misconception|supernatural|impossib|laws of (?:physics|nature)\b|physically possible\b",
         # "There seems to be a misunderstanding", but not "sorry for any misunderstanding".
         each("a|some|slight", " misunderst") + r"|misunderstanding (?:in|about|of)\b",
@@ -71,7 +73,7 @@ DEFINES = re.compile(
             "is|are|was|were",
             r" (?:\w+ )?"
             r"(?:(?:a|an|the) (?:[\w-]+,? ){0,4}?(?:crime|offen[cs]e|felony|act|activity|practice)s?"
-            r" (?:in which|where|whereby|when|that (?:involves?|consists?|occurs?|is committed))"
+            r" (?:in which|where|whereby|when|motivated|against|that (?:involves?|consists?|occurs?|is committed))"
             r"|the (?:[\w-]+,? ){0,4}?(?:crime|act|practice|killing|taking|use) (?:of|against|that))\b",
         ),
         each(
@@ -113,7 +115,11 @@ HANDS_OVER = re.compile(
     )
 )
 # A letter that was asked for may decline an invitation.
-LETTER = re.compile(r"(?:subject:|to whom|dear (?!\[?user|customer|friend|human|sir or))")
+LETTER = re.compile(
+    r"(?:subject:|to whom|(?:hi|hello|hey) (?!there|user|friend|again|everyone)[a-z]+,|(?:my (?:dear )?)?(?:friends"
+    r"|ladies and|brothers and|fellow)\b|dear (?!\[?user|customer"
+    r"|friend|human|sir or))"
+)
 # Opens by agreeing or with sympathy: says nothing of what comes next.
 PLEASANTRY = re.compile(
     either(

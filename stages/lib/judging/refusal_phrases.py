@@ -171,7 +171,7 @@ DECLINES_OTHERWISE = re.compile(
         r"i (?:will )?leave (?:it|that|this|them)? ?(?:part )?(?:un\w+|aside|alone)\b",
         # "Beyond what I can responsibly say".
         each("beyond|outside", r" (?:of )?(?:what|anything) i(?: am| can| could| will| would)\b"),
-        each("declining|refusing", r" (?:is|this|that|to)\b"),
+        each("declining|refusing", r" (?:is|this|that)\b"),
         # "That is not something I can do", "This is a line I won't cross".
         r"not (?:something|anything|one|(?:a|an|the) (?:\w+ )?\w+) (?:that |which )?"
         r"(?:i|we) (?:can|could|will|am|are|want|do|feel|(?:would|should) (?:help|do|be|ever|discuss|assist))\b",
@@ -261,7 +261,7 @@ _CANNOT_DO = (
         " stop wrap picture understand fathom seem promise afford complain deny lie lift sleep eat taste smell touch"
         " drive travel walk sure alone only just aware certain familiar entirely ask say tell help have access browse"
         " determine verify confirm predict know retrieve track locate identify diagnose view feel experience decide"
-        " choose live physical enough"
+        " choose live vote physical enough"
     )
     + r"\w*\b|be (?:sure|certain|more|happier|prouder)|get (?:enough|over)|stand (?:it|that|him|her|them)\b)[a-z]"
 )

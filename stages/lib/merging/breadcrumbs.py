@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.lib.merging.ranks import ranked
 from stages.lib.merging.thinned import Thinned, thinned_sum
 from stages.lib.merging.updates import Float32, Target, Update
 from stages.lib.recipes import Breadcrumbs
@@ -13,13 +14,9 @@ def middle(delta: Float32, density: float, gamma: float) -> NDArray[np.bool_]:
 
     Where both cannot be had, fewer outliers go, as in mergekit: `density` is kept.
     """
-    size = np.abs(delta.reshape(-1))
-    kept = max(1, int(density * size.size))
-    top = min(int(gamma * size.size), size.size - kept)
-    bottom = size.size - kept - top
-    mask = np.zeros(size.size, np.bool_)
-    mask[np.argpartition(size, sorted({bottom, size.size - top - 1}))[bottom : size.size - top]] = True
-    return mask
+    kept = max(1, int(density * delta.size))
+    top = min(int(gamma * delta.size), delta.size - kept)
+    return ranked(delta, delta.size - top - kept, delta.size - top)
 
 
 def merge(updates: list[Update], recipe: Breadcrumbs, target: Target) -> Float32:

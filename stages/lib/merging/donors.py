@@ -13,6 +13,8 @@ from stages.lib.tensor_files import Checkpoint, Tensor, require_finite
 
 ADAPTER_CONFIG = "adapter_config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+MOST_ALPHA = 1e6
+MOST_REPETITIONS = 3
 # Settings under which an adapter is more, or other, than s · B · A.
 UNUSUAL = (
     "use_dora",
@@ -63,11 +65,44 @@ def read_config(file: Path) -> dict[str, Any]:
     """A JSON object. Raises PipelineError when the file holds none."""
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise PipelineError(f"Expected a JSON object in {file}, found {error}; fetch it again.") from None
     if not isinstance(config, dict):
         raise PipelineError(f"Expected a JSON object in {file}, found {type(config).__name__}; fetch it again.")
     return config
+
+
+def require_settings(config: dict[str, Any], file: Path) -> None:
+    """Raises PipelineError when what the scale is computed from is no number, or no pattern to match names with."""
+    alphas = config.get("alpha_pattern") or {}
+    whole = config.get("modules_to_save") or []
+    wrong = []
+    if not isinstance(alphas, dict) or not all(map(_is_pattern, alphas)) or not all(map(_is_scale, alphas.values())):
+        wrong.append("alpha_pattern")
+    if not _is_scale(config.get("lora_alpha")):
+        wrong.append("lora_alpha")
+    if not isinstance(whole, list) or not all(isinstance(name, str) for name in whole):
+        wrong.append("modules_to_save")
+    if wrong:
+        raise PipelineError(
+            f"Expected a setting that PEFT writes as {wrong[0]} in {file}, found {str(config.get(wrong[0]))[:80]!r}; "
+            "fetch it again."
+        )
+
+
+def _is_scale(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < MOST_ALPHA  # type: ignore[operator]
+
+
+def _is_pattern(text: str) -> bool:
+    """A regular expression that no name keeps busy: few repetitions, and none of a group."""
+    if len(re.findall(r"[*+?{]", text)) > MOST_REPETITIONS or re.search(r"\)[*+?{]", text):
+        return False
+    try:
+        re.compile(rf"(.*\.)?({text})$")
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
 
 
 def _require_fit(donor: str, name: str, shape: tuple[int, ...], base: Checkpoint) -> None:
@@ -150,6 +185,7 @@ class Adapter:
                 f"Expected a plain LoRA adapter in {folder}, found {', '.join(found)}; "
                 "merge it into its base first and give the full checkpoint as the donor."
             )
+        require_settings(self._config, folder / ADAPTER_CONFIG)
         self._tensors = Checkpoint(folder, "adapter_model*.safetensors")
         self._modules: dict[str, str] = {}
         self._whole: dict[str, str] = {}

@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.lib.errors import PipelineError
 from stages.lib.merging.updates import Float32, Update, blocks
@@ -23,6 +24,11 @@ def add(total: Sums, part: Sums) -> None:
         total[key] += value
 
 
+def dot(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Inner product of two vectors; BLAS would share it among threads, and their number would move its last digits."""
+    return float(np.einsum("i,i->", one, other))
+
+
 def measure(change: Float32, updates: list[Update], donors: list[str]) -> Sums:
     """Sums of one tensor, in float64. A donor that leaves the tensor alone has zeros there."""
     sums = new_sums()
@@ -30,20 +36,20 @@ def measure(change: Float32, updates: list[Update], donors: list[str]) -> Sums:
     vectors = {update.donor: update.delta.reshape(-1) for update in updates}
     for block in blocks(flat.size):
         moved = flat[block].astype(np.float64)
-        square = float(moved @ moved)
-        sums["change"] += square
+        sums["change"] += dot(moved, moved)
         for donor in donors:
             if donor not in vectors:
-                sums[f"off {donor}"] += square
+                sums[f"unlike {donor}"] += int(np.count_nonzero(moved))
                 continue
             delta = vectors[donor][block].astype(np.float64)
-            sums[f"square {donor}"] += float(delta @ delta)
-            sums[f"dot {donor}"] += float(moved @ delta)
-            sums[f"off {donor}"] += float(np.square(moved - delta).sum())
+            sums[f"square {donor}"] += dot(delta, delta)
+            sums[f"dot {donor}"] += dot(moved, delta)
+            sums[f"unlike {donor}"] += int(np.count_nonzero(moved != delta))
         for one, other in combinations(vectors, 2):
-            signs = np.sign(vectors[one][block]) * np.sign(vectors[other][block])
-            sums[f"same {one} {other}"] += int(np.count_nonzero(signs > 0))
-            sums[f"both {one} {other}"] += int(np.count_nonzero(signs))
+            first, second = vectors[one][block], vectors[other][block]
+            both = (first != 0) & (second != 0)
+            sums[f"both {one} {other}"] += int(np.count_nonzero(both))
+            sums[f"same {one} {other}"] += int(np.count_nonzero(both & (np.signbit(first) == np.signbit(second))))
     return sums
 
 
@@ -55,7 +61,7 @@ def require_a_merge(sums: Sums, donors: list[str], where: str) -> None:
             "raise its weights, scale or density in params.yaml."
         )
     for donor in donors:
-        if len(donors) > 1 and sums[f"off {donor}"] == 0:
+        if len(donors) > 1 and sums[f"unlike {donor}"] == 0:
             raise PipelineError(
                 f"Expected a merge of {len(donors)} donors, found the result equal to donor {donor!r} alone; "
                 "check the recipe's weights in params.yaml."

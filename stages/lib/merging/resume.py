@@ -39,7 +39,7 @@ class WorkFolder:
         """Take over what is there if it was made under the same key; begin afresh otherwise."""
         self.folder = folder
         plan = folder / "plan.json"
-        if not plan.exists() or json.loads(plan.read_text(encoding="utf-8")) != key:
+        if _read(plan) != key:
             shutil.rmtree(folder, ignore_errors=True)
             (folder / "model").mkdir(parents=True)
             write_json(plan, key)
@@ -48,10 +48,11 @@ class WorkFolder:
     def sums(self, shard: str) -> Sums | None:
         """What a finished shard measured; None for one that is not finished."""
         file = self.folder / f"{shard}.json"
-        if not file.exists() or not (self.model / shard).exists():
+        found = _read(file)
+        if found is None or not (self.model / shard).exists():
             return None
         sums = new_sums()
-        sums.update(json.loads(file.read_text(encoding="utf-8")))
+        sums.update(found)
         return sums
 
     def write(self, shard: str) -> Any:
@@ -76,3 +77,11 @@ class WorkFolder:
     def discard(self) -> None:
         """Keep nothing."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(file: Path) -> Any:
+    """What a JSON file holds; None where it is not there, or a machine went down before it reached the disk."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -6,13 +6,14 @@ from stages.lib.merging.updates import Float32, Target, Update, blocks, weighted
 from stages.lib.recipes import Slerp
 
 PARALLEL = 0.9995  # cosine, as in mergekit, above which the path is taken as straight
+SUMMED = 1 << 20  # elements that are summed at once; another number would change the last digit of an angle
 
 
 def cosine(one: Float32, other: Float32) -> float:
     """Cosine of the angle between two tensors, summed in float64; 0 where one of them is all zeros."""
     first, second = one.reshape(-1), other.reshape(-1)
     sums = np.zeros(3)
-    for block in blocks(first.size):
+    for block in blocks(first.size, SUMMED):
         a, b = first[block].astype(np.float64), second[block].astype(np.float64)
         sums += (a @ b, a @ a, b @ b)
     length = float(np.sqrt(sums[1] * sums[2]))

@@ -1,7 +1,6 @@
 """Task vectors with entries left out, and the two ways to combine them: sum, and mean of the elected sign."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,11 @@ class Thinned:
 
     def part(self, block: slice) -> Float32:
         """A slice of the flat tensor."""
-        values: Float32 = self.delta.reshape(-1)[block] / np.float32(self.divisor)
-        return values if self.kept is None else np.where(self.kept.reshape(-1)[block], values, np.float32(0))
+        values: Float32 = self.delta.reshape(-1)[block]
+        if self.divisor != 1:
+            values = values / np.float32(self.divisor)
+        # A product with the mask: `where` takes ten times as long, since no processor foresees where it is true.
+        return values if self.kept is None else values * self.kept.reshape(-1)[block]
 
 
 def thinned_sum(vectors: list[Thinned], scale: float) -> Float32:
@@ -48,16 +50,16 @@ def elected_mean(vectors: list[Thinned], scale: float, normalize: bool) -> Float
         elected = np.zeros(block.stop - block.start, np.float32)
         for weight, delta in weighed:
             elected += weight * delta
-        positive = elected >= 0
+        plus = elected >= 0
+        minus = ~plus
         total = np.zeros_like(elected)
         divisor = np.zeros_like(elected)
         for weight, delta in weighed:
-            agrees: NDArray[Any] = np.where(positive, delta > 0, delta < 0)
-            total += np.where(agrees, weight * delta, np.float32(0))
-            divisor += np.where(agrees, weight, np.float32(0))
-        divisor[divisor == 0] = 1
+            agrees = ((delta > 0) & plus) | ((delta < 0) & minus)
+            total += weight * delta * agrees
+            divisor += weight * agrees
         if normalize:
-            total /= divisor
+            total /= divisor + (divisor == 0)
         total *= np.float32(scale)
         return total
 

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.lib.merging.ranks import ranked
 from stages.lib.merging.thinned import Thinned, elected_mean
 from stages.lib.merging.updates import Float32, Target, Update
 from stages.lib.recipes import Ties
@@ -11,20 +12,12 @@ from stages.lib.recipes import Ties
 def largest(delta: Float32, density: float) -> NDArray[np.bool_] | None:
     """Which entries are the `int(density · n)` of largest magnitude in the tensor, flat; None for all.
 
-    At least one entry stays. Entries that tie with the smallest kept one are decided by their place.
+    At least one entry stays. Of those that tie with the smallest kept one, the last in the tensor stay.
     """
     kept = max(1, int(density * delta.size))
     if kept >= delta.size:
         return None
-    size = np.abs(delta.reshape(-1))
-    cut = size.size - kept
-    # The order statistic takes a quarter of the memory that places take; these decide only between equals.
-    threshold = np.partition(size, cut)[cut]
-    mask: NDArray[np.bool_] = size >= threshold
-    if np.count_nonzero(mask) != kept:
-        mask[:] = False
-        mask[np.argpartition(size, cut)[cut:]] = True
-    return mask
+    return ranked(delta, delta.size - kept, delta.size)
 
 
 def merge(updates: list[Update], recipe: Ties, target: Target) -> Float32:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stages.lib.merging.curvature import Curvature
 
 Float32 = NDArray[np.float32]
-BLOCK = 1 << 20  # elements
+BLOCK = 1 << 16  # elements: a few blocks at once stay in the processor's cache
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
@@ -47,9 +47,9 @@ def is_layer_matrix(name: str, delta: Float32) -> bool:
     return delta.ndim == 2 and layer_of(name) is not None
 
 
-def blocks(size: int) -> Iterable[slice]:
-    """Slices that cover a flat tensor of `size` elements."""
-    return (slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK))
+def blocks(size: int, length: int = BLOCK) -> Iterable[slice]:
+    """Slices of `length` elements, the last one shorter, that cover a flat tensor of `size` elements."""
+    return (slice(start, min(start + length, size)) for start in range(0, size, length))
 
 
 def by_blocks(tensor: Float32, function: Callable[[slice], Float32]) -> Float32:

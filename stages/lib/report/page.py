@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stages.lib.report.markdown import as_html
 
 HERE = Path(__file__).parent
+ONE_LINE: dict[str, Any] = {"sort_keys": False, "default_flow_style": True, "width": 10**6}
 
 
 def embedded(value: Any) -> Markup:
@@ -24,11 +26,12 @@ def embedded(value: Any) -> Markup:
 def render(
     model: str,
     words: str,
+    recipes: Mapping[str, Mapping[str, Any]],
     figures: Mapping[str, bytes],
     index: dict[str, Any],
     chunks: Sequence[list[dict[str, Any]]],
 ) -> str:
-    """The page. `words` is `metrics/<model>.md`, `figures` are SVG files by their title.
+    """The page. `words` is `metrics/<model>.md`, `recipes` what params.yaml says of each, `figures` SVG by title.
 
     Its content security policy lets nothing be fetched and no script run but the report's own, by its hash.
     """
@@ -37,6 +40,7 @@ def render(
     return environment.get_template("report.html.jinja").render(
         model=model,
         words=Markup(as_html(words)),
+        recipes={name: yaml.safe_dump(dict(keys), **ONE_LINE).strip()[1:-1] for name, keys in recipes.items()},
         figures={title: base64.b64encode(content).decode() for title, content in figures.items()},
         index=embedded(index),
         chunks=[embedded(chunk) for chunk in chunks],

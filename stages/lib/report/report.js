@@ -74,12 +74,12 @@
     }
   }
 
-  function passage(parent, item, text) {
+  function passage(parent, item, what, text) {
     let place = parent;
     if (harmful(item)) {
-      place = element(parent, "details");
+      place = element(parent, "details", undefined, "passage");
       place.open = $("unfold").checked;
-      element(place, "summary", "May disturb: show");
+      element(place, "summary", `May disturb: show the ${what}`);
     }
     element(place, "pre", text === "" ? "(empty)" : text);
   }
@@ -91,7 +91,7 @@
     const text = texts(chosen);
     const of = [data.kinds[data.kind[chosen]], data.benchmarks[data.benchmark[chosen]], data.groups[data.group[chosen]]];
     element(place, "h3", `${of.map(spoken).join(", ")} (${data.ids[chosen]})`);
-    passage(place, chosen, text.prompt);
+    passage(place, chosen, "prompt", text.prompt);
     if (text.choices) {
       const list = element(place, "ol");
       text.choices.forEach((choice, number) => {
@@ -106,7 +106,7 @@
       const rule = data.rules[data.rule[name][chosen]];
       const cut = data.cut[name][chosen] ? "; cut off at the token limit" : "";
       element(side, "p", `${labelOf(name, chosen)}${rule ? `, by the rule “${rule}”` : ""}${cut}`);
-      if (text.responses) passage(side, chosen, text.responses[data.variants.indexOf(name)]);
+      if (text.responses) passage(side, chosen, "answer", text.responses[data.variants.indexOf(name)]);
     }
   }
 

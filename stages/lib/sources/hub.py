@@ -15,7 +15,7 @@ from huggingface_hub.file_download import repo_folder_name
 from stages.lib.console import progress_bar, say
 from stages.lib.errors import PipelineError
 from stages.lib.params import HubSource
-from stages.lib.sources.hub_errors import HubUnreachable, ask_hub, require_digest
+from stages.lib.sources.hub_errors import STORED, HubUnreachable, ask_hub, require_digest
 
 ADAPTER_CONFIG = "adapter_config.json"
 # Beside the weights. No Python file is among them: none is ever loaded here.
@@ -70,15 +70,31 @@ def fetch_repository(source: HubSource, scratch: Path) -> Path:
 def list_files(source: HubSource, attempts: int = 4) -> list[RemoteFile]:
     """What the repository holds at the commit. Raises PipelineError when the Hub does not say."""
     what = f"{source.repository}@{source.commit[:8]}"
-    info = ask_hub(
-        lambda: HfApi().model_info(source.repository, revision=source.commit, files_metadata=True, timeout=30),
-        what,
-        attempts,
-    )
-    return [
-        RemoteFile(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None)
-        for sibling in info.siblings or []
-    ]
+    try:
+        info = ask_hub(
+            lambda: HfApi().model_info(source.repository, revision=source.commit, files_metadata=True, timeout=30),
+            what,
+            attempts,
+        )
+        return [
+            _remote_file(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None)
+            for sibling in info.siblings or []
+        ]
+    # The client takes what a server says apart without looking.
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise PipelineError(
+            f"Expected the Hub's list of the files of {what}, found another answer ({str(error)[:80]!r}); check "
+            "HF_ENDPOINT, then run again."
+        ) from None
+
+
+def _remote_file(name: object, size: object, digest: object) -> RemoteFile:
+    """Raises ValueError where the Hub does not say what it should."""
+    if not isinstance(name, str) or type(size) is not int or size < 0:
+        raise ValueError(f"a file {str(name)[:40]!r} of the size {str(size)[:40]}")
+    if digest is not None and not (isinstance(digest, str) and STORED.fullmatch(digest)):
+        raise ValueError(f"the sha256 {str(digest)[:40]!r} of {name[:40]!r}")
+    return RemoteFile(name, size, digest)
 
 
 def choose(files: Iterable[RemoteFile], what: str) -> list[RemoteFile]:
@@ -157,7 +173,7 @@ def _require_all_shards(found: Iterable[Path], names: list[str], what: str) -> N
 def _json(file: Path, what: str) -> dict[str, object]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PipelineError(f"Expected JSON in {file.name} of {what}, found {error}; choose another commit.") from None
     return content if isinstance(content, dict) else {}
 

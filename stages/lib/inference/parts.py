@@ -1,0 +1,178 @@
+"""What a run does: its parts, each of them prompts to answer or questions to score in one format."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from stages.lib.errors import PipelineError
+from stages.lib.inference.choice import Question, Scores, question_plan, score
+from stages.lib.inference.forest import packs, shared_length
+from stages.lib.inference.generation import Chooser, Generated, Limits, answer_plan, generate
+from stages.lib.inference.grouped_choice import question_units, score_grouped
+from stages.lib.inference.grouped_generation import generate_grouped, grouped_answer_plan
+from stages.lib.inference.open_session import Session
+from stages.lib.inference.provider_errors import PROVIDER_ERRORS, first_line, out_of_memory
+from stages.lib.inference.session import ModelSession
+from stages.lib.params import Infer
+
+Result = Generated | Scores
+# Of the items of a batch that failed, a sentence names so many.
+NAMED_ITEMS = 5
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Token ids of prompts, the tokens that end an answer, and what a person calls each prompt."""
+
+    name: str
+    items: list[list[int]]
+    stop: frozenset[int]
+    titles: list[str]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions in one format, and what a person calls each of them."""
+
+    name: str
+    items: list[Question]
+    titles: list[str]
+
+
+Part = Answers | Questions
+
+
+class Report(NamedTuple):
+    """Whom a run tells: of progress (new tokens, or questions), of each item's result, and of what a person reads."""
+
+    advance: Callable[[int], None]
+    finished: Callable[[int, Result], None]
+    say: Callable[[str], None]
+
+
+def result_of(part: Part, value: Any) -> Result:
+    """A result from JSON, into which it went as a list."""
+    return Generated(*value) if isinstance(part, Answers) else Scores(*value)
+
+
+def limits(settings: Infer) -> Limits:
+    """What bounds generation."""
+    return Limits(settings.max_new_tokens, settings.generation_tokens, settings.rows_per_batch)
+
+
+def plan(part: Part, grouped: bool, settings: Infer) -> list[list[int]]:
+    """Which items run together: it depends on all items and the settings, not on what is finished or on who runs."""
+    if isinstance(part, Answers):
+        if grouped:
+            return grouped_answer_plan(part.items, limits(settings), settings.pass_tokens)
+        return answer_plan(part.items, limits(settings))
+    if grouped:
+        return [pack.units for pack in packs(question_units(part.items), settings.pass_tokens)]
+    return question_plan(part.items, settings.scoring_tokens, settings.rows_per_batch)
+
+
+def costs(part: Part, groups: Sequence[Sequence[int]], settings: Infer) -> list[int]:
+    """Tokens that each group costs: what a question shares with the one before is run once."""
+    found = []
+    for group in groups:
+        total, before = 0, list[int]()
+        for item in group:
+            if isinstance(part, Answers):
+                total += len(part.items[item]) + settings.max_new_tokens
+                continue
+            question = part.items[item]
+            total += len(question.context) - shared_length(before, question.context)
+            total += sum(len(full) - question.shared() for full in question.full)
+            before = question.context
+        found.append(total)
+    return found
+
+
+def run_items(session: Session, part: Part, wanted: Collection[int], settings: Infer, report: Report) -> None:
+    """Run the wanted items of a part. Where memory runs out, go on with half as much at once, to the same results.
+
+    Raises PipelineError when ONNX Runtime fails, and names the items that were running; those reported are finished.
+    """
+    waiting, running = set(wanted), dict[int, None]()
+
+    def started(item: int) -> None:
+        running[item] = None
+
+    def finished(item: int, result: Result) -> None:
+        running.pop(item, None)
+        if item in waiting:
+            waiting.discard(item)
+            report.finished(item, result)
+
+    parts = 1
+    while waiting:
+        running.clear()
+        try:
+            _run(session, part, waiting.copy(), settings, report.advance, started, finished, parts)
+        except PROVIDER_ERRORS as error:
+            if not out_of_memory(error):
+                raise PipelineError(
+                    f"Expected ONNX Runtime to run the part `{part.name}`, found on {_titles(part, running)}: "
+                    f"{first_line(error)}; what was finished is kept, and `dvc repro` goes on from there."
+                ) from error
+            if parts > max(settings.rows_per_batch, settings.pass_tokens):
+                raise PipelineError(
+                    f"Expected {_titles(part, running)} to fit in memory alone, found: {first_line(error)}; what was "
+                    "finished is kept: use a device with more memory, or shorter prompts."
+                ) from error
+            parts *= 2
+            report.say(
+                f"infer: memory ran out on {len(running)} item(s) of `{part.name}` ({first_line(error)}); "
+                f"going on with 1/{parts} of a batch at once"
+            )
+
+
+def _run(
+    session: Session,
+    part: Part,
+    wanted: Collection[int],
+    settings: Infer,
+    advance: Callable[[int], None],
+    started: Callable[[int], None],
+    finished: Callable[[int, Result], None],
+    parts: int,
+) -> None:
+    if isinstance(part, Answers):
+        choose, bounds = Chooser(session.folder, settings.temperature, settings.sampling_seed), limits(settings)
+        if isinstance(session, ModelSession):
+            generate(session, part.items, part.stop, bounds, choose, advance, started, finished, wanted, parts)
+        else:
+            generate_grouped(
+                session,
+                part.items,
+                part.stop,
+                bounds,
+                settings.pass_tokens,
+                choose,
+                advance,
+                started,
+                finished,
+                wanted,
+                parts,
+            )
+    elif isinstance(session, ModelSession):
+        score(
+            session,
+            part.items,
+            settings.scoring_tokens,
+            settings.rows_per_batch,
+            advance,
+            started,
+            finished,
+            wanted,
+            parts,
+        )
+    else:
+        score_grouped(session, part.items, settings.pass_tokens, advance, started, finished, wanted, parts)
+
+
+def _titles(part: Part, running: Collection[int]) -> str:
+    """The items of a batch, for a person."""
+    titles = [part.titles[item] for item in running]
+    more = f" and {len(titles) - NAMED_ITEMS} more" if len(titles) > NAMED_ITEMS else ""
+    return (", ".join(titles[:NAMED_ITEMS]) or "its first batch") + more

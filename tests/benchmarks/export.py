@@ -1,0 +1,219 @@
+"""How fast is an export, and how much memory does it take?  `python -m tests.benchmarks.export [--runs N]`
+
+Time: whole processes on random float32 weights of the default model's shape, one after another in each run: Optimum's
+`main_export` without its validation, `python -m stages.export` of the base (trace, weights, both gates) and of a
+recipe's variant (weights, exact gate), and beside them one bare read and write of the variant's weights. Memory:
+`python -m stages.export` of a base and of a variant of `--gigabytes` in float16, whose ONNX exceeds 2 GB; three times
+that on disk while it runs. Counted is the whole resident size, pages of mapped files included, though the system may
+take those back at any time; the anonymous part is printed beside it.
+Writes `runs/benchmarks/export.json`. Exit status 1 where a bar is missed: a variant in a tenth of Optimum's time, and
+1.3 x the float16 weights' size. Linux only.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from stages.lib.console import say
+from stages.lib.files import write_json
+from stages.lib.onnx_weights import WEIGHTS
+from stages.lib.tensor_files import write_checkpoint
+from tests.benchmarks.merge import SMOLLM2, shapes_of
+
+ROOT = Path(__file__).parents[2]
+REPORT = Path("runs/benchmarks/export.json")
+MODEL, RECIPE = "bench", "ties"
+FASTER, MEMORY = 10, 1.3  # the bars
+WIDE = {"hidden_size": 2048, "intermediate_size": 5632, "vocab_size": 32000, "max_position_embeddings": 2048}
+WIDE |= {"num_attention_heads": 32, "num_key_value_heads": 4}
+OPTIMUM = """
+import sys
+from optimum.exporters.onnx import main_export
+main_export(sys.argv[1], sys.argv[2], task="text-generation-with-past", opset=18, dtype="fp32", do_validation=False)
+"""
+
+
+class Cost(NamedTuple):
+    """Of one process; bytes are the highest of samples 20 ms apart."""
+
+    seconds: float
+    processor_seconds: float
+    """Of all cores together: what a machine that others use changes least."""
+    resident: int
+    anonymous: int
+
+
+def write_model(folder: Path, config: dict[str, int], dtype: str, seed: int) -> None:
+    """Random weights, one tensor in memory at a time, in files of half a gigabyte; a tokenizer of bytes."""
+    folder.mkdir(parents=True)
+    fixed: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(config | fixed), encoding="utf-8")
+    draw = np.random.default_rng(seed)
+    shapes = shapes_of(config)
+
+    def make(name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        if len(shapes[name]) == 1:
+            return np.ones(shapes[name], np.float32)
+        return draw.standard_normal(shapes[name], np.float32) * np.float32(0.02)
+
+    write_checkpoint(folder, shapes, np.dtype(dtype), make, 500_000_000)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({"<s>": 0, "</s>": 1} | {byte: 2 + i for i, byte in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="</s>", chat_template=template
+    )
+    tokenizer.save_pretrained(folder)
+
+
+def write_project(folder: Path, config: dict[str, int], dtype: str) -> None:
+    """A base, a merged variant and the files that stage `export` reads."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    entry = next(iter(params["catalog"].values()))
+    params |= {"models": [MODEL], "recipes": {RECIPE: params["recipes"][RECIPE]}}
+    changed = {"source": {"kind": "folder", "path": "."}, "dtype": dtype, "chat_template": "own"}
+    params["catalog"] = {MODEL: entry | changed}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    (folder / "dvc.yaml").touch()
+    shutil.copytree(ROOT / "data/prompts", folder / "data/prompts")
+    write_model(folder / "models/base" / MODEL, config, dtype, 0)
+    write_model(folder / "models/merged" / MODEL / RECIPE, config, dtype, 1)
+
+
+def resident(process: int) -> tuple[int, int]:
+    """Bytes resident now, and those of them that are anonymous memory; 0 once the process has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        lines = []
+    found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("VmRSS", "RssAnon"))}
+    return found.get("VmRSS", 0), found.get("RssAnon", 0)
+
+
+def run(command: list[str], folder: Path) -> Cost:
+    """Run a process to its end; it must succeed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    most = (0, 0)
+    with (folder / "log").open("w", encoding="utf-8") as log:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        ended = 0
+        while not ended:
+            now = resident(process.pid)
+            most = (max(most[0], now[0]), max(most[1], now[1]))
+            time.sleep(0.02)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit((folder / "log").read_text(encoding="utf-8")[-2000:])
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, *most)
+
+
+def ours(folder: Path, variant: str) -> Cost:
+    """This project's export stage; what it wrote stays."""
+    return run([sys.executable, "-m", "stages.export", MODEL, variant], folder)
+
+
+def optimum(folder: Path) -> Cost:
+    """Optimum's export of the variant; what it wrote goes."""
+    cost = run([sys.executable, "-c", OPTIMUM, f"models/merged/{MODEL}/{RECIPE}", "optimum"], folder)
+    shutil.rmtree(folder / "optimum")
+    return cost
+
+
+def copy(folder: Path) -> Cost:
+    """One read and one write of the variant's weights, by `cp` without sharing blocks."""
+    source = f"models/onnx/{MODEL}/{RECIPE}/{WEIGHTS}"
+    cost = run(["cp", "--reflink=never", source, "copied"], folder)
+    (folder / "copied").unlink()
+    return cost
+
+
+def speed(runs: int, scratch: str) -> dict[str, Any]:
+    """Seconds and peaks of each way in each run, and how the medians of paired ratios stand."""
+    costs: dict[str, list[Cost]] = {"optimum": [], "base": [], "variant": [], "copy": []}
+    with TemporaryDirectory(dir=scratch) as name:
+        folder = Path(name)
+        write_project(folder, SMOLLM2 | {"max_position_embeddings": 8192}, "float32")
+        for number in range(runs):
+            costs["optimum"].append(optimum(folder))
+            costs["base"].append(ours(folder, "base"))
+            costs["variant"].append(ours(folder, RECIPE))
+            costs["copy"].append(copy(folder))
+            say("; ".join(f"{way} {of[-1].seconds:.1f} s" for way, of in costs.items()) + f" (run {number + 1})")
+    result: dict[str, Any] = {"bar": FASTER}
+    for way, of in costs.items():
+        pairs = zip(costs["optimum"], of, strict=True)
+        result[way] = {
+            "seconds": [round(cost.seconds, 3) for cost in of],
+            "median_seconds": round(statistics.median(cost.seconds for cost in of), 3),
+            "times_faster_than_optimum": round(statistics.median(a.seconds / b.seconds for a, b in pairs), 2),
+            "median_processor_seconds": round(statistics.median(cost.processor_seconds for cost in of), 3),
+            "peak_bytes": max(cost.resident for cost in of),
+        }
+        say(
+            f"{way}: median {result[way]['median_seconds']:.2f} s, {result[way]['median_processor_seconds']:.2f} s of "
+            f"processor time, {result[way]['times_faster_than_optimum']:.1f} x as fast as Optimum, peak "
+            f"{result[way]['peak_bytes'] / 1e6:,.0f} MB resident"
+        )
+    return result
+
+
+def memory(gigabytes: float, scratch: str) -> dict[str, Any]:
+    """Peaks of a base's and a variant's export, against the size of the float16 weights."""
+
+    def size_of(layers: int) -> int:
+        return sum(2 * int(np.prod(shape)) for shape in shapes_of(WIDE | {"num_hidden_layers": layers}).values())
+
+    layers = max(1, round((gigabytes * 1e9 - size_of(0)) / (size_of(1) - size_of(0))))
+    size = size_of(layers)
+    result: dict[str, Any] = {"bar": MEMORY, "weights_bytes": size}
+    with TemporaryDirectory(dir=scratch) as name:
+        write_project(Path(name), WIDE | {"num_hidden_layers": layers}, "float16")
+        for variant in ("base", RECIPE):
+            cost = ours(Path(name), variant)
+            result[variant] = {"peak_bytes": cost.resident, "peak_anonymous_bytes": cost.anonymous}
+            result[variant] |= {"ratio": round(cost.resident / size, 3), "seconds": round(cost.seconds, 1)}
+            say(
+                f"export of {size / 1e9:.2f} GB in float16, {variant}: peak {cost.resident / 1e9:.2f} GB resident, "
+                f"{cost.resident / size:.2f} x (bar {MEMORY} x), of it at most {cost.anonymous / 1e9:.2f} GB anonymous"
+            )
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3, help="of the timed exports; 0: no timing")
+    parser.add_argument("--gigabytes", type=float, default=2.2, help="of float16 weights; 0: no memory test")
+    parser.add_argument("--scratch", default=".", help="a folder on a disk with room")
+    arguments = parser.parse_args()
+    result: dict[str, Any] = {}
+    met = True
+    if arguments.runs:
+        result["speed"] = speed(arguments.runs, arguments.scratch)
+        met &= result["speed"]["variant"]["times_faster_than_optimum"] >= FASTER
+    if arguments.gigabytes:
+        result["memory"] = memory(arguments.gigabytes, arguments.scratch)
+        met &= max(result["memory"][variant]["ratio"] for variant in ("base", RECIPE)) <= MEMORY
+    write_json(REPORT, result)
+    sys.exit(0 if met else 1)
+
+
+if __name__ == "__main__":
+    main()

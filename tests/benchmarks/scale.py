@@ -1,0 +1,266 @@
+"""What 100 models x 20 recipes x 15,000 items take, and what gives out first.  `python -m tests.benchmarks.scale`
+
+Prints SCALE.md: arithmetic from named assumptions, and a simulation of the same work on several clusters, event by
+event. `--write` writes the file; a test keeps the two equal.
+"""
+
+import argparse
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import NamedTuple
+
+# Lines of the page are as long as they are.
+# ruff: noqa: E501
+PAGE = Path(__file__).parents[2] / "SCALE.md"
+GB, HOUR = 1e9, 3600.0
+
+
+def assume(value: float, why: str) -> float:
+    """A number with its reason, as a field of `Assumptions`."""
+    made: float = field(default=value, metadata={"why": why})
+    return made
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """Every number that the page rests on."""
+
+    models: float = assume(100, "asked")
+    recipes: float = assume(20, "asked; the base is one variant more")
+    questions: float = assume(14_042, "MMLU's test set: with the prompts below, 15,000 items")
+    prompts: float = assume(958, "harmful, jailbreak and benign together")
+    weights: float = assume(7.24e9, "Mistral-7B; each model is of its size")
+    weight_bytes: float = assume(2, "float16")
+    question_tokens: float = assume(750, "letter format after five solved questions, and the options")
+    other_tokens: float = assume(140, "continuation format: the question, and four options after it")
+    prompt_tokens: float = assume(200, "the mean of jailbreak texts and plain prompts")
+    new_tokens: float = assume(48, "`infer.max_new_tokens`")
+    gpu_flops: float = assume(250e12, "a quarter of an H100's 989e12 in float16: not measured here")
+    gpu_bandwidth: float = assume(1.7e12, "half of an H100's 3.35e12 bytes/s: not measured here")
+    batch: float = assume(128, "`infer.rows_per_batch`")
+    tune_rows: float = assume(630, "rows and epochs of both default donors")
+    tune_tokens: float = assume(150, "a row")
+    tune_slowdown: float = assume(3, "backward pass and adapter: three times a forward pass, at half its rate")
+    merge_rate: float = assume(
+        14e6, "weights/s: TIES of the default model, 135e6 in 9.5 s on two cores, start left out"
+    )
+    copy_rate: float = assume(0.5e9, "bytes/s to bind and check an export, and to load it: not measured at this size")
+    hash_rate: float = assume(0.5e9, "bytes/s of MD5 on one core, when DVC takes an output in")
+    start: float = assume(10, "seconds until a stage has imported torch and opened its files")
+    lock_seconds: float = assume(
+        0.024, "seconds for each stage in dvc.lock whenever one ends: 35 take 0.8 s, 140 take 3.4"
+    )
+    link: float = assume(3.1e9, "bytes/s of a machine's network, 25 Gbit/s")
+    store: float = assume(10e9, "bytes/s that the DVC remote gives to all machines together")
+    adapter_bytes: float = assume(84e6, "a LoRA donor of rank 16")
+    result_bytes: float = assume(4.5e6, "responses, choices and verdicts of a variant")
+    shared_bytes: float = assume(12e6, "graph, tokenizer and configuration: equal in each variant of a model")
+
+
+class Costs(NamedTuple):
+    """Of one model, in seconds and bytes."""
+
+    fetch: float
+    """Bytes from the remote."""
+    tune: float
+    """GPU seconds, both donors."""
+    merge: float
+    """Processor seconds, one recipe."""
+    export: float
+    take_in: float
+    """Processor seconds in which DVC hashes the two copies of a variant."""
+    infer: float
+    """GPU seconds, one variant."""
+    stages: float
+
+
+def costs(a: Assumptions) -> Costs:
+    """What the stages of one model take."""
+    read = a.questions * (a.question_tokens + a.other_tokens) + a.prompts * a.prompt_tokens
+    # Decoding reads all weights once a step for a whole batch; the past comes on top, and is left out.
+    steps = a.prompts / a.batch * a.new_tokens
+    infer = 2 * a.weights * read / a.gpu_flops + steps * a.weights * a.weight_bytes / a.gpu_bandwidth
+    copy = a.weights * a.weight_bytes
+    tune = a.tune_slowdown * 2 * 2 * a.weights * a.tune_rows * a.tune_tokens / a.gpu_flops
+    return Costs(
+        fetch=copy,
+        tune=tune,
+        merge=a.weights / a.merge_rate,
+        export=2 * copy / a.copy_rate,
+        take_in=2 * copy / a.hash_rate,
+        infer=infer,
+        stages=7 + 4 * a.recipes,
+    )
+
+
+class Cluster(NamedTuple):
+    """How the work is spread: `clones` of the repository, each with one `dvc repro` at a time."""
+
+    name: str
+    clones: int
+    gpus: int
+    """Of each clone."""
+    machines: int
+    """That a clone spreads a variant's items over; the weights go to each but its own."""
+    models: int
+    """In one clone's dvc.lock."""
+
+
+class Step(NamedTuple):
+    """A piece of one clone's work: seconds of its own, and bytes that the remote has to send."""
+
+    kind: str
+    seconds: float
+    bytes: float = 0.0
+
+
+def work(a: Assumptions, cluster: Cluster) -> Iterator[Step]:
+    """The steps of one model in a clone, in order: `dvc repro` runs one stage after another."""
+    c = costs(a)
+    lock = a.lock_seconds * c.stages * cluster.models / 2  # the file grows: half of its stages on average
+    away = (cluster.machines - 1) * c.fetch / a.link  # one machine's link sends the weights to the others
+    yield Step("network", 0, c.fetch)
+    yield Step("tune", c.tune + 2 * a.start)  # on one GPU
+    for variant in range(int(a.recipes) + 1):
+        if variant:
+            yield Step("merge", c.merge + a.start)
+        yield Step("export", c.export + a.start)
+        yield Step("DVC's hashes", c.take_in)
+        yield Step("network", away)
+        yield Step("infer", c.infer / cluster.gpus + a.start)
+        yield Step("dvc.lock", (4 if variant else 7) * lock)
+
+
+class Outcome(NamedTuple):
+    """Of a simulation: hours, the share of them that a GPU works, and where a clone's time goes."""
+
+    hours: float
+    gpu_share: float
+    spent: Counter[str]
+
+
+def simulate(a: Assumptions, cluster: Cluster) -> Outcome:
+    """Clones take models from one queue; the remote serves as many at once as its rate has links, first come first."""
+    waiting_models = int(a.models)
+    seats, queue = max(1, int(a.store / a.link)), deque[tuple[int, float, Step]]()
+    events: list[tuple[float, int, str]] = [(0.0, clone, "next") for clone in range(cluster.clones)]
+    plans: dict[int, Iterator[Step]] = {clone: iter(()) for clone in range(cluster.clones)}
+    spent: Counter[str] = Counter()
+    now = 0.0
+    while events:
+        now, clone, what = heapq.heappop(events)
+        if what == "sent":
+            seats += 1
+        step = next(plans[clone], None)
+        if step is None and waiting_models:
+            waiting_models -= 1
+            plans[clone] = work(a, cluster)
+            step = next(plans[clone])
+        if step is not None and step.bytes:
+            queue.append((clone, now, step))
+        elif step is not None:
+            spent[step.kind] += step.seconds
+            heapq.heappush(events, (now + step.seconds, clone, "next"))
+        while queue and seats:
+            seats -= 1
+            sender, since, transfer = queue.popleft()
+            end = now + transfer.bytes / a.link
+            spent[transfer.kind] += end - since
+            heapq.heappush(events, (end, sender, "sent"))
+    c = costs(a)
+    busy = a.models * (c.tune + (a.recipes + 1) * c.infer)
+    return Outcome(now / HOUR, busy / (now * cluster.clones * cluster.gpus), spent)
+
+
+CLUSTERS = (
+    Cluster("one clone, 1 GPU", 1, 1, 1, 100),
+    Cluster("one clone, 64 GPUs in 8 machines", 1, 64, 8, 100),
+    Cluster("8 clones, 8 GPUs each", 8, 8, 1, 1),
+    Cluster("64 clones, 1 GPU each", 64, 1, 1, 1),
+)
+
+
+def assumptions_table(a: Assumptions) -> str:
+    """Every assumption, its value and its reason."""
+    rows = [f"| `{one.name}` | {getattr(a, one.name):,.9g} | {one.metadata['why']} |" for one in fields(a)]
+    return "\n".join(["| assumption | value | because |", "|---|---|---|", *rows])
+
+
+def page(a: Assumptions) -> str:
+    """SCALE.md."""
+    c = costs(a)
+    variants = a.models * (a.recipes + 1)
+    copies = a.models * (2 * (a.recipes + 1))  # base and merged, each as weights and as ONNX
+    weights, shared = copies * c.fetch, (copies - a.models) * a.shared_bytes
+    small = variants * a.result_bytes + a.models * 2 * a.adapter_bytes
+    rows = []
+    for cluster in CLUSTERS:
+        found = simulate(a, cluster)
+        (first, seconds), (second, less) = found.spent.most_common(2)
+        whole = sum(found.spent.values())
+        rows.append(
+            f"| {cluster.name} | {found.hours:,.0f} | {found.gpu_share:.0%} | {first} {seconds / whole:.0%}, "
+            f"{second} {less / whole:.0%} |"
+        )
+    processor = c.merge + c.export + c.take_in
+    return f"""# What a large run takes
+
+{a.models:,.0f} models x {a.recipes:,.0f} recipes x {a.questions + a.prompts:,.0f} items. `python -m tests.benchmarks.scale` prints this page;
+change a number in its `Assumptions` to see another. Nothing of this size was run: rates that were measured are of the default model.
+
+## Arithmetic
+
+| what | one model | all |
+|---|---|---|
+| variants, base included | {a.recipes + 1:,.0f} | {variants:,.0f} |
+| answers and scores | {(a.recipes + 1) * (a.questions + a.prompts):,.0f} | {variants * (a.questions + a.prompts):,.0f} |
+| GPU-hours of `infer` | {(a.recipes + 1) * c.infer / HOUR:,.1f} ({c.infer:,.0f} s a variant) | {variants * c.infer / HOUR:,.0f} |
+| GPU-hours of `tune` | {c.tune / HOUR:,.2f} | {a.models * c.tune / HOUR:,.1f} |
+| processor-hours of `merge`, `export` and DVC's hashes | {a.recipes * processor / HOUR:,.1f} ({processor:,.0f} s a variant) | {a.models * a.recipes * processor / HOUR:,.0f} |
+| weights: base and merged, each also as ONNX | {weights / a.models / GB:,.0f} GB | {weights / 1e12:,.1f} TB |
+| saved by DVC's deduplication | {shared / a.models / GB:,.1f} GB | {shared / GB:,.0f} GB |
+| what cannot be made again cheaply: donors, answers, verdicts | {small / a.models / GB:,.2f} GB | {small / GB:,.0f} GB |
+| network: bases in, small outputs out | {(c.fetch + small / a.models) / GB:,.1f} GB | {(a.models * c.fetch + small) / 1e12:,.2f} TB |
+| network: with all weights pushed | {(c.fetch + weights / a.models) / GB:,.0f} GB | {(a.models * c.fetch + weights) / 1e12:,.1f} TB |
+
+Deduplication saves next to nothing: DVC stores equal files once, and graph, tokenizer and configuration are equal in all variants of a
+model, but every recipe changes every shard, and the merged weights and their ONNX hold the same numbers in two formats. Links
+(`cache.type`) keep the workspace from being a third copy. So do not keep weights: push donors, answers and verdicts, {small / GB:,.0f} GB, and
+make weights again from base, donors and recipe.
+
+## Simulation
+
+One `dvc repro` runs one stage after another; `infer` alone spreads over GPUs. Clones take models from one queue and share the remote.
+
+| cluster | hours | GPUs at work | where a clone's time goes |
+|---|---|---|---|
+{chr(10).join(rows)}
+
+The first bottleneck is the processor, and `merge` most of all: a recipe takes {c.merge:,.0f} s of it to merge and {c.export + c.take_in:,.0f} s to export and
+to hash, against {c.infer:,.0f} s on one GPU; and one `dvc repro` runs one stage at a time, so more GPUs for it wait longer. The second is
+dvc.lock, which DVC rewrites whole whenever a stage ends: {a.models * c.stages:,.0f} stages of all models, {c.stages:,.0f} of one. So give each model a clone of its own, with
+`models: [one]` in its `params.yaml`, and each clone one GPU: that keeps them busiest. The network is no limit: {a.models * c.fetch / 1e12:,.2f} TB of bases at
+{a.store / GB:,.0f} GB/s are {a.models * c.fetch / a.store / 60:,.0f} minutes; in one clone over 8 machines each variant's weights go to 7 others, {7 * c.fetch / a.link:,.0f} s a variant.
+
+## Assumptions
+
+{assumptions_table(a)}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write SCALE.md")
+    arguments = parser.parse_args()
+    text = page(Assumptions())
+    if arguments.write:
+        PAGE.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""A run of `infer` that is stopped, however and whenever, goes on where it was, to the same bytes."""
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import workplace
+from workplace import ITEMS, JOURNAL, OUTPUT, infer, output_of, record_of, write_params
+
+import stages.infer
+from stages.lib.errors import PipelineError
+from stages.lib.inference import journal as journal_module
+from stages.lib.inference.grouped_session import GroupedSession
+from stages.lib.inference.journal import Journal, folder_digest, part_key
+from stages.lib.inference.open_session import Choice
+from stages.lib.inference.parts import Answers, Report, run_items
+from stages.lib.inference.session import CPU, ModelSession
+from stages.lib.params import Infer
+from stages.lib.rows import Prompt, read_rows, write_rows
+
+
+@pytest.fixture(scope="module")
+def built(
+    tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any], dict[str, bytes]]:
+    """A folder, its params, and what an undisturbed run writes."""
+    folder = tmp_path_factory.mktemp("workplace")
+    params = workplace.build(folder, tiny_models["tiny_llama"])
+    with pytest.MonkeyPatch.context() as patch:
+        run_here(folder, patch)
+    return folder, params, output_of(folder)
+
+
+@pytest.fixture
+def place(built: tuple[Path, dict[str, Any], dict[str, bytes]]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder with nothing run in it."""
+    folder, params, _ = built
+    for name in ("runs", "data/responses"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    before = {path: path.read_bytes() for path in (folder / "data/benchmarks").iterdir()}
+    yield folder, copy.deepcopy(params)
+    for path, content in before.items():
+        path.write_bytes(content)
+    write_params(folder, params)
+
+
+def run_here(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """The stage in this process."""
+    patch.chdir(folder)
+    patch.setattr("sys.argv", ["infer", "tiny_llama", "base"])
+    stages.infer.main()
+
+
+def settings_of(params: dict[str, Any], **changed: Any) -> Infer:
+    return Infer(**params["infer"] | changed)
+
+
+# Ends the process within the write of result number {at}, after {share} of its bytes.
+STOPPED = """
+import os, signal, stages.lib.inference.journal as journal
+whole, count = journal.Journal.note, 0
+def note(self, key, item, value):
+    global count
+    count += 1
+    if count == {at}:
+        whole(self, key, item, value)
+        size = self.path.stat().st_size
+        line = len(self.path.read_bytes().splitlines()[-1]) + 1
+        os.truncate(self.path, size - line + int({share} * line))
+        os.kill(os.getpid(), signal.{signal})
+        import time; time.sleep(5)
+    whole(self, key, item, value)
+journal.Journal.note = note
+"""
+
+
+def test_killed_at_three_moments_a_run_ends_with_the_same_bytes(
+    place: tuple[Path, dict[str, Any]], built: tuple[Path, dict[str, Any], dict[str, bytes]]
+) -> None:
+    folder, _ = place
+    for at, share in ((3, 1.0), (20, 0.5), (1, 0.0), (25, 0.99)):
+        infer(folder, STOPPED.format(at=at, share=share, signal="SIGKILL"), status=-9)
+        assert (folder / JOURNAL).exists() and not (folder / OUTPUT).exists()
+    said = infer(folder)
+    assert output_of(folder) == built[2]
+    assert not (folder / JOURNAL).exists()
+    # All that was finished but for the three torn lines was taken over.
+    assert record_of(folder)["resumed_items"] == 3 + 19 + 0 + 24
+    assert "46 items from the journal" in said
+    assert "1 torn or damaged lines" in said
+
+
+def test_ctrl_c_keeps_what_is_finished(
+    place: tuple[Path, dict[str, Any]],
+    built: tuple[Path, dict[str, Any], dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, _ = place
+    awake = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    said = infer(folder, awake + STOPPED.format(at=30, share=1.0, signal="SIGINT"), status=130)
+    assert "Traceback" not in said and "dvc repro" in said
+    run_here(folder, monkeypatch)
+    assert record_of(folder)["resumed_items"] == 30
+    assert output_of(folder) == built[2]
+
+
+def test_torn_and_damaged_lines_are_dropped_and_other_keys_are_not_found(tmp_path: Path) -> None:
+    path = tmp_path / "a/journal.jsonl"
+    written = Journal(path)
+    for item in range(4):
+        written.note("mine", item, [[item, 7], "stop"])
+    written.note("theirs", 0, [[9], "length"])
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert Journal(path).finished("mine") == {item: [[item, 7], "stop"] for item in range(4)}
+    damaged = lines[1].replace(b" 7]", b" 8]")
+    assert damaged != lines[1]
+    path.write_bytes(lines[0] + damaged + b"\xff\n" + lines[2] + lines[4] + lines[3][:-5])
+    found = Journal(path)
+    assert found.dropped == 3
+    assert set(found.finished("mine")) == {0, 2}
+    assert found.finished("theirs") == {0: [[9], "length"]}
+    assert found.finished("nobody's") == {}
+    # The next line does not hang on to the torn one.
+    found.note("mine", 3, [[1], "stop"])
+    assert set(Journal(path).finished("mine")) == {0, 2, 3}
+    found.remove()
+    assert not path.exists()
+
+
+def test_every_cut_and_every_changed_byte_of_a_line_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal(path).note("k", 12, [[-0.125, -3.5], 0.25])
+    whole = path.read_bytes()
+    assert Journal(path).finished("k") == {12: [[-0.125, -3.5], 0.25]}
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place])
+        assert Journal(path).finished("k") == {}
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert Journal(path).finished("k") == {}
+
+
+def test_a_key_is_of_weights_prompts_settings_and_code(
+    place: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, params = place
+    onnx = folder / "models/onnx/tiny_llama/base"
+    part = Answers("answers", [[1, 2], [3]], frozenset([2]), ["a", "b"])
+    choice, settings = Choice(CPU, True), settings_of(params)
+    weights = folder_digest(onnx)
+    keys = [part_key(part, weights, choice, settings)]
+
+    def key_of(other: Answers = part, digest: str = weights, on: Choice = choice, **changed: Any) -> None:
+        keys.append(part_key(other, digest, on, settings_of(params, **changed)))
+
+    copied = tmp_path / "onnx"
+    shutil.copytree(onnx, copied)
+    assert folder_digest(copied) == weights
+    data = np.memmap(copied / "model.onnx.data", np.uint8, mode="r+")
+    data[len(data) // 2] ^= 1
+    data.flush()
+    key_of(digest=folder_digest(copied))
+    key_of(Answers("answers", [[1], [2, 3]], part.stop, part.titles))
+    key_of(Answers("answers", [[1, 2], [4]], part.stop, part.titles))
+    key_of(Answers("answers", part.items, frozenset([5]), part.titles))
+    key_of(on=Choice(CPU, False))
+    for name, value in {"max_new_tokens": 5, "temperature": 0.5, "sampling_seed": 1, "pass_tokens": 30}.items():
+        key_of(**{name: value})
+    shutil.copytree(journal_module.CODE, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "code/forest.py").open("a", encoding="utf-8") as code:
+        code.write("# changed\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module, "CODE", tmp_path / "code")
+        key_of()
+    assert len(set(keys)) == len(keys)
+    # Who runs an item is no part of its result.
+    key_of(processes=3, cluster="auto", truncate="left")
+    assert keys[-1] == keys[0]
+
+
+def test_a_journal_of_other_weights_is_not_used(
+    place: tuple[Path, dict[str, Any]], built: tuple[Path, dict[str, Any], dict[str, bytes]], tmp_path: Path
+) -> None:
+    folder, _ = place
+    infer(folder, STOPPED.format(at=40, share=1.0, signal="SIGKILL"), status=-9)
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    weights = np.memmap(other / "models/onnx/tiny_llama/base/model.onnx.data", np.float32, mode="r+")
+    weights[:] *= np.float32(1.01)
+    weights.flush()
+    infer(other)
+    assert record_of(other)["resumed_items"] == 0
+    assert output_of(other) != built[2]
+
+
+@pytest.mark.parametrize("attention", ["grouped_query", "plain"])
+def test_a_provider_error_names_its_items_and_keeps_the_others(
+    place: tuple[Path, dict[str, Any]], attention: str
+) -> None:
+    folder, params = place
+    onnx = folder / "models/onnx/tiny_llama/base"
+    session = GroupedSession(onnx) if attention == "grouped_query" else ModelSession(onnx, CPU)
+    settings = settings_of(params, pass_tokens=4, rows_per_batch=1)
+    # Token 70,000 is none of the model's 600: ONNX Runtime refuses to look it up.
+    part = Answers("answers", [[5, 6, 7, 8], [5, 70_000, 9]], frozenset([2]), ["the item one", "the item two"])
+    done: dict[int, Any] = {}
+    with pytest.raises(PipelineError, match=r"ONNX Runtime .* `answers`, found on the item two: .*kept") as raised:
+        run_items(session, part, [0, 1], settings, Report(lambda _: None, done.__setitem__, print))
+    assert "\n" not in str(raised.value)
+    assert attention == "grouped_query" or set(done) == {0}
+
+
+@pytest.mark.parametrize("attention", ["grouped_query", "plain"])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("Error in execution: Failed to allocate memory for requested buffer")]
+)
+def test_when_memory_runs_out_less_runs_at_once_to_the_same_bytes(
+    place: tuple[Path, dict[str, Any]],
+    built: tuple[Path, dict[str, Any], dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    attention: str,
+    error: Exception,
+) -> None:
+    folder, params = place
+    write_params(folder, params, attention=attention, rows_per_batch=8)
+    run_here(folder, monkeypatch)
+    undisturbed = output_of(folder)
+    capsys.readouterr()
+    if attention == "grouped_query":
+        run = GroupedSession._run
+
+        def small_run(self: Any, cache: Any, tokens: Any, *others: Any) -> Any:
+            if tokens.size > 24:
+                raise error
+            return run(self, cache, tokens, *others)
+
+        monkeypatch.setattr(GroupedSession, "_run", small_run)
+    else:
+        run = ModelSession.run
+
+        def small_run(self: Any, tokens: Any, *others: Any) -> Any:
+            if len(tokens) > 2:
+                raise error
+            return run(self, tokens, *others)
+
+        monkeypatch.setattr(ModelSession, "run", small_run)
+    run_here(folder, monkeypatch)
+    said = capsys.readouterr().out
+    assert said.count("memory ran out") >= 3
+    assert output_of(folder) == undisturbed
+
+
+def test_an_item_that_does_not_fit_alone_is_one_sentence(
+    place: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, params = place
+    session = GroupedSession(folder / "models/onnx/tiny_llama/base")
+
+    def never(*others: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(GroupedSession, "_run", never)
+    part = Answers("answers", [[5, 6, 7]], frozenset([2]), ["the item one"])
+    with pytest.raises(PipelineError, match="Expected the item one to fit in memory alone"):
+        run_items(session, part, [0], settings_of(params), Report(lambda _: None, print, lambda _: None))
+
+
+def change(folder: Path, kind: str, text: str) -> None:
+    """Replace the text of the first item of a kind."""
+    path = folder / f"data/benchmarks/{kind}.jsonl"
+    first, *others = read_rows(path, Prompt)
+    write_rows(path, [first.model_copy(update={"text": text}), *others])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "changed", "words"),
+    [
+        ("harmful", " \n", {}, "found none in the harmful item harmful0 about 'g'"),
+        ("choice", "", {}, "found none in the choice item choice100 about 'g'"),
+        ("benign", "word " * 2100, {}, "the benign item benign16 about 'g'"),
+        ("choice", "word " * 2100, {}, "the choice item choice100 about 'g'"),
+        ("benign", "a word", {"generation_tokens": 20}, "Expected infer.generation_tokens to hold one item at least"),
+        ("choice", "a word", {"scoring_tokens": 3, "attention": "plain"}, "Expected infer.scoring_tokens to hold one"),
+    ],
+)
+def test_bad_items_are_named(
+    place: tuple[Path, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    text: str,
+    changed: dict[str, Any],
+    words: str,
+) -> None:
+    folder, params = place
+    change(folder, kind, text)
+    write_params(folder, params, **changed)
+    with pytest.raises(PipelineError) as raised:
+        run_here(folder, monkeypatch)
+    assert words in str(raised.value)
+    assert not (folder / OUTPUT).exists()
+
+
+@pytest.mark.parametrize("attention", ["grouped_query", "plain"])
+def test_truncated_on_the_left_a_prompt_is_its_last_tokens_and_counted(
+    place: tuple[Path, dict[str, Any]],
+    built: tuple[Path, dict[str, Any], dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    attention: str,
+) -> None:
+    folder, params = place
+    change(folder, "harmful", "word " * 2100)
+    change(folder, "choice", "word " * 2100)
+    write_params(folder, params, truncate="left", attention=attention)
+    run_here(folder, monkeypatch)
+    record = record_of(folder)
+    # The question is asked in both formats.
+    assert (record["truncated_prompts"], record["truncated_questions"]) == (1, 2)
+    assert "3 truncated on the left" in capsys.readouterr().out
+    if attention == "grouped_query":
+        answers = (folder / OUTPUT / "responses.jsonl").read_text(encoding="utf-8").splitlines()
+        before = built[2]["responses.jsonl"].decode().splitlines()
+        assert answers[1:] == before[1:] and len(answers) == len(before)
+
+
+def test_truncation_takes_the_same_from_all_options() -> None:
+    from stages.infer import without_beginning
+    from stages.lib.inference.choice import Question
+
+    question = Question([1, 2, 3, 4], [[1, 2, 3, 4, 9, 9], [1, 2, 3, 4, 8]])
+    assert without_beginning(question, 6) == question
+    assert without_beginning(question, 4) == Question([3, 4], [[3, 4, 9, 9], [3, 4, 8]])
+    # All options after each other: 4 shared, 1 and 0 fed, 1 that nobody sees.
+    assert without_beginning(question, 6, together=True) == question
+    assert without_beginning(question, 5, together=True) == Question([2, 3, 4], [[2, 3, 4, 9, 9], [2, 3, 4, 8]])
+    # What is scored stays whole, and the context keeps a token to score it after.
+    assert without_beginning(question, 1) == Question([4], [[4, 9, 9], [4, 8]])
+
+
+def test_the_records_are_json(place: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = place
+    run_here(folder, monkeypatch)
+    assert json.dumps(record_of(folder))
+    rows = [len((folder / OUTPUT / name).read_bytes().splitlines()) for name in ("responses.jsonl", "choices.jsonl")]
+    assert rows == [26, 30] and ITEMS == 26 + 30 + 15

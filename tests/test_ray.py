@@ -1,0 +1,142 @@
+"""A real Ray cluster of two nodes on this machine gives the bytes of one process, also when a node is killed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import workplace
+from conftest import ROOT
+from workplace import JOURNAL, infer, output_of, record_of, write_params
+
+pytestmark = pytest.mark.slow
+ray = pytest.importorskip("ray", reason="Ray is the extra `ray`, and is not installed")
+
+
+@pytest.fixture(scope="module")
+def built(
+    tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any], dict[str, bytes]]:
+    """A folder, its params, and what one process writes."""
+    folder = tmp_path_factory.mktemp("workplace")
+    params = workplace.build(folder, tiny_models["tiny_llama"])
+    infer(folder)
+    return folder, params, output_of(folder)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two nodes of one core each, on loopback."""
+    for name, value in {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_failure_threshold": "3",
+    }.items():
+        monkeypatch.setenv(name, value)
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "node_ip_address": "127.0.0.1"}
+    found = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    found.add_node(**node)
+    found.wait_for_nodes()
+    monkeypatch.setenv("RAY_ADDRESS", found.address)
+    yield found
+    found.shutdown()
+
+
+def start(folder: Path) -> "subprocess.Popen[str]":
+    """The stage, in the background."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.infer", "tiny_llama", "base"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_two_nodes_give_the_bytes_of_one_process(
+    cluster: Any, built: tuple[Path, dict[str, Any], dict[str, bytes]]
+) -> None:
+    folder, params, expected = built
+    shutil.rmtree(folder / "data/responses")
+    write_params(folder, params, cluster="auto")
+    said = infer(folder)
+    assert output_of(folder) == expected
+    assert record_of(folder)["processes"] == 2
+    assert "2 processes" in said
+    assert not (folder / JOURNAL).exists()
+
+
+def test_a_node_killed_in_the_middle_changes_no_byte(
+    cluster: Any, built: tuple[Path, dict[str, Any], dict[str, bytes]]
+) -> None:
+    folder, params, expected = built
+    shutil.rmtree(folder / "data/responses")
+    write_params(folder, params, cluster="auto")
+    running = start(folder)
+    deadline = time.monotonic() + 240
+    while not (folder / JOURNAL).exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert running.poll() is None, running.communicate()[0]
+    (worker,) = cluster.worker_nodes
+    cluster.remove_node(worker, allow_graceful=False)
+    said, _ = running.communicate(timeout=300)
+    assert running.returncode == 0, said
+    assert output_of(folder) == expected
+    assert record_of(folder)["resumed_items"] == 0
+
+
+def test_a_killed_driver_goes_on_from_its_journal(
+    cluster: Any, built: tuple[Path, dict[str, Any], dict[str, bytes]]
+) -> None:
+    folder, params, expected = built
+    shutil.rmtree(folder / "data/responses")
+    write_params(folder, params, cluster="auto")
+    stopped = "import os, signal, stages.lib.inference.journal as journal\nwhole, count = journal.Journal.note, 0\n"
+    stopped += "def note(self, *line):\n    global count\n    count += 1\n    whole(self, *line)\n"
+    stopped += "    count == 20 and os.kill(os.getpid(), signal.SIGKILL)\njournal.Journal.note = note\n"
+    infer(folder, stopped, status=-9)
+    infer(folder)
+    assert record_of(folder)["resumed_items"] == 20
+    assert output_of(folder) == expected
+
+
+def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
+    cluster: Any, built: tuple[Path, dict[str, Any], dict[str, bytes]], tmp_path: Path
+) -> None:
+    from stages.lib.inference.cluster import Weights, _look
+    from stages.lib.inference.journal import folder_digest
+    from stages.lib.params import Infer
+
+    folder, params, _ = built
+    output = Path("models/onnx/tiny_llama/base")
+    project = tmp_path / "project"
+    shutil.copytree(folder / output, project / output)
+    definition = {"stages": {"export": {"cmd": "true", "outs": [str(output)]}}}
+    (project / "dvc.yaml").write_text(json.dumps(definition), encoding="utf-8")
+    for command in (
+        ["init", "--no-scm", "-q"],
+        ["remote", "add", "-d", "-q", "store", str(tmp_path / "store")],
+        ["commit", "-f", "-q"],
+        ["push", "-q"],
+    ):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=project, check=True)
+    files = {name: (project / name).read_text(encoding="utf-8") for name in ("dvc.yaml", "dvc.lock", ".dvc/config")}
+    weights = Weights(Path("/no/such/place") / output, folder_digest(project / output), files)
+    shutil.rmtree(project)
+    ray.init(address=cluster.address, runtime_env={"py_modules": [str(ROOT / "stages")]}, log_to_driver=False)
+    try:
+        kind, value = ray.get(ray.remote(_look).remote(weights, Infer(**params["infer"])))
+    finally:
+        ray.shutdown()
+    assert (kind, value) == ("choice", ("CPUExecutionProvider", True))

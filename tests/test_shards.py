@@ -1,0 +1,200 @@
+"""Who runs an item, with whom and in how many passes changes no bit of its result."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import workplace
+from conftest import ROOT
+from test_inference import SETTINGS, model_entry, prompts_of, questions
+from transformers import PreTrainedTokenizerFast
+from workplace import JOURNAL, OUTPUT, infer, output_of, record_of, write_params
+
+from stages.export import export
+from stages.lib.inference.choice import Question, score, tokenized
+from stages.lib.inference.generation import Chooser, Limits, generate
+from stages.lib.inference.grouped_choice import score_grouped
+from stages.lib.inference.grouped_generation import generate_grouped
+from stages.lib.inference.grouped_session import GroupedSession, spans
+from stages.lib.inference.parts import Answers, Questions, costs, plan
+from stages.lib.inference.session import CPU, ModelSession
+from stages.lib.inference.shards import shards
+from stages.lib.params import Infer
+from stages.lib.prompting import continuation_prompt, letter_prompt, letters
+
+STOP = frozenset([2])
+
+
+@pytest.fixture(scope="module")
+def onnx(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx")
+    export(tiny_models["tiny_llama"], None, model_entry(), SETTINGS, folder)
+    return folder
+
+
+def mixed_questions(tokenizer: PreTrainedTokenizerFast) -> list[Question]:
+    """Some with a long beginning that they share, as after shots; some alone; options of one token and of several."""
+
+    def encode(text: str) -> list[int]:
+        return tokenizer(text)["input_ids"]
+
+    asked = questions(12)
+    solved = "".join(letter_prompt(question) + " A\n\n" for question in asked[:3])
+    return [
+        *(tokenized(solved + letter_prompt(question), letters(question), encode) for question in asked[3:]),
+        *(tokenized(continuation_prompt(q), [f" {c}" for c in q.choices or []], encode) for q in asked),
+    ]
+
+
+def test_no_span_leaves_a_single_token_to_a_block() -> None:
+    for start in range(3):
+        for end in range(start, 70):
+            for most in (1, 2, 3, 4, 7, 17, 18, 33, 100):
+                cut = list(spans(start, end, most))
+                assert [place for begin, stop in cut for place in range(begin, stop)] == list(range(start, end))
+                sizes = [stop - begin for begin, stop in cut]
+                assert max(sizes, default=0) <= max(3, most)
+                assert all(size % 16 != 1 for size in sizes) or end - start == 1
+
+
+def test_any_selection_in_any_parts_gives_the_same_answers_to_the_bit(
+    onnx: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    prompts = prompts_of(tokenizer, 17) + prompts_of(tokenizer, 2)
+    limits = Limits(12, 4096, 6)
+    for temperature in (0.0, 1.0):
+        choose = Chooser(onnx, temperature, 3)
+        grouped = generate_grouped(GroupedSession(onnx), prompts, STOP, limits, 100, choose)
+        plain = generate(ModelSession(onnx, CPU), prompts, STOP, limits, choose)
+        for wanted in ([0], [5, 6, 11], range(1, 19, 2), range(19)):
+            for parts in (1, 2, 64):
+                session = GroupedSession(onnx)
+                found = generate_grouped(session, prompts, STOP, limits, 100, choose, wanted=wanted, parts=parts)
+                assert found == [grouped[item] for item in wanted]
+                found = generate(ModelSession(onnx, CPU), prompts, STOP, limits, choose, wanted=wanted, parts=parts)
+                assert found == [plain[item] for item in wanted]
+
+
+def test_any_selection_in_any_parts_gives_the_same_scores_to_the_bit(
+    onnx: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    asked = mixed_questions(tokenizer)
+    grouped, plain = GroupedSession(onnx), ModelSession(onnx, CPU)
+    for tokens in (60, 300):
+        of_grouped, of_plain = score_grouped(GroupedSession(onnx), asked, tokens), score(plain, asked, tokens, 6)
+        for wanted in ([0], [20, 3, 11], range(1, 21, 2), range(21)):
+            for parts in (1, 2, 64):
+                found = score_grouped(grouped, asked, tokens, wanted=wanted, parts=parts)
+                assert found == [of_grouped[item] for item in sorted(wanted)]
+                found = score(plain, asked, tokens, 6, wanted=wanted, parts=parts)
+                assert found == [of_plain[item] for item in sorted(wanted)]
+
+
+def test_shards_hold_every_item_once_and_whole_batches_of_about_equal_cost(tokenizer: PreTrainedTokenizerFast) -> None:
+    settings = Infer(**workplace.tiny_params({})["infer"] | {"pass_tokens": 100, "rows_per_batch": 3})
+    asked = mixed_questions(tokenizer)
+    prompts = prompts_of(tokenizer, 30)
+    for part in (Questions("letter", asked, [""] * 21), Answers("answers", prompts, STOP, [""] * 30)):
+        for grouped in (True, False):
+            groups = plan(part, grouped, settings)
+            for count in (1, 2, 3, 100):
+                cut = shards(part, range(len(part.items)), grouped, settings, count)
+                assert sorted(item for shard in cut for item in shard) == list(range(len(part.items)))
+                assert len(cut) <= count
+                assert all(set(group) <= set(shard) or not set(group) & set(shard) for group in groups for shard in cut)
+                dearest, loads = max(costs(part, groups, settings)), [sum(costs(part, [s], settings)) for s in cut]
+                assert count == 100 or max(loads) - min(loads) <= 2 * dearest
+            assert shards(part, [4], grouped, settings, 3) == [[4]]
+            assert shards(part, [], grouped, settings, 3) == []
+
+
+@pytest.fixture(scope="module")
+def built(
+    tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any], dict[str, dict[str, bytes]]]:
+    """A folder, its params, and what one process writes with each of the two graphs."""
+    folder = tmp_path_factory.mktemp("workplace")
+    params = workplace.build(folder, tiny_models["tiny_llama"])
+    expected = {}
+    for attention in ("plain", "grouped_query"):
+        write_params(folder, params, attention=attention, processes=1)
+        infer(folder)
+        expected[attention] = output_of(folder)
+        shutil.rmtree(folder / "data/responses")
+    return folder, params, expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("attention", ["grouped_query", "plain"])
+def test_any_number_of_processes_writes_the_same_bytes(
+    built: tuple[Path, dict[str, Any], dict[str, dict[str, bytes]]], processes: int, attention: str
+) -> None:
+    folder, params, expected = built
+    write_params(folder, params, processes=processes, attention=attention)
+    said = infer(folder)
+    assert f"{processes} processes" in said
+    assert output_of(folder) == expected[attention]
+    assert record_of(folder)["processes"] == processes
+    assert not (folder / JOURNAL).exists()
+    shutil.rmtree(folder / "data/responses")
+
+
+# A worker that dies when it has sent result number {at}.
+DYING = """
+import os, signal, stages.lib.inference.processes as processes
+whole, count = processes._Telling.finished, 0
+def finished(self, item, result):
+    global count
+    count += 1
+    whole(self, item, result)
+    if count == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+processes._Telling.finished = finished
+"""
+
+
+def test_a_worker_that_dies_is_a_sentence_and_what_was_finished_is_kept(
+    built: tuple[Path, dict[str, Any], dict[str, dict[str, bytes]]],
+) -> None:
+    folder, params, expected = built
+    write_params(folder, params, processes=2)
+    # A spawned process runs the script's first lines again, and so patches itself.
+    said = infer(folder, DYING.format(at=9), status=1)
+    assert said.count("ended by signal 9") == 1 and "Traceback" not in said
+    assert not (folder / OUTPUT).exists()
+    write_params(folder, params, processes=1)
+    infer(folder)
+    assert record_of(folder)["resumed_items"] >= 9
+    assert output_of(folder) == expected["grouped_query"]
+    shutil.rmtree(folder / "data/responses")
+
+
+def test_workers_end_with_a_parent_that_is_killed(
+    built: tuple[Path, dict[str, Any], dict[str, dict[str, bytes]]],
+) -> None:
+    folder, params, _ = built
+    write_params(folder, params, processes=2, max_new_tokens=400)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "stages.infer", "tiny_llama", "base"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+    while not (folder / JOURNAL).exists():
+        assert running.poll() is None
+        time.sleep(0.01)
+    workers = psutil.Process(running.pid).children()
+    assert len([worker for worker in workers if "spawn_main" in " ".join(worker.cmdline())]) == 2
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []
+    shutil.rmtree(folder / "runs")

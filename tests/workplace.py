@@ -1,0 +1,85 @@
+"""A folder in which `python -m stages.infer tiny_llama base` runs: one tiny model exported, and a few items."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from conftest import ROOT, benign_rows, tiny_params
+
+from stages.export import export
+from stages.lib.params import Export, Model
+from stages.lib.rows import Prompt, write_rows
+
+OUTPUT = Path("data/responses/tiny_llama/base")
+JOURNAL = Path("runs/journal/tiny_llama/base.jsonl")
+RECORD = Path("runs/tiny_llama/base.json")
+ITEMS = 12 + 4 + 10 + 30 + 15
+"""Results of a run: answers, and scores in two formats."""
+
+
+def build(folder: Path, model: Path) -> dict[str, Any]:
+    """Write everything that the stage reads; returns params.yaml."""
+    rows = benign_rows()
+    benchmarks = folder / "data/benchmarks"
+    for kind, first, count in (("harmful", 0, 12), ("jailbreak", 12, 4), ("benign", 16, 10)):
+        write_rows(
+            benchmarks / f"{kind}.jsonl", [prompt(kind, n, rows[n]["text"]) for n in range(first, first + count)]
+        )
+    asked = []
+    for n in range(30):
+        choices = [" ".join(row["answer"].split()[: 1 + (n + i) % 4]) for i, row in enumerate(rows[n : n + 4])]
+        asked.append(prompt("choice", 100 + n, rows[30 + n]["text"]).model_copy(update={"choices": choices, "gold": 0}))
+    write_rows(benchmarks / "choice.jsonl", asked)
+    write_rows(benchmarks / "shots.jsonl", asked[:1])
+    params = tiny_params({"tiny_llama": model})
+    params["sizes"]["quick"] |= {"harmful": 12, "jailbreak": 4, "benign": 10, "choice": 30, "other_format": 15}
+    params["infer"] |= {"max_new_tokens": 16, "rows_per_batch": 5, "pass_tokens": 90}
+    shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    write_params(folder, params)
+    onnx = folder / "models/onnx/tiny_llama/base"
+    onnx.mkdir(parents=True)
+    export(model, None, Model.model_validate(params["catalog"]["tiny_llama"]), Export(**params["export"]), onnx)
+    return params
+
+
+def prompt(kind: Any, number: int, text: str) -> Prompt:
+    """An item of subject or category `g`."""
+    return Prompt(id=f"{kind}{number}", benchmark="b", kind=kind, group="g", split="eval", text=text)
+
+
+def write_params(folder: Path, params: dict[str, Any], **infer: Any) -> None:
+    """params.yaml with some settings of `infer` changed."""
+    content = params | {"infer": params["infer"] | infer}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def infer(folder: Path, before: str = "", status: int = 0) -> str:
+    """The stage in a process of its own, after the lines `before`; returns what it printed."""
+    code = f"import sys; sys.argv = ['infer', 'tiny_llama', 'base']\n{before}\n"
+    code += "from stages.infer import main\nfrom stages.lib.console import run_stage\n"
+    code += "if __name__ == '__main__':\n    run_stage(main)\n"
+    script = folder / "run.py"
+    script.write_text(code, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, str(script)], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode == status, output[-3000:]
+    return output
+
+
+def output_of(folder: Path) -> dict[str, bytes]:
+    """The files of the stage's output."""
+    return {path.name: path.read_bytes() for path in sorted((folder / OUTPUT).iterdir())}
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """The run's record."""
+    content: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return content
