@@ -83,7 +83,8 @@ def _log_normalisers(logits: Float) -> Float:
     """log Σ exp of each row, in float64; the rows of a vocabulary are long enough to share among the cores."""
     parts = np.array_split(logits, min(usable_cores(), len(logits)))
     with ThreadPoolExecutor(len(parts)) as pool:
-        return np.concatenate(list(pool.map(_log_normalisers_of, parts)))
+        found: Float = np.concatenate(list(pool.map(_log_normalisers_of, parts)))
+    return found
 
 
 def _log_normalisers_of(logits: Float) -> Float:

@@ -151,7 +151,8 @@ class ModelSession:
 
         of_token = sum(entry.shape[1] * entry.shape[3] for entry in self._past_inputs) * np.dtype(self.dtype).itemsize
         free, _ = torch.cuda.mem_get_info()
-        return max(1, min(asked, free // (COPIES_OF_PAST * of_token)))
+        fitting: int = free // (COPIES_OF_PAST * of_token)
+        return max(1, min(asked, fitting))
 
     def require_provider(self) -> None:
         """See the function of this name."""
