@@ -91,7 +91,7 @@ def require_settings(config: dict[str, Any], file: Path) -> None:
 
 
 def _is_scale(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) < MOST_ALPHA  # type: ignore[operator]
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST_ALPHA
 
 
 def _is_pattern(text: str) -> bool:
