@@ -51,7 +51,7 @@ class ShowProgress(TrainerCallback):
         self.progress.update(self.task, total=state.max_steps, completed=state.global_step)
 
 
-class EpochOrder(LengthGroupedSampler):  # type: ignore[misc]
+class EpochOrder(LengthGroupedSampler):
     """Rows of like length together, in a new order every epoch; a resumed epoch keeps the order that it began with.
 
     Transformers would draw another one: it puts the random state back after the draw.
@@ -67,7 +67,7 @@ class EpochOrder(LengthGroupedSampler):  # type: ignore[misc]
         return iter(self.current)
 
 
-class Tuner(Trainer):  # type: ignore[misc]
+class Tuner(Trainer):
     """The Trainer, with the order of rows in the caller's hands."""
 
     order: EpochOrder
@@ -76,7 +76,7 @@ class Tuner(Trainer):  # type: ignore[misc]
         return self.order
 
 
-class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
+class SealCheckpoints(TrainerCallback):
     """Seals what the Trainer has just written; the last step needs no checkpoint."""
 
     def __init__(self, checkpoints: TuningCheckpoints, order: EpochOrder) -> None:

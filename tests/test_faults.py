@@ -266,10 +266,11 @@ def test_ctrl_c_while_a_stage_still_imports_is_one_clean_line_and_130(stage: str
 
 
 def small_pipeline(folder: Path, command: str) -> None:
-    """A DVC project with the stage `work`, whose output is `data/out`, and the project's settings."""
+    """A DVC project with the stage `work`, which reads `input` and writes `data/out`, and the project's settings."""
+    (folder / "input").write_text("1", encoding="utf-8")
     (folder / ".dvc").mkdir()
     shutil.copyfile(ROOT / ".dvc/config", folder / ".dvc/config")
-    stage = {"cmd": command, "outs": ["data/out"]}
+    stage = {"cmd": command, "deps": ["input"], "outs": ["data/out"]}
     (folder / "dvc.yaml").write_text(json.dumps({"stages": {"work": stage}}), encoding="utf-8")
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
 
@@ -280,9 +281,11 @@ def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_ctrl_c_in_a_terminal_stops_stage_and_dvc_without_a_traceback(tmp_path: Path) -> None:
-    """A terminal sends it to the whole group; the stage waits at params.yaml, a pipe."""
-    small_pipeline(tmp_path, f"{sys.executable} -m stages.metrics m")
-    os.mkfifo(tmp_path / "params.yaml")
+    """A terminal sends it to the whole group."""
+    code = "import pathlib, time\nfrom stages.lib.console import run_stage\n"
+    code += "def main(): pathlib.Path('began').touch(); time.sleep(60)\nrun_stage(main)\n"
+    (tmp_path / "wait.py").write_text(code, encoding="utf-8")
+    small_pipeline(tmp_path, f"{sys.executable} wait.py")
     running = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"],
         cwd=tmp_path,
@@ -292,9 +295,11 @@ def test_ctrl_c_in_a_terminal_stops_stage_and_dvc_without_a_traceback(tmp_path: 
         text=True,
         process_group=0,
     )
-    with (tmp_path / "params.yaml").open("w", encoding="utf-8"):
-        os.killpg(running.pid, signal.SIGINT)
-        said, _ = running.communicate(timeout=120)
+    while not (tmp_path / "began").exists():
+        assert running.poll() is None
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGINT)
+    said, _ = running.communicate(timeout=120)
     assert running.returncode != 0
     assert "Stopped by the keyboard; finished stages are kept" in said
     assert "exited with 130" in said

@@ -88,7 +88,7 @@ def list_files(source: HubSource, attempts: int = 4) -> list[RemoteFile]:
         ) from None
 
 
-def _remote_file(name: object, size: object, digest: object) -> RemoteFile:
+def _remote_file(name: str, size: int, digest: str | None) -> RemoteFile:
     """Raises ValueError where the Hub does not say what it should."""
     if not isinstance(name, str) or type(size) is not int or size < 0:
         raise ValueError(f"a file {str(name)[:40]!r} of the size {str(size)[:40]}")
