@@ -170,7 +170,10 @@ def main() -> None:
     say("fetch_data: reading datasets")
     selected = select(params)
     for name, rows in selected.items():
-        write_rows(FOLDER / f"{name}.jsonl", rows)
+        path = FOLDER / f"{name}.jsonl"
+        write_rows(path, rows)
+        if not rows:  # shots that no model wants; of a file of no bytes DVC would warn at every stage that depends on it
+            path.write_bytes(b"\n")
     say("fetch_data: " + ", ".join(f"{len(rows):,} {name}" for name, rows in selected.items()))
 
 
