@@ -172,7 +172,7 @@ def main() -> None:
     for name, rows in selected.items():
         path = FOLDER / f"{name}.jsonl"
         write_rows(path, rows)
-        if not rows:  # shots that no model wants; of a file of no bytes DVC would warn at every stage that depends on it
+        if not rows:  # shots that no model wants: of a file of no bytes DVC would warn at every stage that reads it
             path.write_bytes(b"\n")
     say("fetch_data: " + ", ".join(f"{len(rows):,} {name}" for name, rows in selected.items()))
 

@@ -54,9 +54,9 @@ def origin(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
     """One model of the reproduced project, with its outputs in the cache."""
     project = Clone(reproduced, tmp_path_factory.mktemp("origin") / "project", {})
     project.dvc("cache", "dir", "--local", str(reproduced.folder / ".dvc/cache"))
-    project.dvc("checkout", "--quiet")
     project.params["models"] = ["tiny_llama"]
     project.write_params(project.params)
+    project.dvc("checkout", "--quiet")
     assert set(project.repro()) <= {"fetch_data"}  # which writes what it wrote
     project.commit("one model")
     return project
@@ -167,19 +167,17 @@ def test_two_clones_share_a_remote(team: Callable[[str], Clone], origin: Project
     assert kinds_of(reader) == {"data/verdicts"}
     assert "as they were" in reader.stage("stages.compare", "main")
 
-    judging = [
-        f"judge{name}@tiny_llama{recipe}" for name, recipe in (("_base", ""), ("", "-safety_donor"), ("", "-ties"))
-    ]
+    judging = {"judge_base@tiny_llama", "judge@tiny_llama-safety_donor", "judge@tiny_llama-ties"}
     read = {"data/benchmarks", "data/responses", "data/verdicts"}
     judge = team("judge")
     walk(judge, [rejudge])
     edit_the_judge(judge)
-    assert judge.repro("--allow-missing") == judging
+    assert set(judge.repro("--allow-missing")) == judging
     assert kinds_of(judge) == read
 
     fetching = team("fetching")  # the same with nothing named
     edit_the_judge(fetching)
-    assert fetching.repro("--pull", "--allow-missing") == judging
+    assert set(fetching.repro("--pull", "--allow-missing")) == judging
     assert kinds_of(fetching) == read
 
     analyst = team("analyst")

@@ -6,10 +6,8 @@ import re
 import shutil
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -125,29 +123,42 @@ def _access(files: Any, path: str) -> str:
     there: bool = files.exists(path)
     if not there and files.protocol in ("local", "ssh"):
         return "answers, empty so far"
-    probe = files.join(path, f"doctor-{uuid4().hex}")
+    probe = files.join(path, "doctor")  # one name, so that where nothing may be removed one of them stays, not many
+    written = False
     try:
-        files.upload_fobj(BytesIO(), probe)
+        files.pipe_file(probe, b"")
+        written = True
         files.rm_file(probe)
-    except PermissionError:
+    except Exception as error:
+        if not _is_refusal(error):
+            raise
+    if not written:
         return "answers; may be read, not written: `dvc pull` works, `dvc push` does not"
     return "answers, may be read and written" if there else "answers, empty so far"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and those that led to it."""
+    before = error.__cause__ or error.__context__
+    return [error, *(_chain(before) if before else [])]
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a remote knows what is asked and denies it; SSH's and some of S3's errors say so in words alone."""
+    refusal = re.compile(r"denied|forbidden|signature|credential", re.I)
+    return any(isinstance(link, PermissionError) or refusal.search(str(link)) for link in _chain(error))
 
 
 def _remote_fault(name: str, error: Exception) -> tuple[str, str]:
     """What is wrong with a remote, and what to do, with the library's own words."""
     from dvc.fs import RemoteMissingDepsError
 
-    chain: list[BaseException] = [error]
-    while following := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(following)
     said = (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
     if isinstance(error, RemoteMissingDepsError):
         return "its packages are not installed", f"install them: pip install -e '.[s3]' or '.[ssh]' ({said})"
-    refused = re.search(r"denied|forbidden|signature|credential", said, re.I)
-    if refused or any(isinstance(link, PermissionError) for link in chain):
+    if _is_refusal(error):
         step = f"correct them with `dvc remote modify --local {name}`, which writes .dvc/config.local ({said})"
         return "refuses these credentials", step
-    if any(isinstance(link, OSError) for link in chain) or re.search(r"connect|resolve|timed out", said, re.I):
+    if any(isinstance(link, OSError) for link in _chain(error)) or re.search(r"connect|resolve|timed out", said, re.I):
         return "no answer", f"start its server, or correct its address in .dvc/config ({said})"
     return "no answer", f"mend the remote, or unset it: {said}"
