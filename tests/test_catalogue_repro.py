@@ -13,7 +13,7 @@ from conftest import Project, real_params
 from hub_server import Hub, serving
 from safetensors.torch import load_file
 
-from stages.lib.onnx_graph import BINDING, load_binding
+from stages.lib.onnx_weights import load_binding
 from stages.lib.rows import ChoiceScore, Prompt, read_rows
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def test_weights_are_float16_after_bfloat16_and_each_architecture_keeps_what_is_
         assert {tensor.dtype for tensor in merged.values()} == {torch.float16}
         assert "lm_head.weight" in merged  # untied
         graph = onnx.load(models / "onnx" / name / "ties/model.onnx", load_external_data=False).graph
-        bound = load_binding(models / "onnx" / name / "ties" / BINDING)
+        bound = load_binding(models / "onnx" / name / "ties")
         kinds = {weight.data_type for weight in graph.initializer if weight.name in bound}
         assert kinds == {onnx.TensorProto.FLOAT16}
         biases = [tensor for tensor, _ in bound.values() if tensor.endswith("_proj.bias")]
