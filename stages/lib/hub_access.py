@@ -25,8 +25,10 @@ from stages.lib.sources.hub_errors import HubUnreachable, ask_hub
 def check_model(name: str, source: HubSource) -> tuple[Finding, int]:
     """A model or donor at its commit, with its bytes; a gated file is asked for, since the listing of one is open."""
     what = f"{source.repository}@{source.commit[:8]}"
+    size = 0
     try:
         files = choose(list_files(source, attempts=1), what)
+        size = sum(file.size for file in files)
         _require_readable(source.repository, source.commit, files[0].name, "model", what)
         require_room(source, files, what)
     except HubUnreachable as error:
@@ -35,8 +37,7 @@ def check_model(name: str, source: HubSource) -> tuple[Finding, int]:
             return Finding(name, "not to be had", what, str(error)), 0
         return Finding(name, "in the Hub's cache; the Hub does not answer", what), sum(_sizes(cached))
     except PipelineError as error:
-        return Finding(name, "not to be had", what, str(error)), 0
-    size = sum(file.size for file in files)
+        return Finding(name, "not to be had", what, str(error)), size
     return Finding(name, f"on the Hub, {size / GIGABYTE:,.1f} GB{_by_token()}", what), size
 
 
