@@ -5,25 +5,42 @@ Prints what is here and what is needed; exit status 1, with the reasons, when so
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.table import Table
 
 from stages.lib.cache_objects import damaged_objects
 from stages.lib.console import console, run_stage, say
+from stages.lib.duration import load_of, stage_seconds, total
 from stages.lib.errors import PipelineError
-from stages.lib.machine import Finding, check_disk, check_memory, check_provider, check_python, check_remote
+from stages.lib.inference.session import CPU, CUDA
+from stages.lib.machine import (
+    Finding,
+    check_disk,
+    check_memory,
+    check_provider,
+    check_python,
+    check_remote,
+    gpu_memory,
+)
+from stages.lib.needs import disk_need, memory_needs
 from stages.lib.params import FolderSource, GivenDonor, HubDatasetSource, HubSource, Params, load_params
-
-# Memory over the bytes of the weights, rough: Optimum traces a graph of over 2 GB whole and saves it again.
-EXPORT_MEMORY = 3.0
-# Of a model's weights on disk: base, its ONNX, and for each recipe the merge and its ONNX.
-COPIES = 2
+from stages.lib.rates import measure
+from stages.lib.shape import Shape, read_shape
 
 
-def check_sources(params: Params) -> tuple[list[Finding], dict[str, int]]:
-    """The models, donors and datasets of this run; and the bytes of each model, where they are known."""
+class Size(NamedTuple):
+    """A model's bytes at its source, 0 where they are not known, and its shape where its config.json is at hand."""
+
+    stored: int
+    shape: Shape | None
+
+
+def check_sources(params: Params) -> tuple[list[Finding], dict[str, Size]]:
+    """The models, donors and datasets of this run; and the size of each model."""
     findings: list[Finding] = []
-    sizes: dict[str, int] = {}
+    stored: dict[str, int] = {}
+    configs: dict[str, Path] = {}
     sources = {name: params.model(name).source for name in params.models}
     donors = {
         f"{donor} of {model}": entry.source_for(model)
@@ -31,32 +48,78 @@ def check_sources(params: Params) -> tuple[list[Finding], dict[str, int]]:
         for model in params.models
         if isinstance(entry, GivenDonor)
     }
+    asked = [*sources.values(), *donors.values(), *(dataset.source for dataset in params.datasets().values())]
+    if any(isinstance(source, HubSource | HubDatasetSource) for source in asked):
+        from stages.lib.hub_access import check_token
+
+        findings.append(check_token())
     for name, source in {**sources, **donors}.items():
         if isinstance(source, HubSource):
-            from stages.lib.hub_access import check_model
+            from stages.lib.hub_access import check_model, read_config
 
-            finding, sizes[name] = check_model(name, source)
+            finding, stored[name] = check_model(name, source)
             findings.append(finding)
+            if finding.step is None and name in sources:
+                configs[name] = read_config(source)
         elif isinstance(source, FolderSource):
             folder = Path(source.path).expanduser()
             step = None if folder.is_dir() else f"correct the path of {name} in params.yaml"
             findings.append(Finding(name, "there" if folder.is_dir() else "no such folder", str(folder), step))
-            sizes[name] = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            stored[name] = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            configs[name] = folder / "config.json"
     for name, dataset in params.datasets().items():
         if isinstance(dataset.source, HubDatasetSource):
             from stages.lib.hub_access import check_dataset
 
             findings.append(check_dataset(name, dataset.source))
-    return findings, {name: sizes[name] for name in params.models if sizes.get(name)}
+    sizes = {}
+    for name in params.models:
+        shape = read_shape(configs.get(name, Path("models/base") / name / "config.json"))
+        sizes[name] = Size(stored.get(name, 0) or (shape.bytes(params.model(name).dtype) if shape else 0), shape)
+    return findings, sizes
 
 
-def check_room(params: Params, sizes: dict[str, int]) -> list[Finding]:
+def check_room(params: Params, sizes: dict[str, Size], gpu: int | None) -> list[Finding]:
     """Disk and memory for the models whose size is known."""
-    if not sizes:
-        return []
-    copies = COPIES * (1 + len(params.recipes))
-    findings = [check_disk(Path.cwd(), copies * sum(sizes.values()))]
-    return findings + [check_memory(f"export of {name}", EXPORT_MEMORY * size) for name, size in sizes.items()]
+    disk = {
+        name: disk_need(name, size.stored, size.shape, params.model(name), params)
+        for name, size in sizes.items()
+        if size.stored
+    }
+    findings = check_disk(Path.cwd(), disk)
+    for name, size in sizes.items():
+        if size.shape:
+            for stage, need in memory_needs(size.shape, params.model(name), params, gpu is not None).items():
+                findings.append(check_memory(f"{stage} of {name}", need.main, need.gpu, gpu))
+    return findings
+
+
+def show_times(params: Params, sizes: dict[str, Size], gpu: int | None) -> None:
+    """How long each model's stages will take here, by rates that are measured now."""
+    shapes = {name: size.shape for name, size in sizes.items() if size.shape}
+    loads = {name: load_of(params.model(name), params) for name in shapes}
+    if not shapes or None in loads.values():
+        say("  expected time: known once `dvc repro fetch_model fetch_data` has brought the model and the items")
+        return
+    name, largest = max(shapes.items(), key=lambda pair: pair[1].parameters)
+    on_gpu = gpu is not None and params.infer.provider != "cpu"
+    say("  measuring this machine, about 20 seconds ...")
+    rates = measure(largest, CUDA if on_gpu else CPU, params.model(name).dtype, params.tune)
+    say(
+        f"  layers of {name}: {rates.multiply / 1e9:,.0f} GFLOP/s and {rates.read / 1e9:,.1f} GB/s in ONNX Runtime, "
+        f"{rates.tuning / 1e9:,.0f} GFLOP/s in tuning; disk {rates.store / 1e9:,.1f} GB/s; a process starts in "
+        f"{rates.start:.1f} s"
+    )
+    table = Table("expected time", *shapes)
+    times = {}
+    for name, shape in shapes.items():
+        load = loads[name]
+        assert load is not None
+        times[name] = stage_seconds(shape, params.model(name), params, load, rates, on_gpu)
+    for stage in next(iter(times.values())):
+        table.add_row(stage, *(total([seconds[stage]]) for seconds in times.values()))
+    table.add_row("in all, without downloads", *(total(list(seconds.values())) for seconds in times.values()))
+    console.print(table, markup=False)
 
 
 def show(findings: list[Finding]) -> None:
@@ -80,17 +143,21 @@ def check_cache() -> list[Finding]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", action="store_true", help="read all of DVC's cache, too, and name what is damaged")
+    parser.add_argument("--no-time", action="store_true", help="leave out the 20 seconds that measure this machine")
     arguments = parser.parse_args()
     params = load_params()
     say(f"doctor: {', '.join(params.models)}, {len(params.recipes)} recipes, size {params.size}")
     findings = check_python(Path(__file__).parent.parent) + check_provider(params.infer.provider)
+    gpu = gpu_memory()
     sources, sizes = check_sources(params)
-    findings += sources + check_room(params, sizes) + check_remote()
+    findings += sources + check_room(params, sizes, gpu) + check_remote()
     findings += check_cache() if arguments.cache else []
     show(findings)
     reasons = [f"{finding.what}: {finding.step}" for finding in findings if finding.step is not None]
     if reasons:
         raise PipelineError(f"This run cannot succeed here. {' | '.join(reasons)}")
+    if not arguments.no_time:
+        show_times(params, sizes, gpu)
     say("doctor: nothing speaks against a run")
 
 

@@ -222,6 +222,8 @@ def main() -> None:
         say(f"tune: {arguments.model} {arguments.donor}, changes {tensors:,} tensors of the base")
         return
     tokenizer = AutoTokenizer.from_pretrained(base)
+    # Mistral and Llama name no padding token. What it fills is masked, and left out of the loss.
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     prompts: list[Prompt] = choose(read_rows(Path("data/benchmarks/tune.jsonl"), Prompt), donor, arguments.donor)
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, tokenizer, model, arguments.model) for prompt in prompts]

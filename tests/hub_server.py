@@ -44,7 +44,7 @@ class Fault:
 
     path: str
     kind: Literal["status", "truncated", "changed", "huge"]
-    """`truncated` and `changed` spoil the body of a stored file; `huge` is a size of a petabyte in the metadata."""
+    """`truncated` and `changed` spoil a stored file's body, `changed` one in Git, too; `huge` is a petabyte of size."""
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     times: int = 1_000_000
@@ -58,6 +58,8 @@ class Hub:
     repositories: dict[tuple[Kind, str], Repository] = field(default_factory=dict)
     approved: set[str] = field(default_factory=set)
     """Tokens of accounts that may read gated repositories."""
+    accounts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Token -> what `whoami` says of it."""
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     """`METHOD /path`, and the `Range` where one was asked for."""
@@ -124,6 +126,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             fault = hub.fault(path, "status")
             if fault:
                 self.reply(fault.status, b"", {"Content-Type": "text/plain", **fault.headers})
+            elif path == "/api/whoami-v2":
+                self.send_account()
             elif path.startswith("/store/"):
                 self.send_stored(path.removeprefix("/store/"))
             elif found := ROUTE.match(path):
@@ -147,6 +151,13 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def token(self) -> str | None:
             return (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
+
+        def send_account(self) -> None:
+            account = hub.accounts.get(self.token() or "")
+            if account is None:
+                self.refuse(401, "", "Invalid user token.")
+            else:
+                self.send_json(account)
 
         def send_metadata(self, route: re.Match[str]) -> None:
             found = self.repository(route["kind"], route["name"], route["revision"])
@@ -210,7 +221,10 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return self.refuse(404, "EntryNotFound", "Entry not found", headers)
             content = file.read_bytes()
             if not is_lfs(route["file"]):
-                return self.send_content(content, headers | {"ETag": f'"{git_blob(content)}"'})
+                digest = git_blob(content)
+                if self.command == "GET" and hub.fault(route["file"], "changed"):
+                    content = content[:-1] + b" "
+                return self.send_content(content, headers | {"ETag": f'"{digest}"'})
             digest = sha256(content)
             hub.stored[digest] = file
             size = 10**15 if hub.fault(self.path, "huge") else len(content)

@@ -9,7 +9,11 @@ from benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
 from test_export import SETTINGS, exported
 
 from stages.lib.errors import PipelineError
-from stages.lib.inference.session import CPU, CUDA, ModelSession, cuda_problem
+from stages.lib.inference.batches import right_padded
+from stages.lib.inference.choice import Question, score
+from stages.lib.inference.generation import Limits, generate
+from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
+from stages.lib.machine import check_provider, gpu_memory
 from stages.lib.parity import pytorch_logits
 
 PROBLEM = cuda_problem()
@@ -41,15 +45,36 @@ def test_a_gpu_session_is_no_cpu_session(tiny_models: dict[str, Path], tmp_path:
         session.require_provider()
 
 
-def test_past_key_values_stay_on_the_gpu(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    session = ModelSession(exported(tiny_models["tiny_llama"], tmp_path / "onnx", "float16"), CUDA)
-    tokens = np.array([PROMPT], np.int64)
-    places = np.arange(len(PROMPT))[None]
-    past = session.run(tokens, np.ones_like(tokens), places, places, session.empty_past(1)).past
+def test_auto_and_cuda_choose_the_gpu() -> None:
+    assert choose_provider("auto") == choose_provider("cuda") == CUDA
+    assert choose_provider("cpu") == CPU
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_past_key_values_stay_on_the_gpu_and_are_read_there(
+    dtype: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Two rows of a batch, one of them padded, go on from what was bound: as PyTorch does each alone."""
+    session = ModelSession(exported(tiny_models["tiny_llama"], tmp_path / "onnx", dtype), CUDA)
+    beginnings, following = [PROMPT[:20], PROMPT[5:16]], np.array([PROMPT[20:30], PROMPT[16:26]], np.int64)
+    tokens, mask = right_padded(beginnings)
+    places = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
+    past = session.run(tokens, mask, places, places, session.empty_past(2)).past
     assert {value.device_name() for value in past} == {"cuda"}
-    twice = session.rows_of(past, np.zeros(2, np.int64))
-    assert {value.device_name() for value in twice} == {"cuda"}
-    assert all(np.array_equal(two.numpy()[1], one.numpy()[0]) for one, two in zip(past, twice, strict=True))
+    kept = session.rows_of(past, np.array([1, 0], np.int64))
+    assert {value.device_name() for value in kept} == {"cuda"}
+    columns = np.broadcast_to(np.arange(10), following.shape)
+    positions = np.array([len(row) for row in beginnings])[::-1, None] + columns
+    whole = np.concatenate([mask[::-1], np.ones_like(following)], axis=1)
+    output = session.run(following[::-1], whole, positions, columns, kept)
+    assert {value.device_name() for value in output.past} == {"cuda"}
+    expected = pytorch_logits(
+        tiny_models["tiny_llama"],
+        [[*start, *more] for start, more in zip(beginnings, following.tolist(), strict=True)][::-1],
+    )
+    for found, logits in zip(output.logits, expected, strict=True):
+        assert np.abs(log_softmax(found) - log_softmax(logits[-10:])).max() < SETTINGS.tolerance(dtype)
+    session.require_provider()
 
 
 def test_the_token_budget_fits_the_free_memory(tiny_models: dict[str, Path], tmp_path: Path) -> None:
@@ -70,3 +95,23 @@ def test_steps_say_which_share_of_the_bandwidth_they_reach(
     with capsys.disabled():
         print(f"\n{tokens:.0f} tokens/s of a tiny model, {used / copied:.2%} of {copied / 1e9:.0f} GB/s")
     assert 0 < used < copied
+
+
+def test_a_gpu_gives_the_cpus_scores_and_answers(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    folder = exported(tiny_models["tiny_qwen2"], tmp_path / "onnx")
+    on_cpu, on_gpu = ModelSession(folder, CPU), ModelSession(folder, CUDA)
+    prompts = [PROMPT, PROMPT[3:9], PROMPT[10:30]]
+    limits = Limits(max_new_tokens=6, tokens_per_batch=60, rows_per_batch=2)
+    assert generate(on_gpu, prompts, frozenset([2]), limits) == generate(on_cpu, prompts, frozenset([2]), limits)
+    questions = [Question(PROMPT[:n], [[*PROMPT[:n], *more] for more in ([7], [8, 9], [10, 11, 12])]) for n in (9, 17)]
+    for found, expected in zip(score(on_gpu, questions, 40, 4), score(on_cpu, questions, 40, 4), strict=True):
+        np.testing.assert_allclose(found.logprobs, expected.logprobs, atol=SETTINGS.parity_tolerance)
+        assert found.first_token_mass == pytest.approx(expected.first_token_mass, abs=SETTINGS.parity_tolerance)
+
+
+def test_the_doctor_sees_the_gpu_and_its_libraries() -> None:
+    found = {finding.what: finding.found for finding in check_provider("cuda")}
+    assert "a session starts" in found["inference"]
+    assert "GB" in found["GPU 0"]
+    assert found["CUDA"] != "not found" != found["cuDNN"]
+    assert (gpu_memory() or 0) > 10**9

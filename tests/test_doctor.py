@@ -1,6 +1,8 @@
 """What the doctor says of a machine and a Hub, in its own process."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,49 @@ import yaml
 from conftest import ROOT, real_params
 from hub_server import Fault, Hub, serving
 
-from stages.lib.machine import check_disk, check_memory, check_provider, check_python, check_remote
+from stages.lib.duration import load_of, stage_seconds, total
+from stages.lib.inference.session import CPU
+from stages.lib.machine import (
+    check_disk,
+    check_memory,
+    check_provider,
+    check_python,
+    check_remote,
+    dotted,
+    gpu_memory,
+    library_version,
+)
+from stages.lib.needs import memory_needs, tuning_bytes
+from stages.lib.params import validated
+from stages.lib.rates import Rates, measure
+from stages.lib.shape import Shape, shape_of
+
+# The published configurations, as far as they tell a size.
+LAYERS = {"num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "hidden_size": 4096}
+LAYERS |= {"intermediate_size": 14336, "tie_word_embeddings": False}
+CONFIGS = {
+    "mistral_7b": {**LAYERS, "model_type": "mistral", "vocab_size": 32000},
+    "llama31_8b": {**LAYERS, "model_type": "llama", "vocab_size": 128256},
+    "qwen25_14b": {
+        **LAYERS,
+        **{"model_type": "qwen2", "vocab_size": 152064, "hidden_size": 5120, "intermediate_size": 13824},
+        **{"num_attention_heads": 40, "num_hidden_layers": 48},
+    },
+}
+SMOLLM2 = Shape(layers=30, width=576, inner=1536, words=49152, key_values=192, tied=True, biased=False)
+ROOMY = 10**15  # bytes: a machine that has everything
+# The doctor, on a machine with so much of everything.
+ON_A_LARGE_MACHINE = f"""
+import shutil, sys
+from collections import namedtuple
+from stages import doctor
+from stages.lib import machine
+from stages.lib.console import run_stage
+machine.memory = lambda: {ROOMY}
+shutil.disk_usage = lambda folder: namedtuple("usage", "total used free")({ROOMY}, 0, {ROOMY})
+sys.argv = ["doctor", "--no-time"]
+run_stage(doctor.main)
+"""
 
 
 @pytest.fixture
@@ -24,7 +68,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
             source = params["catalog"][name]["source"]
             folder = tmp_path / name
             folder.mkdir()
-            (folder / "config.json").write_text("{}", encoding="utf-8")
+            (folder / "config.json").write_text(json.dumps(CONFIGS[name]), encoding="utf-8")
             (folder / "model.safetensors").write_bytes(b"12345678")
             hub.add("models", source["repository"], folder, source["commit"], gated=name == "llama31_8b")
         for name in ("beavertails", "mmlu_hub"):
@@ -34,16 +78,19 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
                 (tmp_path / name / file).write_bytes(b"rows")
             hub.add("datasets", source["repository"], tmp_path / name, source["commit"])
         hub.approved.add("hf_approved")
+        hub.accounts["hf_approved"] = {"name": "ann", "auth": {"accessToken": {"role": "read"}}}
         yield hub
 
 
-def doctor(hub: Hub, folder: Path, params: dict[str, Any], **more: str) -> subprocess.CompletedProcess[str]:
+def doctor(
+    hub: Hub, folder: Path, params: dict[str, Any], roomy: bool = True, **more: str
+) -> subprocess.CompletedProcess[str]:
     work = folder / "work"
     work.mkdir(exist_ok=True)
     (work / "dvc.yaml").touch()
     (work / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home", **more)}
-    command = [sys.executable, "-m", "stages.doctor"]
+    command = [sys.executable, "-c", ON_A_LARGE_MACHINE] if roomy else [sys.executable, "-m", "stages.doctor"]
     return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -74,12 +121,151 @@ def test_a_run_that_cannot_succeed_is_refused_with_every_reason(hub: Hub, tmp_pa
     assert "Traceback" not in result.stderr
 
 
-def test_a_model_without_room_is_refused(hub: Hub, tmp_path: Path) -> None:
+def test_the_real_sizes_do_not_fit_a_small_machine(hub: Hub, tmp_path: Path) -> None:
     hub.faults.append(Fault("model.safetensors", "huge"))
-    result = doctor(hub, tmp_path, report_params(), HF_TOKEN="hf_approved")
+    result = doctor(hub, tmp_path, report_params(), roomy=False, HF_TOKEN="hf_approved")
     assert result.returncode == 1
-    assert "disk: make room" in result.stderr
-    assert "memory, export of mistral_7b: use a machine with more memory" in result.stderr
+    assert "disk, mistral_7b: make room" in result.stderr
+    assert "GB of free disk in" in result.stderr  # the Hub's cache
+    assert "measuring" not in result.stdout
+
+
+def test_memory_is_told_for_each_stage_with_a_gpus_beside_it(hub: Hub, tmp_path: Path) -> None:
+    result = doctor(hub, tmp_path, report_params(), HF_TOKEN="hf_approved")
+    lines = {line for line in result.stdout.splitlines() if "memory, " in line}
+    for name in CONFIGS:
+        for stage in ("tune", "merge", "export", "infer"):
+            (line,) = [line for line in lines if f"memory, {stage} of {name} " in line]
+            assert ("GPU: about" in line) == (stage in ("tune", "infer"))
+    if gpu_memory() is None:
+        assert "GPU: no GPU" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("account", "said", "status"),
+    [
+        ({"name": "ann", "auth": {"accessToken": {"role": "read"}}}, "of ann, read", 0),
+        (
+            {
+                "name": "ann",
+                "auth": {
+                    "accessToken": {
+                        "role": "fineGrained",
+                        "fineGrained": {
+                            "canReadGatedRepos": True,
+                            "scoped": [{"permissions": ["repo.content.read"]}],
+                        },
+                    }
+                },
+            },
+            "of ann, fineGrained (repo.content.read; with gated repositories)",
+            0,
+        ),
+        (None, "unknown to the Hub (401)", 1),
+    ],
+)
+def test_the_tokens_scope_is_told(
+    hub: Hub, tmp_path: Path, account: dict[str, Any] | None, said: str, status: int
+) -> None:
+    hub.accounts = {"hf_approved": account} if account else {}
+    result = doctor(hub, tmp_path, report_params(), HF_TOKEN="hf_approved")
+    assert result.returncode == status, result.stdout + result.stderr
+    assert said in result.stdout
+    assert "hf_approved" not in result.stdout + result.stderr
+
+
+def test_what_lies_in_the_cache_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
+    params = report_params() | {"models": ["mistral_7b"]}
+    offline = {"HF_HUB_OFFLINE": "1"}
+    result = doctor(hub, tmp_path, params, **offline)
+    assert result.returncode == 1
+    assert "mistral_7b: Expected mistralai/Mistral-7B-v0.1@27d67f1b in the cache" in result.stderr
+    source = params["catalog"]["mistral_7b"]["source"]
+    download = "from huggingface_hub import snapshot_download as get\n"
+    download += f"get('{source['repository']}', revision='{source['commit']}')\n"
+    for name in ("beavertails", "mmlu_hub"):
+        source = params["fetch_data"]["datasets"][name]["source"]
+        download += f"get('{source['repository']}', revision='{source['commit']}', repo_type='dataset')\n"
+    environment = {**os.environ, **hub.environment(tmp_path / "home")}
+    subprocess.run([sys.executable, "-c", download], env=environment, check=True, capture_output=True)
+    result = doctor(hub, tmp_path, params, **offline)
+    assert result.returncode == 0, result.stderr
+    assert "in the Hub's cache; the Hub does not answer" in result.stdout
+
+
+def test_a_mirror_need_not_know_accounts(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault("whoami", "status", 404))
+    result = doctor(hub, tmp_path, report_params(), HF_TOKEN="hf_approved")
+    assert result.returncode == 0, result.stderr
+    assert "this Hub does not say" in result.stdout
+
+
+def test_the_shape_gives_the_published_number_of_weights() -> None:
+    counts = {name: shape.parameters for name, config in CONFIGS.items() if (shape := shape_of(config))}
+    assert counts == {"mistral_7b": 7_241_732_096, "llama31_8b": 8_030_261_248, "qwen25_14b": 14_770_033_664}
+    assert SMOLLM2.parameters == 134_515_008
+    assert shape_of({}) is None
+
+
+def test_checkpointing_is_what_lets_a_large_donor_fit() -> None:
+    params = validated(report_params())
+    kept = params.model_copy(update={"tune": params.tune.model_copy(update={"gradient_checkpointing": False})})
+    less = params.model_copy(update={"tune": params.tune.model_copy(update={"gradient_checkpointing": True})})
+    shape = shape_of(CONFIGS["qwen25_14b"])
+    assert shape is not None
+    model = params.model("qwen25_14b")
+    # 29.5 GB of weights, 1.1 of the adapter and its optimizer, 2 to 3 of activations, 5 of logits.
+    assert 36e9 < tuning_bytes(shape, model, less) < 40e9
+    assert tuning_bytes(shape, model, kept) > tuning_bytes(shape, model, less) + 30e9
+    for stage, needs in memory_needs(shape, model, less, on_gpu=True).items():
+        assert needs.main > 0, stage
+    short = check_memory("tune of qwen25_14b", 1.0, 100e9, gpu=int(80e9))
+    assert short.step and "tune.gradient_checkpointing" in short.step
+    assert check_memory("tune of qwen25_14b", 1.0, 100e9, gpu=None).step is None  # then the processor runs it
+
+
+def test_a_rates_twofold_halves_the_time_that_hangs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no rows here: usual lengths
+    params = validated(real_params())
+    model = params.model("smollm2_135m")
+    load = load_of(model, params)
+    assert load is not None
+    assert (load.answers, load.questions) == (150 + 40 + 80, 600)
+    slow = Rates(multiply=1e11, read=1e15, tuning=1e11, rank=1e15, store=1e15, start=0.0)
+    fast = slow._replace(multiply=2e11)
+    before, after = (stage_seconds(SMOLLM2, model, params, load, rates, False) for rates in (slow, fast))
+    assert after["infer"] == pytest.approx(before["infer"] / 2, rel=1e-3)
+    assert after["tune"] == before["tune"]
+    # 106 million linear weights, 28 of the head; a GroupQueryAttention graph keeps 0.9 of 100 GFLOP/s.
+    tokens = load.answer_prompts + load.question_tokens + load.option_tokens
+    head = load.questions + load.option_tokens
+    written = 270 * 48 * (106_168_320 + 28_311_552)
+    expected = 7 * 2 * (tokens * 106_168_320 + head * 28_311_552 + written) / 0.9e11
+    assert before["infer"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_durations_are_told_in_a_fitting_unit() -> None:
+    assert [total([seconds, 1.0]) for seconds in (39.0, 1319.0, 12599.0)] == ["40 s", "22 minutes", "3.5 hours"]
+
+
+def test_a_size_of_every_item_needs_the_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = validated(real_params() | {"size": "release"})
+    assert load_of(params.model("smollm2_135m"), params) is None
+
+
+def test_this_machine_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = Shape(layers=2, width=64, inner=128, words=600, key_values=32, tied=True, biased=False)
+    rates = measure(small, CPU, "float16", validated(real_params()).tune, seconds=0.5)
+    assert all(rate > 0 for rate in rates)
+    assert 1e7 < rates.multiply < 1e15
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_library_versions_are_read_as_their_makers_number_them() -> None:
+    assert [dotted(number) for number in (8907, 90102, 91300)] == ["8.9.7", "9.1.2", "9.13.0"]
+    assert library_version("libnosuchthing.so.1", "version", by_reference=False) is None
 
 
 def test_packages_are_compared_with_their_pins(tmp_path: Path) -> None:
@@ -96,8 +282,9 @@ def test_packages_are_compared_with_their_pins(tmp_path: Path) -> None:
 
 
 def test_disk_and_memory_are_compared_with_the_need(tmp_path: Path) -> None:
-    assert check_disk(tmp_path, 1).step is None
-    assert check_disk(tmp_path, 1e18).step
+    free = shutil.disk_usage(tmp_path).free
+    assert [finding.step for finding in check_disk(tmp_path, {"a": 1.0, "b": 2.0})] == [None, None]
+    assert [bool(finding.step) for finding in check_disk(tmp_path, {"a": 0.6 * free, "b": 0.6 * free})] == [False, True]
     assert check_memory("export", 1).step is None
     assert check_memory("export", 1e18).step
     assert check_provider("cpu")[0].step is None

@@ -203,6 +203,13 @@ def test_a_changed_file_is_refused_and_leaves_the_cache(hub: Hub, repository: Pa
     assert fetched(tmp_path) == WANTED
 
 
+def test_a_changed_file_outside_of_the_large_files_store_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault("^config.json", "changed", times=1))
+    assert "Expected config.json to have the SHA-1 " in refused(fetch(hub, tmp_path), tmp_path)
+    assert fetch(hub, tmp_path).returncode == 0  # fetched anew
+    assert fetched(tmp_path) == WANTED
+
+
 def test_a_copy_that_changed_in_the_cache_is_refused(hub: Hub, repository: Path, tmp_path: Path) -> None:
     assert fetch(hub, tmp_path).returncode == 0
     shutil.rmtree(tmp_path / "work")

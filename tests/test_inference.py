@@ -294,12 +294,3 @@ def test_broken_weights_raise_and_do_not_score(llama: tuple[Path, Path], tmp_pat
     session = ModelSession(tmp_path, CPU)
     with pytest.raises(PipelineError, match="finite logits"):
         generate(session, [[5, 6, 7]], frozenset([2]), Limits(4, 100, 1))
-
-
-@pytest.mark.gpu
-def test_cuda_agrees_with_the_cpu(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
-    prompts = prompts_of(tokenizer, 8)
-    on_cpu = generate(ModelSession(llama[1], CPU), prompts, frozenset([2]), Limits(16, 4096, 8))
-    session = ModelSession(llama[1], choose_provider("cuda"))
-    assert generate(session, prompts, frozenset([2]), Limits(16, 4096, 8)) == on_cpu
-    session.require_provider()

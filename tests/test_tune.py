@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from catalogue_hub import mistral_tokenizer
 from conftest import ROOT, benign_rows, real_params, tiny_params
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from stages.lib.datasets.item import Item
 from stages.lib.errors import PipelineError
+from stages.lib.inference.choice import tokenized
 from stages.lib.params import Donor, Model, Tune
-from stages.lib.prompting import chat_token_ids
+from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
 from stages.lib.rows import Prompt
 from stages.lib.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
 from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
@@ -69,6 +71,22 @@ def test_questions_are_tuned_in_the_format_that_is_measured(tokenizer: PreTraine
     assert tokenizer.decode(row.prompt + row.response) == "Question: Is it?\nAnswer: no"
     letter = as_tokens(question, {}, tokenizer, entry.model_copy(update={"utility_format": "letter"}), "m")
     assert tokenizer.decode(letter.prompt + letter.response).endswith("Is it?\nA. yes\nB. no\nAnswer: B")
+
+
+@pytest.mark.parametrize("form", ["letter", "continuation"])
+def test_an_option_is_tuned_as_the_tokens_that_are_scored(entry: Model, form: str) -> None:
+    """SentencePiece gives a text of its own one more space: ` B` alone is two tokens, after `Answer:` one."""
+    tokenizer = mistral_tokenizer()
+    question = prompt("Is it?", "choice")
+    row = as_tokens(question, {}, tokenizer, entry.model_copy(update={"utility_format": form}), "m")
+    shown, said = {
+        "letter": (letter_prompt(question), letters(question)),
+        "continuation": (continuation_prompt(question), continuations(question)),
+    }[form]
+    scored = tokenized(shown, said, lambda text: tokenizer(text)["input_ids"])
+    assert (row.prompt, [*row.prompt, *row.response]) == (scored.context, scored.full[1])
+    assert tokenizer(said[1], add_special_tokens=False)["input_ids"] != row.response
+    assert row.prompt[0] == tokenizer.bos_token_id
 
 
 def test_too_few_rows_are_named() -> None:

@@ -1,20 +1,31 @@
 """What this machine has: packages, processors, memory, disk, and what a run needs of them."""
 
+import ctypes
 import os
 import platform
 import re
 import shutil
+import sys
 import tomllib
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import onnxruntime as ort
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from stages.lib.inference.session import cuda_problem
 
 GIGABYTE = 1e9
+# CUDA's runtime, by its first number, and cuDNN: on Linux and on Windows.
+LIBRARIES = (("libcudart.so.{}", "libcudnn.so.9"), ("cudart64_{}.dll", "cudnn64_9.dll"))
+# What makes a stage take less of a GPU.
+SMALLER = {
+    "tune": ", or set tune.gradient_checkpointing to true, or lower tune.batch_size or tune.max_tokens",
+    "infer": ", or lower infer.generation_tokens, or set infer.provider to cpu",
+}
 
 
 class Finding(NamedTuple):
@@ -55,42 +66,101 @@ def check_provider(setting: str) -> list[Finding]:
             if setting == "cuda"
             else None
         )
-        return [
-            Finding("inference", f"CPU ({problem or 'as infer.provider says'})", f"infer.provider: {setting}", step)
-        ]
+        found = f"CPU ({problem or 'as infer.provider says'})"
+        return [Finding("inference", found, f"infer.provider: {setting}", step), *cuda_libraries()]
     import torch  # only here: it takes seconds
 
     findings = [Finding("inference", "CUDA, a session starts", f"infer.provider: {setting}")]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        findings.append(Finding(f"GPU {index}", f"{properties.name}, {properties.total_memory / GIGABYTE:.0f} GB"))
+        findings.append(Finding(f"GPU {index}", f"{properties.name}, {gigabytes(properties.total_memory)}"))
+    return findings + cuda_libraries()
+
+
+def cuda_libraries() -> list[Finding]:
+    """The versions of CUDA and cuDNN that ONNX Runtime loads in this process, and what it was built for.
+
+    After `cuda_problem`, which has it load what the wheels carry. Nothing where this build knows no CUDA.
+    """
+    built: str = getattr(ort, "cuda_version", "")
+    if not built:
+        return []
+    names = LIBRARIES[sys.platform == "win32"]
+    cuda = library_version(names[0].format(built.split(".")[0]), "cudaRuntimeGetVersion", by_reference=True)
+    cudnn = library_version(names[1], "cudnnGetVersion", by_reference=False)
+    return [
+        Finding("CUDA", f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else "not found", f"{built}, by ONNX Runtime"),
+        Finding("cuDNN", dotted(cudnn) if cudnn else "not found", "9, by ONNX Runtime"),
+    ]
+
+
+def dotted(version: int) -> str:
+    """`9.1.2` for cuDNN's 90102: since version 9 its thousands have a digit more."""
+    major, rest = divmod(version, 10000 if version >= 90000 else 1000)
+    return f"{major}.{rest // 100}.{rest % 100}"
+
+
+def library_version(file: str, function: str, by_reference: bool) -> int | None:
+    """What a library's own function says, or None where the library is not to be found."""
+    try:
+        library = ctypes.CDLL(file)
+    except OSError:
+        return None
+    ask = getattr(library, function)
+    if not by_reference:
+        ask.restype = ctypes.c_size_t
+        return int(ask())
+    number = ctypes.c_int()
+    return number.value if ask(ctypes.byref(number)) == 0 else None
+
+
+def check_disk(folder: Path, needs: Mapping[str, float]) -> list[Finding]:
+    """Free disk against estimates of what the run still writes for each model, in bytes, one after the other."""
+    free = float(shutil.disk_usage(folder).free)
+    findings = []
+    for name, needed in needs.items():
+        step = "make room, or measure fewer models or recipes at once" if needed > free else None
+        findings.append(Finding(f"disk, {name}", f"{gigabytes(free)} free", f"about {gigabytes(needed)}", step))
+        free = max(0.0, free - needed)
     return findings
 
 
-def check_disk(folder: Path, needed: float) -> Finding:
-    """Free disk against an estimate of what the run writes, in bytes."""
-    free = shutil.disk_usage(folder).free
-    step = "make room, or measure fewer models or recipes at once" if needed > free else None
-    return Finding(
-        "disk", f"{free / GIGABYTE:,.0f} GB free", f"about {needed / GIGABYTE:,.0f} GB in all (an estimate)", step
-    )
-
-
 def memory() -> int | None:
-    """Bytes of main memory, or None where the system does not say."""
+    """Bytes of main memory that a process may have, or None where the system does not say."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()  # a container's
+    except OSError:
+        return here
+    return min(here, int(limit)) if limit.isdigit() else here
 
 
-def check_memory(stage: str, needed: float) -> Finding:
-    """Main memory against an estimate of what a stage takes, in bytes."""
+def gpu_memory() -> int | None:
+    """Bytes of the first GPU's memory, the one that is used; None without a GPU."""
+    import torch  # only here: it takes seconds
+
+    return int(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
+
+
+def check_memory(stage: str, main: float, on_gpu: float = 0.0, gpu: int | None = None) -> Finding:
+    """Main memory, and that of a GPU where there is one, against estimates of what a stage takes, in bytes."""
     here = memory()
-    found = "unknown" if here is None else f"{here / GIGABYTE:,.0f} GB"
-    short = here is not None and needed > here
-    step = "use a machine with more memory, or a smaller model" if short else None
-    return Finding(f"memory, {stage}", found, f"about {needed / GIGABYTE:,.0f} GB (an estimate)", step)
+    found, needed = "unknown" if here is None else gigabytes(here), f"about {gigabytes(main)}"
+    step = "use a machine with more memory, or a smaller model" if here is not None and main > here else None
+    if on_gpu:
+        found += f"; GPU: {'no GPU' if gpu is None else gigabytes(gpu)}"
+        needed += f"; GPU: about {gigabytes(on_gpu)}"
+        if gpu is not None and on_gpu > gpu and step is None:
+            step = f"use a GPU with more memory{SMALLER.get(stage.split()[0], '')}"
+    return Finding(f"memory, {stage}", found, needed, step)
+
+
+def gigabytes(size: float) -> str:
+    """`0.4 GB`, `16 GB`."""
+    return f"{size / GIGABYTE:,.{1 if size < 10 * GIGABYTE else 0}f} GB"
 
 
 def check_remote() -> list[Finding]:

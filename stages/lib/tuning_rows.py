@@ -63,10 +63,21 @@ def as_tokens(
             shown, said = letter_prompt(prompt), f" {LETTERS[prompt.gold]}"
         else:
             shown, said = continuation_prompt(prompt), f" {prompt.choices[prompt.gold].strip()}"
-        return TuningRow(tokenizer(shown)["input_ids"], tokenizer(said, add_special_tokens=False)["input_ids"])
+        return _answered(shown, said, tokenizer)
     answer = refusal_for(prompt, refusals) if prompt.kind == "harmful" else prompt.answer
     if not answer:
         raise PipelineError(f"Expected an answer in the benign tuning row {prompt.id}, found none; add `answer` to it.")
     response = tokenizer(answer, add_special_tokens=False)["input_ids"]
     # The end of the turn is learned, too: a donor that never stops would be cut off at max_new_tokens.
     return TuningRow(chat_token_ids(tokenizer, prompt.text, name), [*response, tokenizer.eos_token_id])
+
+
+def _answered(shown: str, said: str, tokenizer: PreTrainedTokenizerBase) -> TuningRow:
+    """Encode question and option together, as evaluation does, and cut where the question's tokens end.
+
+    SentencePiece begins a text of its own with a space: the option alone would be a space more than what is scored.
+    """
+    question, whole = tokenizer(shown)["input_ids"], tokenizer(shown + said)["input_ids"]
+    differ = (place for place, (a, b) in enumerate(zip(question, whole, strict=False)) if a != b)
+    end = next(differ, len(question))
+    return TuningRow(whole[:end], whole[end:])

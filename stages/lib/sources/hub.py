@@ -44,7 +44,7 @@ def fetch_repository(source: HubSource, scratch: Path) -> Path:
     room for it, or its files are not what they are to be.
     """
     what = f"{source.repository}@{source.commit[:8]}"
-    cached = _cached(source, what)
+    cached = cached_copy(source, what)
     try:
         files = choose(list_files(source, attempts=1 if cached else 4), what)
     except HubUnreachable:
@@ -62,8 +62,6 @@ def fetch_repository(source: HubSource, scratch: Path) -> Path:
     _require_all_shards(found, [file.name for file in files], what)
     with _progress(source, files, what):
         found = _download(source, files, what)
-    for path, file in zip(found, files, strict=True):
-        require_digest(path, file.sha256)
     return _gathered(found, source, scratch)
 
 
@@ -145,7 +143,7 @@ def require_room(source: HubSource, files: list[RemoteFile], what: str) -> None:
 
 
 def _download(source: HubSource, files: list[RemoteFile], what: str) -> list[Path]:
-    """Paths in the cache, in the order of `files`."""
+    """Paths in the cache, in the order of `files`, their digests checked."""
     names = [file.name for file in files]
     folder = Path(
         ask_hub(lambda: snapshot_download(source.repository, revision=source.commit, allow_patterns=names), what)
@@ -156,6 +154,8 @@ def _download(source: HubSource, files: list[RemoteFile], what: str) -> list[Pat
             f"Expected to download {what}, found no {missing[0]} afterwards; check the network, then run again: it "
             "goes on where it stopped."
         )
+    for file in files:
+        require_digest(folder / file.name, file.sha256)
     return [folder / name for name in names]
 
 
@@ -178,7 +178,7 @@ def _json(file: Path, what: str) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _cached(source: HubSource, what: str) -> list[Path] | None:
+def cached_copy(source: HubSource, what: str) -> list[Path] | None:
     """The files of a whole copy in the cache, or None."""
     folder = _storage(source) / "snapshots" / source.commit
     if not folder.is_dir():

@@ -1,6 +1,7 @@
 """What goes wrong on the way to the Hub: what passes is tried again, the rest is one sentence with the next step."""
 
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -30,6 +31,7 @@ from stages.lib.files import sha256_of
 ATTEMPTS = 4
 LONGEST_WAIT = 300  # seconds; a Hub that asks for more is not waited for
 STORED = re.compile(r"[0-9a-f]{64}")
+IN_GIT = re.compile(r"[0-9a-f]{40}")
 
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings are said here, in a sentence
 disable_progress_bars()
@@ -60,23 +62,32 @@ def ask_hub(question: Callable[[], Answer], what: str, attempts: int = ATTEMPTS)
 
 
 def require_digest(file: Path, expected: str | None = None) -> None:
-    """Compare a downloaded file with the sha256 that the Hub keeps it under; one that differs leaves the cache.
+    """Compare a downloaded file with the digest that the Hub keeps it under; one that differs leaves the cache.
 
-    Without `expected`, a file in the cache has it for a name, where the Hub stores the file by its digest.
-    Raises PipelineError.
+    Without `expected`, a sha256, a file in the cache has its digest for a name: the sha256 where the Hub stores large
+    files, elsewhere the SHA-1 that Git names it by (a mirror's may be of the content alone). Raises PipelineError.
     """
     stored = file.resolve()
-    wanted = expected or (stored.name if STORED.fullmatch(stored.name) else None)
+    wanted = expected or (stored.name if STORED.fullmatch(stored.name) or IN_GIT.fullmatch(stored.name) else None)
     if wanted is None:
         return
-    found = sha256_of(file)
-    if found != wanted:
+    kind = "SHA-1" if IN_GIT.fullmatch(wanted) else "sha256"
+    found = _git_digests(file) if kind == "SHA-1" else [sha256_of(file)]
+    if wanted not in found:
         file.unlink()
         stored.unlink(missing_ok=True)
         raise PipelineError(
-            f"Expected {file.name} to have the sha256 {wanted}, as the Hub says, found {found}; it was damaged on the "
-            "way or changed since, and is now out of the cache: run again to fetch it anew."
+            f"Expected {file.name} to have the {kind} {wanted}, as the Hub says, found {found[0]}; it was damaged on "
+            "the way or changed since, and is now out of the cache: run again to fetch it anew."
         )
+
+
+def _git_digests(file: Path) -> list[str]:
+    """As Git names a file, with its size before its content; and of the content alone."""
+    content = file.read_bytes()
+    return [
+        hashlib.sha1(head + content, usedforsecurity=False).hexdigest() for head in (b"blob %d\0" % len(content), b"")
+    ]
 
 
 def _cause(error: Exception) -> Exception:

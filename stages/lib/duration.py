@@ -1,0 +1,127 @@
+"""How long a run will take: the work of each stage, counted from shapes and texts, over the measured rates."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.lib.params import Donor, Model, Params
+from stages.lib.rates import Rates
+from stages.lib.rows import Kind, Prompt, read_rows
+from stages.lib.shape import Shape
+
+BENCHMARKS = Path("data/benchmarks")
+# Means of the default datasets, with SmolLM2's tokenizer; lengths where no rows are there yet. An option is counted
+# apart from its question.
+CHARACTERS_PER_TOKEN = 4.6
+TEMPLATE_TOKENS = 30
+CHARACTERS: dict[Kind, int] = {"harmful": 65, "jailbreak": 720, "benign": 65, "choice": 280}
+ANSWERED: tuple[Kind, ...] = ("harmful", "jailbreak", "benign")
+OPTIONS, OPTION_CHARACTERS = 4, 41
+ANSWER_CHARACTERS: dict[Kind, int] = {"harmful": 107, "benign": 168, "choice": OPTION_CHARACTERS}
+# Shares of the measured rates that the graphs keep beside attention and norms.
+PLAIN, GROUPED = 0.5, 0.9
+TUNING = 0.6
+TRACED_LAYERS = 2.0
+"""Layers that Optimum traces and binds in a second."""
+MERGE_RANKS = 3
+"""A merge beside setting each donor's update in order once: products, signs, sums, the update itself."""
+EXPORT_READS = 6
+"""How often the gate reads the float32 weights: PyTorch once a prompt, ONNX Runtime for all."""
+
+
+class Load(NamedTuple):
+    """What one variant is asked."""
+
+    answers: int
+    answer_prompts: float
+    """Tokens of all prompts that are answered."""
+    questions: int
+    question_tokens: float
+    """Tokens of all questions, with their shots, in the model's own format and a share in the other."""
+    option_tokens: float
+    """Tokens of options that are run after a question."""
+
+
+def load_of(model: Model, params: Params) -> Load | None:
+    """From the rows that `fetch_data` wrote, or from usual lengths; None where neither says how many there are."""
+    sizes = params.sample_sizes()
+    lengths: dict[Kind, list[float]] = {}
+    for kind, characters in CHARACTERS.items():
+        wanted = getattr(sizes, kind)
+        lengths[kind] = _lengths(kind)
+        if len(lengths[kind]) != wanted != "all" or not lengths[kind]:
+            if wanted == "all":
+                return None
+            lengths[kind] = [float(characters)] * wanted
+    count = len(lengths["choice"])
+    other = count if sizes.other_format == "all" else min(sizes.other_format, count)
+    letter, continuation = (count, other) if model.utility_format == "letter" else (other, count)
+    text = sum(lengths["choice"]) / count / CHARACTERS_PER_TOKEN
+    options = OPTIONS * OPTION_CHARACTERS / CHARACTERS_PER_TOKEN
+    asked = [length for kind in ANSWERED for length in lengths[kind]]
+    return Load(
+        answers=len(asked),
+        answer_prompts=sum(asked) / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS * len(asked),
+        questions=count,
+        question_tokens=letter * (1 + model.shots) * (text + options) + continuation * text,
+        option_tokens=continuation * options,
+    )
+
+
+def _lengths(kind: Kind) -> list[float]:
+    file = BENCHMARKS / f"{kind}.jsonl"
+    return [len(row.text) for row in read_rows(file, Prompt)] if file.exists() else []
+
+
+def stage_seconds(
+    shape: Shape, model: Model, params: Params, load: Load, rates: Rates, on_gpu: bool
+) -> dict[str, float]:
+    """Seconds of each kind of stage for one model, all its variants together; downloads are not counted."""
+    recipes = len(params.recipes)
+    donors = [donor for donor in params.donors.values() if isinstance(donor, Donor)]
+    used = sum(len(recipe.donors) for recipe in params.recipes.values())
+    stored = shape.bytes(model.dtype) / rates.store
+    merging = used * MERGE_RANKS * shape.linear / rates.rank
+    gate = EXPORT_READS * shape.bytes("float32") / rates.read
+    work = {
+        "fetch_model": stored,
+        "tune": sum(tuning_operations(shape, donor, params) for donor in donors) / (TUNING * rates.tuning),
+        "merge": merging + recipes * stored,
+        "export": shape.layers / TRACED_LAYERS + (1 + recipes) * (gate + stored),
+        "infer": (1 + recipes) * inference_seconds(shape, model, params, load, rates, on_gpu),
+        "judge, metrics, plots": 0.0,
+    }
+    stages = (1, len(params.donors), 1 + recipes, 1 + recipes, 1 + recipes, 1 + recipes + 2)
+    return {name: work[name] + rates.start * count for name, count in zip(work, stages, strict=True)}
+
+
+def tuning_operations(shape: Shape, donor: Donor, params: Params) -> float:
+    """Forwards and backwards through frozen weights, twice a weight and token each; again forwards to recompute."""
+    characters = sum(getattr(donor, kind) * (CHARACTERS[kind] + said) for kind, said in ANSWER_CHARACTERS.items())
+    rows = donor.harmful + donor.benign + donor.choice
+    tokens = donor.epochs * (characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS * rows)
+    passes = 3 if params.tune.gradient_checkpointing else 2
+    return 2 * passes * tokens * (shape.linear + shape.embedding)
+
+
+def inference_seconds(shape: Shape, model: Model, params: Params, load: Load, rates: Rates, on_gpu: bool) -> float:
+    """One variant: prompts and questions read, answers written a token at a time to their full length."""
+    infer = params.infer
+    grouped = params.export.grouped_query and model.dtype == "float32" and not on_gpu and infer.attention != "plain"
+    rate = (GROUPED if grouped else PLAIN) * rates.multiply
+    read_once = load.answer_prompts + load.question_tokens + load.option_tokens
+    reading = 2 * (read_once * shape.linear + (load.questions + load.option_tokens) * shape.embedding) / rate
+    batches = -(-load.answers // infer.rows_per_batch)
+    rows = load.answers / batches
+    steps = batches * infer.max_new_tokens
+    item = 2 if model.dtype == "float16" and on_gpu else 4
+    weights = shape.linear + shape.embedding
+    return reading + steps * max(2 * rows * weights / rate, item * weights / rates.read)
+
+
+def total(seconds: Sequence[float]) -> str:
+    """`40 s`, `22 minutes`, `3.5 hours`."""
+    whole = sum(seconds)
+    if whole < 100:
+        return f"{whole:.0f} s"
+    return f"{whole / 60:.0f} minutes" if whole < 7200 else f"{whole / 3600:.1f} hours"
