@@ -16,7 +16,7 @@ from conftest import ROOT
 from workplace import JOURNAL, infer, output_of, record_of, write_params
 
 pytestmark = pytest.mark.slow
-ray = pytest.importorskip("ray", reason="Ray is the extra `ray`, and is not installed")
+pytest.importorskip("ray", reason="Ray is the extra `ray`, and is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_a_killed_driver_goes_on_from_its_journal(
 
 
 def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
-    cluster: Any, built: tuple[Path, dict[str, Any], dict[str, bytes]], tmp_path: Path
+    built: tuple[Path, dict[str, Any], dict[str, bytes]], tmp_path: Path
 ) -> None:
     from stages.lib.inference.cluster import Weights, _look
     from stages.lib.inference.journal import folder_digest
@@ -134,9 +134,6 @@ def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
     files = {name: (project / name).read_text(encoding="utf-8") for name in ("dvc.yaml", "dvc.lock", ".dvc/config")}
     weights = Weights(Path("/no/such/place") / output, folder_digest(project / output), files)
     shutil.rmtree(project)
-    ray.init(address=cluster.address, runtime_env={"py_modules": [str(ROOT / "stages")]}, log_to_driver=False)
-    try:
-        kind, value = ray.get(ray.remote(_look).remote(weights, Infer(**params["infer"])))
-    finally:
-        ray.shutdown()
+    # What a node does with its first task.
+    kind, value = _look(weights, Infer(**params["infer"]))
     assert (kind, value) == ("choice", ("CPUExecutionProvider", True))
