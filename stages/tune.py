@@ -5,10 +5,10 @@ A donor whose entry names a `source` was tuned elsewhere: it is fetched, and mus
 """
 
 import argparse
-import pickle
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ class EpochOrder(LengthGroupedSampler):
         self.resumed: list[int] | None = None
 
     def __iter__(self) -> Iterator[int]:
-        self.current, self.resumed = self.resumed or list(super().__iter__()), None
+        self.current, self.resumed = self.resumed or list(super().__iter__()), None  # type: ignore[no-untyped-call]
         return iter(self.current)
 
 
@@ -182,7 +182,7 @@ def train(
             say(f"  going on after step {checkpoint.name.partition('-')[2]}")
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except pickle.UnpicklingError as error:
+        except UnpicklingError as error:
             raise PipelineError(
                 f"Expected tensors and numbers in {checkpoint}, found {str(error).splitlines()[0]!r}; somebody put it "
                 f"there: remove {checkpoints.folder} and run `dvc repro`."

@@ -82,7 +82,7 @@ def test_a_run_reads_well_in_a_log(project: Project) -> None:
     for block in blocks:
         head, command, *lines = block.strip().splitlines()
         lines = [line for line in lines if line and not line.endswith("lock file 'dvc.lock'")]
-        verb = command.split()[2].removeprefix("stages.")
+        verb = command.split()[3].removeprefix("stages.")  # > python -m stages.verb ...
         assert re.match(rf"{verb}: .*\d", lines[-1]), f"{head} ends with {lines[-1]!r}"
     assert "Warning" not in project.told  # Python's; DVC writes its own in capitals
     assert {character for character in project.told if unicodedata.category(character) == "Cc"} <= {"\n", "\t"}

@@ -101,7 +101,8 @@ def tuning_operations(shape: Shape, donor: Donor, params: Params) -> float:
     rows = donor.harmful + donor.benign + donor.choice
     tokens = donor.epochs * (characters / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS * rows)
     passes = 3 if params.tune.gradient_checkpointing else 2
-    return 2 * passes * tokens * (shape.linear + shape.embedding)
+    operations: float = 2 * passes * tokens * (shape.linear + shape.embedding)
+    return operations
 
 
 def inference_seconds(shape: Shape, model: Model, params: Params, load: Load, rates: Rates, on_gpu: bool) -> float:
