@@ -24,7 +24,7 @@ from stages.lib.inference.open_session import choose
 from stages.lib.inference.parts import Answers, Questions
 from stages.lib.inference.processes import Processes
 from stages.lib.inference.runners import Here, Run, Runner
-from stages.lib.inference.session import CUDA, cuda_problem
+from stages.lib.inference.session import CPU, CUDA, choose_provider, cuda_problem
 from stages.lib.params import Infer, Model, load_params
 from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
 from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows, write_rows
@@ -281,8 +281,9 @@ def main() -> None:
 
     folder = Path("models/onnx") / arguments.model / arguments.variant
     name = f"{arguments.model} {arguments.variant}"
-    if settings.provider == "auto" and settings.cluster == "none" and (problem := cuda_problem()):
-        say(f"infer: on the CPU, because {problem}")
+    # Asked first: without what `provider` wants there is nothing to read.
+    if settings.cluster == "none" and choose_provider(settings.provider) == CPU and settings.provider == "auto":
+        say(f"infer: on the CPU, because {cuda_problem()}")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     journal = Journal(Path("runs/journal") / arguments.model / f"{arguments.variant}.jsonl")
     if journal.dropped:

@@ -177,6 +177,7 @@ def test_a_fault_of_the_server_that_passes_is_no_matter(hub: Hub, tmp_path: Path
     assert fetched(tmp_path) == WANTED
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_server_that_stays_is_said(hub: Hub, tmp_path: Path) -> None:
     hub.faults.append(Fault("/store/", "status", 500))
     assert f"found that {hub.address} answered 500; run again later" in refused(fetch(hub, tmp_path), tmp_path)

@@ -349,6 +349,7 @@ def test_a_chat_template_that_is_no_guards_is_refused(tokenizer: PreTrainedToken
         TEMPLATES["llama_guard_3"].render(tokenizer, "A question?", REFUSAL)
 
 
+@pytest.mark.slow
 def test_both_judges_through_dvc(
     tmp_path: Path, tiny_models: dict[str, Path], classifier_source: Path, guard_source: Path
 ) -> None:

@@ -237,6 +237,7 @@ EVERY_METHOD: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 def test_every_method_merges_every_architecture(project: Project) -> None:
     assert set(EVERY_METHOD) == set(recipe_types())
     changed = copy.deepcopy(project.params)

@@ -90,6 +90,7 @@ def test_dials_share_their_resamples() -> None:
     assert found[:, 0].mean() == pytest.approx(losses[1].mean() / 2, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_sweep_through_dvcs_experiments(project: Project) -> None:
     sweep = ("stages.sweep", "tiny_llama", "ties", "--over", "scale=0.8,1.0")
     output = project.stage(*sweep)

@@ -28,7 +28,7 @@ from stages.lib.errors import PipelineError
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 if not console.is_terminal:
-    console.width = 120  # a file has no edge to fold a table at
+    console.width = 240  # a file has no edge to fold a table at
 error_console = Console(stderr=True, highlight=False, soft_wrap=True)
 LOG_EVERY = 30.0  # seconds between two lines of a bar in a log file
 QUIET, QUIET_VARIABLE = "--quiet", "SAFETY_TAX_QUIET"

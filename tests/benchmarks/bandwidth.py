@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from stages.lib.inference.session import ModelSession
-from stages.lib.onnx_graph import WEIGHTS
+from stages.lib.onnx_weights import WEIGHTS
 from tests.benchmarks.pairing import timed
 
 COPIED = 1 << 30
