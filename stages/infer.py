@@ -10,15 +10,22 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from stages.lib.console import progress_bar, run_stage, say
-from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically, write_json
-from stages.lib.inference.choice import Question, Scores, tokenized
+from stages.lib.inference.choice import Scores, tokenized
 from stages.lib.inference.devices import visible_devices
 from stages.lib.inference.generation import Generated
+from stages.lib.inference.item_checks import (
+    context_of,
+    require_fits,
+    require_in_budget,
+    require_text,
+    require_within_window,
+    title,
+    without_beginning,
+)
 from stages.lib.inference.journal import Journal, folder_digest
 from stages.lib.inference.open_session import choose
 from stages.lib.inference.parts import Answers, Questions
@@ -28,6 +35,9 @@ from stages.lib.inference.session import CPU, CUDA, choose_provider, cuda_proble
 from stages.lib.params import Infer, Model, load_params
 from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
 from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows, write_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BENCHMARKS = Path("data/benchmarks")
 GENERATED = ("harmful", "jailbreak", "benign")
@@ -51,71 +61,12 @@ def start_runner(folder: Path, settings: Infer, weights: str) -> tuple[Runner, i
     return Processes(folder, settings, count, devices), count
 
 
-def title(item: Prompt) -> str:
-    """An item for a person."""
-    return f"the {item.kind} item {item.id} about {item.group!r}"
-
-
-def require_text(items: Sequence[Prompt]) -> None:
-    """Raises PipelineError when an item asks nothing."""
-    for item in items:
-        if not item.text.strip():
-            raise PipelineError(
-                f"Expected a text in every prompt, found none in {title(item)}; "
-                f"take it out of its dataset, or mend {BENCHMARKS} by `dvc repro --force fetch_data`."
-            )
-
-
-def context_of(folder: Path) -> int:
-    """The positions that a model has, in tokens."""
-    limit: int = AutoConfig.from_pretrained(folder).max_position_embeddings
-    return limit
-
-
-def require_fits(ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, folder: Path) -> None:
-    """Raises PipelineError when a prompt and `more` new tokens exceed the positions that the model has."""
-    limit = context_of(folder)
-    for tokens, item in zip(ids, items, strict=True):
-        if len(tokens) + more > limit:
-            raise PipelineError(
-                f"Expected at most {limit:,} tokens, the model's context, found {len(tokens) + more:,} for the "
-                f"{item.kind} item {item.id} about {item.group!r}; lower `shots` or `max_new_tokens`, or set "
-                "infer.truncate to left, in params.yaml."
-            )
-
-
-def require_in_budget(lengths: Sequence[int], items: Sequence[Prompt], budget: int, setting: str) -> None:
-    """Raises PipelineError when an item alone takes more tokens than a batch may have."""
-    for length, item in zip(lengths, items, strict=True):
-        if length > budget:
-            raise PipelineError(
-                f"Expected infer.{setting} to hold one item at least, found {budget:,} tokens and {length:,} for "
-                f"{title(item)}; raise infer.{setting} in params.yaml."
-            )
-
-
-def require_within_window(
-    ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, setting: str, folder: Path
-) -> None:
-    """Raises PipelineError when a prompt and the `more` tokens that may follow in its batch exceed a sliding window.
-
-    The plain graph measures the window over the columns of a batch, padding included: a row whose past holds padding
-    would see too few of its own tokens. Within the window every row sees all of them.
-    """
-    window: int | None = getattr(AutoConfig.from_pretrained(folder), "sliding_window", None)
-    for tokens, item in zip(ids, items, strict=True):
-        if window is not None and len(tokens) + more > window:
-            raise PipelineError(
-                f"Expected at most {window:,} tokens, the model's sliding window, found {len(tokens):,} for the "
-                f"{item.kind} item {item.id} about {item.group!r} and up to {more:,} after them in its batch; lower "
-                f"{setting} in params.yaml."
-            )
-
-
 def answers_part(
-    tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer, run: Run
+    tokenizer: "PreTrainedTokenizerBase", prompts: list[Prompt], model: str, settings: Infer, run: Run
 ) -> tuple[Answers, int]:
     """What to answer, and how many prompts lost their beginning to the model's context, as `infer.truncate` allows."""
+    from transformers import GenerationConfig
+
     # A model may name several ends: of a turn, and of a text.
     ends = GenerationConfig.from_pretrained(run.folder).eos_token_id
     stop = frozenset([ends] if isinstance(ends, int) else ends or [tokenizer.eos_token_id])
@@ -134,13 +85,13 @@ def answers_part(
 
 
 def respond(
-    run: Run, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], model: str, settings: Infer
+    run: Run, tokenizer: "PreTrainedTokenizerBase", prompts: list[Prompt], model: str, settings: Infer
 ) -> tuple[list[Response], int]:
     """Answers, in the order of `prompts`, and how many of these were truncated."""
     part, truncated = answers_part(tokenizer, prompts, model, settings, run)
     with progress_bar() as progress:
         # How many tokens will come is not known: the total shrinks as answers end early.
-        task = progress.add_task("answers ", total=len(prompts) * settings.max_new_tokens, unit="tokens")
+        task = progress.add_task("answers", total=len(prompts) * settings.max_new_tokens, unit="tokens")
         done = run.results(part, say, lambda tokens: progress.advance(task, tokens))
         progress.update(task, total=progress.tasks[task].completed)
     responses = []
@@ -157,22 +108,9 @@ def respond(
     return responses, truncated
 
 
-def without_beginning(question: Question, limit: int, together: bool = False) -> Question:
-    """The question's last tokens, so that each option fits `limit`, or all `together` after what they share.
-
-    What goes is the same of all options. What is scored stays whole, with a token to score it after.
-    """
-    shared = question.shared()
-    size = 1 + shared + sum(len(full) - 1 - shared for full in question.full) if together else 0
-    over = min(max(size, *map(len, question.full)) - limit, shared - 1)
-    if over <= 0:
-        return question
-    return Question(question.context[over:], [full[over:] for full in question.full])
-
-
 def score_format(
     run: Run,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     questions: list[Prompt],
     form: str,
     settings: Infer,
@@ -212,7 +150,7 @@ def score_format(
         require_in_budget([q.shared() for q in tokens], questions, settings.scoring_tokens, "scoring_tokens")
     part = Questions(form, tokens, [title(question) for question in questions])
     with progress_bar() as progress:
-        task = progress.add_task(f"{form:8.8}", total=len(questions), unit="questions")
+        task = progress.add_task(form, total=len(questions), unit="questions")
         done = run.results(part, say, lambda count: progress.advance(task, count))
         progress.update(task, completed=len(questions))
     return [scores for scores in done if isinstance(scores, Scores)], truncated
@@ -220,7 +158,7 @@ def score_format(
 
 def score_choices(
     run: Run,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     questions: list[Prompt],
     model: Model,
     other_format: int,
@@ -284,6 +222,8 @@ def main() -> None:
     # Asked first: without what `provider` wants there is nothing to read.
     if settings.cluster == "none" and choose_provider(settings.provider) == CPU and settings.provider == "auto":
         say(f"infer: on the CPU, because {cuda_problem()}")
+    from transformers import AutoTokenizer  # only here: it takes a second
+
     tokenizer = AutoTokenizer.from_pretrained(folder)
     journal = Journal(Path("runs/journal") / arguments.model / f"{arguments.variant}.jsonl")
     if journal.dropped:
@@ -338,4 +278,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, torch=False)

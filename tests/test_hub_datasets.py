@@ -16,10 +16,10 @@ from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
 from stages.fetch_data import as_prompts, as_shots, require_shots
 from stages.fetch_model import give_template
-from stages.infer import require_fits
 from stages.lib.datasets import beavertails, mmlu_hub
 from stages.lib.datasets.item import Item
 from stages.lib.errors import PipelineError
+from stages.lib.inference.item_checks import require_fits
 from stages.lib.narrative import how_asked
 from stages.lib.params import Params, load_params
 from stages.lib.prompting import letter_prompt

@@ -329,8 +329,8 @@ def test_truncated_on_the_left_a_prompt_is_its_last_tokens_and_counted(
 
 
 def test_truncation_takes_the_same_from_all_options() -> None:
-    from stages.infer import without_beginning
     from stages.lib.inference.choice import Question
+    from stages.lib.inference.item_checks import without_beginning
 
     question = Question([1, 2, 3, 4], [[1, 2, 3, 4, 9, 9], [1, 2, 3, 4, 8]])
     assert without_beginning(question, 6) == question

@@ -168,7 +168,7 @@ def test_two_clones_share_a_remote(team: Callable[[str], Clone], origin: Project
     assert "as they were" in reader.stage("stages.compare", "main")
 
     judging = {"judge_base@tiny_llama", "judge@tiny_llama-safety_donor", "judge@tiny_llama-ties"}
-    read = {"data/benchmarks", "data/responses", "data/verdicts"}
+    read = {"data/benchmarks", "data/responses", "data/verdicts", "models/judges"}
     judge = team("judge")
     walk(judge, [rejudge])
     edit_the_judge(judge)

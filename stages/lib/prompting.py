@@ -4,12 +4,15 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from stages.lib.errors import PipelineError
 from stages.lib.rows import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LETTERS = "ABCDEFGHIJ"
 # A chat template is a program that came with a model. These are far beyond any that was published.
@@ -49,7 +52,7 @@ def letters(question: Prompt) -> list[str]:
     return [f" {letter}" for letter in LETTERS[: len(question.choices or [])]]
 
 
-def chat_token_ids(tokenizer: PreTrainedTokenizerBase, text: str, model: str) -> list[int]:
+def chat_token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, model: str) -> list[int]:
     """Token ids of one user turn in the model's own template, up to where its answer begins.
 
     Raises PipelineError when the model has no chat template.
@@ -65,7 +68,7 @@ def chat_token_ids(tokenizer: PreTrainedTokenizerBase, text: str, model: str) ->
 
 
 def rendered_chat(
-    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], model: str, add_generation_prompt: bool
+    tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], model: str, add_generation_prompt: bool
 ) -> str:
     """The turns in the tokenizer's chat template, rendered in Transformers' sandbox with limits on time and size.
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
-from transformers import AutoConfig
 
 from stages.lib.inference.batches import Int64
 from stages.lib.inference.forest import Pack, shared_length
@@ -59,6 +58,8 @@ class GroupedSession:
         self._past = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
         self._present = [entry.name.replace("past_key_values", "present") for entry in self._past]
         self.dtype = np.float16 if "16" in self._past[0].type else np.float32
+        from transformers import AutoConfig  # only here: it takes a second
+
         config = AutoConfig.from_pretrained(folder)
         uses_window = getattr(config, "use_sliding_window", True)
         self._window: int | None = getattr(config, "sliding_window", None) if uses_window else None

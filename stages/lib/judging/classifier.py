@@ -55,7 +55,7 @@ def label_responses(
     texts = [exchange.response for exchange in exchanges]
     windows = classifier.windows(texts, settings.window_tokens, settings.overlap_tokens)
     with progress_bar() as progress:
-        task = progress.add_task("windows ", total=len(windows), unit="windows")
+        task = progress.add_task("windows", total=len(windows), unit="windows")
         scores = classifier.log_probabilities(
             windows, infer.scoring_tokens, infer.rows_per_batch, lambda count: progress.advance(task, count)
         )
