@@ -9,12 +9,9 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from stages.lib.cache_objects import damaged_objects
-from stages.lib.console import console, run_stage, say
-from stages.lib.duration import load_of, stage_seconds, total
-from stages.lib.errors import PipelineError
-from stages.lib.inference.session import CPU, CUDA
-from stages.lib.machine import (
+from stages.lib.checkup.cache_objects import damaged_objects
+from stages.lib.checkup.duration import load_of, stage_seconds, total
+from stages.lib.checkup.machine import (
     Finding,
     check_disk,
     check_memory,
@@ -23,10 +20,13 @@ from stages.lib.machine import (
     check_remote,
     gpu_memory,
 )
-from stages.lib.needs import disk_need, memory_needs
+from stages.lib.checkup.needs import disk_need, memory_needs
+from stages.lib.checkup.rates import measure
+from stages.lib.checkup.shape import Shape, read_shape
+from stages.lib.console import console, run_stage, say
+from stages.lib.errors import PipelineError
+from stages.lib.inference.session import CPU, CUDA
 from stages.lib.params import FolderSource, GivenDonor, HubDatasetSource, HubSource, Params, load_params
-from stages.lib.rates import measure
-from stages.lib.shape import Shape, read_shape
 
 
 class Size(NamedTuple):
@@ -50,12 +50,12 @@ def check_sources(params: Params) -> tuple[list[Finding], dict[str, Size]]:
     }
     asked = [*sources.values(), *donors.values(), *(dataset.source for dataset in params.datasets().values())]
     if any(isinstance(source, HubSource | HubDatasetSource) for source in asked):
-        from stages.lib.hub_access import check_token
+        from stages.lib.checkup.hub_access import check_token
 
         findings.append(check_token())
     for name, source in {**sources, **donors}.items():
         if isinstance(source, HubSource):
-            from stages.lib.hub_access import check_model, read_config
+            from stages.lib.checkup.hub_access import check_model, read_config
 
             finding, stored[name] = check_model(name, source)
             findings.append(finding)
@@ -69,7 +69,7 @@ def check_sources(params: Params) -> tuple[list[Finding], dict[str, Size]]:
             configs[name] = folder / "config.json"
     for name, dataset in params.datasets().items():
         if isinstance(dataset.source, HubDatasetSource):
-            from stages.lib.hub_access import check_dataset
+            from stages.lib.checkup.hub_access import check_dataset
 
             findings.append(check_dataset(name, dataset.source))
     sizes = {}

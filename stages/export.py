@@ -14,10 +14,10 @@ import onnx
 
 from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError
+from stages.lib.exporting.onnx_files import require_contained
+from stages.lib.exporting.onnx_weights import BINDING, load_binding, require_equal_weights, write_weights
 from stages.lib.files import folder_written_atomically
 from stages.lib.inference.session import GRAPH
-from stages.lib.onnx_files import require_contained
-from stages.lib.onnx_weights import BINDING, load_binding, require_equal_weights, write_weights
 from stages.lib.params import Export, Model, load_params
 from stages.lib.tensor_files import Checkpoint
 
@@ -35,9 +35,9 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
     from transformers import AutoTokenizer
 
     from stages.lib.datasets.matched_benign import read as read_benign
-    from stages.lib.grouped_query import grouped_logits
+    from stages.lib.exporting.grouped_query import grouped_logits
+    from stages.lib.exporting.parity import onnx_logits, pytorch_logits, worst_difference
     from stages.lib.inference.grouped_session import GROUPED_GRAPH
-    from stages.lib.parity import onnx_logits, pytorch_logits, worst_difference
     from stages.lib.prompting import chat_token_ids
 
     tokenizer = AutoTokenizer.from_pretrained(weights)
@@ -58,8 +58,8 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
 
 def write_graphs(weights: Path, checkpoint: Checkpoint, model: Model, settings: Export, folder: Path) -> None:
     """Write the base's graphs, from its config.json and the headers of its weights."""
-    from stages.lib.grouped_query import write_grouped_graph
-    from stages.lib.onnx_graph import write_graph
+    from stages.lib.exporting.grouped_query import write_grouped_graph
+    from stages.lib.exporting.onnx_graph import write_graph
 
     write_graph(weights, checkpoint, model.dtype, settings.opset, folder)
     # On a CPU nobody runs float16, which its kernels only widen to float32.

@@ -30,7 +30,7 @@ def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Pat
 
     from stages.export import export
     from stages.fetch_model import check
-    from stages.lib.parity import largest_difference
+    from stages.lib.exporting.parity import largest_difference
 
     check(weights)
     export(weights, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone

@@ -56,6 +56,16 @@ ARCHITECTURES: dict[str, Callable[[], torch.nn.Module]] = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker begins with the reproduced project, while others run what does not wait for it.
+
+    Whole files go to a worker (`--dist loadfile`), in this order.
+    """
+
+    waiting = {item.path for item in items if "reproduced" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path.name != "test_pipeline.py", item.path in waiting))
+
+
 def benign_rows() -> list[dict[str, str]]:
     """The project's own benign prompts with their answers."""
     files = sorted((ROOT / "data/prompts").glob("benign*.jsonl"))

@@ -29,11 +29,11 @@ from stages.fetch_data import read_datasets
 from stages.fetch_model import check
 from stages.lib.console import console
 from stages.lib.errors import PipelineError
+from stages.lib.exporting.onnx_files import require_contained
 from stages.lib.human_labels import read_labels
 from stages.lib.judging.guard_templates import TEMPLATES
 from stages.lib.judging.rules import judge
 from stages.lib.merging.donors import open_donor
-from stages.lib.onnx_files import require_contained
 from stages.lib.params import Dataset, FolderSource, HubSource, validated
 from stages.lib.prompting import rendered_chat
 from stages.lib.rows import ChoiceScore, Prompt, Response, Verdict, read_rows

@@ -13,7 +13,7 @@ from conftest import Project, real_params
 from hub_server import Hub, serving
 from safetensors.torch import load_file
 
-from stages.lib.onnx_weights import load_binding
+from stages.lib.exporting.onnx_weights import load_binding
 from stages.lib.rows import ChoiceScore, Prompt, read_rows
 
 pytestmark = pytest.mark.slow

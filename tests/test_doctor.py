@@ -14,9 +14,8 @@ import yaml
 from conftest import ROOT, real_params
 from hub_server import Fault, Hub, serving
 
-from stages.lib.duration import load_of, stage_seconds, total
-from stages.lib.inference.session import CPU
-from stages.lib.machine import (
+from stages.lib.checkup.duration import load_of, stage_seconds, total
+from stages.lib.checkup.machine import (
     check_disk,
     check_memory,
     check_provider,
@@ -26,10 +25,11 @@ from stages.lib.machine import (
     gpu_memory,
     library_version,
 )
-from stages.lib.needs import memory_needs, tuning_bytes
+from stages.lib.checkup.needs import memory_needs, tuning_bytes
+from stages.lib.checkup.rates import Rates, measure
+from stages.lib.checkup.shape import Shape, shape_of
+from stages.lib.inference.session import CPU
 from stages.lib.params import validated
-from stages.lib.rates import Rates, measure
-from stages.lib.shape import Shape, shape_of
 
 # The published configurations, as far as they tell a size.
 LAYERS = {"num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "hidden_size": 4096}
@@ -50,7 +50,7 @@ ON_A_LARGE_MACHINE = f"""
 import shutil, sys
 from collections import namedtuple
 from stages import doctor
-from stages.lib import machine
+from stages.lib.checkup import machine
 from stages.lib.console import run_stage
 machine.memory = lambda: {ROOMY}
 shutil.disk_usage = lambda folder: namedtuple("usage", "total used free")({ROOMY}, 0, {ROOMY})

@@ -24,11 +24,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from stages.export import export
 from stages.lib.errors import PipelineError
-from stages.lib.graph_pieces import cut, run_in_pieces
+from stages.lib.exporting.graph_pieces import cut, run_in_pieces
+from stages.lib.exporting.onnx_weights import BINDING, WEIGHTS, Bound, load_binding, require_equal_weights
+from stages.lib.exporting.parity import largest_difference, pytorch_logits
 from stages.lib.inference.session import GRAPH
-from stages.lib.onnx_weights import BINDING, WEIGHTS, Bound, load_binding, require_equal_weights
 from stages.lib.params import Export, Model
-from stages.lib.parity import largest_difference, pytorch_logits
 from stages.lib.tensor_files import Checkpoint, write_checkpoint
 
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
 from stages.export import export
 from stages.lib.errors import PipelineError
-from stages.lib.grouped_query import grouped_logits, use_grouped_query_attention
+from stages.lib.exporting.grouped_query import grouped_logits, use_grouped_query_attention
+from stages.lib.exporting.parity import onnx_logits, worst_difference
 from stages.lib.inference.choice import Question, score, tokenized
 from stages.lib.inference.forest import Unit, packs
 from stages.lib.inference.generation import Chooser, Limits, generate
@@ -21,7 +22,6 @@ from stages.lib.inference.grouped_generation import generate_grouped
 from stages.lib.inference.grouped_session import GROUPED_GRAPH, GroupedSession
 from stages.lib.inference.open_session import open_session
 from stages.lib.inference.session import CPU, ModelSession
-from stages.lib.parity import onnx_logits, worst_difference
 from stages.lib.prompting import continuation_prompt, letter_prompt
 
 STOP = frozenset([2])
@@ -234,7 +234,7 @@ def test_the_graph_is_chosen_openly(llama: Path, tmp_path: Path) -> None:
 
 
 def test_broken_weights_raise_and_do_not_answer(llama: Path, tmp_path: Path) -> None:
-    from stages.lib.onnx_weights import WEIGHTS
+    from stages.lib.exporting.onnx_weights import WEIGHTS
 
     for file in llama.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

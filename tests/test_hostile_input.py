@@ -28,7 +28,7 @@ from stages.lib import prompting
 from stages.lib.console import printable, say
 from stages.lib.datasets import mmlu
 from stages.lib.errors import PipelineError
-from stages.lib.onnx_files import require_contained
+from stages.lib.exporting.onnx_files import require_contained
 from stages.lib.params import Dataset, WheelSource
 from stages.lib.prompting import chat_token_ids
 from stages.lib.rows import ChoiceScore, Response, read_rows, write_rows

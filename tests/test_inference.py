@@ -14,15 +14,15 @@ from stages.export import export
 from stages.infer import score_choices
 from stages.judge import outcome, require_same_items, softmax
 from stages.lib.errors import PipelineError
+from stages.lib.exporting.onnx_weights import WEIGHTS
+from stages.lib.exporting.parity import largest_difference
 from stages.lib.inference.batches import common_prefix, plan, right_padded
 from stages.lib.inference.choice import score, tokenized
 from stages.lib.inference.generation import Limits, generate
 from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
-from stages.lib.onnx_weights import WEIGHTS
 from stages.lib.params import Export, Infer, Model
-from stages.lib.parity import largest_difference
 from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt
 from stages.lib.rows import ChoiceScore, Prompt
 

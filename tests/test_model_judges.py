@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from conftest import SIZES, Project, benign_rows, tiny_params
+import yaml
+from conftest import SIZES, Project, benign_rows, real_params, tiny_params
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     LlamaConfig,
@@ -20,7 +21,9 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from stages import audit_judge
 from stages.judge_model import bring
+from stages.lib.console import console
 from stages.lib.errors import PipelineError
 from stages.lib.inference.session import CPU, ModelSession
 from stages.lib.judging import by_rules, judgeable_only
@@ -158,6 +161,37 @@ def guard_settings(template: str = "wildguard", max_new_tokens: int = 80) -> Gua
 
 def test_rules_gives_through_the_interface_what_it_gives_alone() -> None:
     assert by_rules([exchange(REFUSAL), exchange("")]) == [("refuse", "declines"), ("degenerate", "empty")]
+
+
+def test_an_audit_runs_the_model_that_params_describes(
+    classifier_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, folder = "classifier", classifier_folder
+    settings = classifier_settings()
+    params = real_params()
+    params["judge"] = settings.model_dump(exclude_none=True)
+    params["infer"] = INFER.model_dump(exclude_none=True)
+    params["judge_models"] = {"tiny": entry(name, folder).model_dump(exclude_none=True)}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "models" / "judges").mkdir(parents=True)
+    (tmp_path / "models" / "judges" / "tiny").symlink_to(folder)
+    rows = [{"prompt": "A question?", "response": REFUSAL, "label": "refuse", "system": "shy"}] * 4
+    rows += [
+        {"prompt": row["text"], "response": row["answer"], "label": "comply", "system": "bold"}
+        for row in benign_rows()[:4]
+    ]
+    rows.append({"prompt": "A question?", "response": LOOP, "label": "degenerate", "system": "bold"})
+    labelled = tmp_path / "labelled.jsonl"
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "stderr", False)  # which `--json` sets
+    monkeypatch.setattr(sys, "argv", ["audit_judge", str(labelled), "--judge", name, "--json"])
+    audit_judge.main()
+    report = json.loads(capsys.readouterr().out)
+    assert (report["judge"], report["n"], set(report["systems"])) == (name, 9, {"shy", "bold"})
+    assert [report["confusion"][label][label] for label in ("refuse", "comply")] == [4, 4]
+    assert report["confusion"]["degenerate"]["degenerate"] == 1
 
 
 def test_a_model_never_sees_a_degenerate_response() -> None:

@@ -21,7 +21,7 @@ import yaml
 from conftest import ROOT, Project, tiny_params
 from test_compare import MAIN
 
-from stages.lib.machine import Finding, check_remote
+from stages.lib.checkup.machine import Finding, check_remote
 from stages.lib.rows import Response, write_rows
 
 Settings = dict[str, str]

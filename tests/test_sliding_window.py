@@ -9,10 +9,10 @@ from test_export import exported
 from transformers import MistralConfig, MistralForCausalLM
 
 from stages.lib.errors import PipelineError
+from stages.lib.exporting.parity import largest_difference, pytorch_logits
 from stages.lib.inference.batches import right_padded
 from stages.lib.inference.item_checks import require_within_window
 from stages.lib.inference.session import CPU, ModelSession
-from stages.lib.parity import largest_difference, pytorch_logits
 from stages.lib.rows import Prompt
 
 WINDOW = 24

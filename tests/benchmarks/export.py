@@ -28,8 +28,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from stages.lib.console import say
+from stages.lib.exporting.onnx_weights import WEIGHTS
 from stages.lib.files import write_json
-from stages.lib.onnx_weights import WEIGHTS
 from stages.lib.tensor_files import write_checkpoint
 from tests.benchmarks.merge import SMOLLM2, shapes_of
 

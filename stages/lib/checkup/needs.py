@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.lib.checkup.shape import ITEM, Shape
 from stages.lib.params import Donor, Model, Params
-from stages.lib.shape import ITEM, Shape
 
 PROGRAM = 0.7e9
 """Bytes of Python with torch, Transformers and ONNX Runtime loaded."""

@@ -18,10 +18,10 @@ import numpy as np
 import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from stages.lib.checkup.shape import Shape
 from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.session import CUDA
 from stages.lib.params import Tune
-from stages.lib.shape import Shape
 
 CACHES = 128_000_000
 """Bytes of weights that no processor keeps near."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.lib.checkup.rates import Rates
+from stages.lib.checkup.shape import Shape
 from stages.lib.params import Donor, Model, Params
-from stages.lib.rates import Rates
 from stages.lib.rows import Kind, Prompt, read_rows
-from stages.lib.shape import Shape
 
 BENCHMARKS = Path("data/benchmarks")
 # Means of the default datasets, with SmolLM2's tokenizer; lengths where no rows are there yet. An option is counted

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import helper
 from transformers import PreTrainedModel
 
-from stages.lib.graph_pieces import Values, run_in_pieces
+from stages.lib.exporting.graph_pieces import Values, run_in_pieces
+from stages.lib.exporting.weightless import weightless
 from stages.lib.inference.session import GRAPH, LOGIT_POSITIONS
 from stages.lib.tensor_files import Checkpoint
-from stages.lib.weightless import weightless
 
 Float32 = NDArray[np.float32]
 

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from transformers import PreTrainedModel
 
 from stages.lib.errors import PipelineError
+from stages.lib.exporting.onnx_weights import Bound, save_graph
+from stages.lib.exporting.weightless import weightless
 from stages.lib.inference.session import GRAPH, LOGIT_POSITIONS
-from stages.lib.onnx_weights import Bound, save_graph
 from stages.lib.tensor_files import Checkpoint
-from stages.lib.weightless import weightless
 
 
 class Traced(NamedTuple):

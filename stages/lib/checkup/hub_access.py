@@ -15,8 +15,8 @@ from huggingface_hub import (
 )
 from requests import RequestException
 
+from stages.lib.checkup.machine import GIGABYTE, Finding
 from stages.lib.errors import PipelineError
-from stages.lib.machine import GIGABYTE, Finding
 from stages.lib.params import HubDatasetSource, HubSource
 from stages.lib.sources.hub import cached_copy, choose, list_files, require_room
 from stages.lib.sources.hub_errors import HubUnreachable, ask_hub
