@@ -68,9 +68,19 @@ class EpochOrder(LengthGroupedSampler):
 
 
 class Tuner(Trainer):
-    """The Trainer, with the order of rows in the caller's hands."""
+    """The Trainer, with the order of rows in the caller's hands, and logits only where the loss looks at them."""
 
     order: EpochOrder
+
+    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *others: Any, **more: Any) -> Any:
+        """Called by the Trainer: the same loss, without the head's work and memory on prompts and padding."""
+        following = inputs["labels"][:, 1:]
+        places = (following != IGNORED).any(dim=0).nonzero().squeeze(1)
+        wanted = following[:, places].contiguous()
+        # Transformers shifts `labels` by one place, and takes `shift_labels` as they are.
+        return super().compute_loss(
+            model, {**inputs, "labels": wanted, "shift_labels": wanted, "logits_to_keep": places}, *others, **more
+        )
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
         return self.order

@@ -12,7 +12,13 @@ import torch
 from catalogue_hub import mistral_tokenizer
 from conftest import ROOT, benign_rows, real_params, tiny_params
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+)
 
 from stages.lib.datasets.item import Item
 from stages.lib.errors import PipelineError
@@ -22,7 +28,7 @@ from stages.lib.prompting import chat_token_ids, continuation_prompt, continuati
 from stages.lib.rows import Prompt
 from stages.lib.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
 from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
-from stages.tune import IGNORED, ShowProgress, as_dataset, base_dtype, require_learned, split_rows, train
+from stages.tune import IGNORED, ShowProgress, Tuner, as_dataset, base_dtype, require_learned, split_rows, train
 
 
 def prompt(text: str, kind: str, group: str = "g", answer: str | None = None) -> Prompt:
@@ -63,6 +69,30 @@ def test_only_response_tokens_count_in_the_loss(tokenizer: PreTrainedTokenizerFa
     assert tokenizer.decode(row.response) == "Use a whisk.<|im_end|>"
     labels = as_dataset([row])[0]["labels"]
     assert labels == [IGNORED] * len(row.prompt) + row.response
+
+
+@pytest.mark.parametrize("name", ["tiny_llama", "tiny_mistral", "tiny_qwen2"])
+def test_the_loss_is_transformers_own(
+    tokenizer: PreTrainedTokenizerFast, entry: Model, tiny_models: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    """Though logits are made where a response token follows, and nowhere else: rows of unlike lengths, padded."""
+    rows = rows_of(tokenizer, entry)[:4]
+    assert len({len(row.prompt) for row in rows}) > 1
+    batch = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8)([dict(row) for row in as_dataset(rows)])
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    model = AutoModelForCausalLM.from_pretrained(tiny_models[name])
+    tuner, plain = (kind(model=model, args=arguments, train_dataset=as_dataset(rows)) for kind in (Tuner, Trainer))
+    for count in (None, torch.tensor(7)):  # of an evaluation; of a batch in several parts
+        losses = {}
+        for trainer in (tuner, plain):
+            model.zero_grad()
+            loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=count)
+            loss.backward()
+            losses[trainer] = loss.item(), model.model.layers[0].mlp.up_proj.weight.grad.clone()
+        assert losses[tuner][0] == pytest.approx(losses[plain][0], rel=1e-6)
+        assert torch.allclose(losses[tuner][1], losses[plain][1], rtol=1e-3, atol=1e-7)
+    logits = tuner.compute_loss(model, dict(batch), return_outputs=True)[1].logits
+    assert logits.shape[1] < batch["input_ids"].shape[1]
 
 
 def test_questions_are_tuned_in_the_format_that_is_measured(tokenizer: PreTrainedTokenizerFast, entry: Model) -> None:
