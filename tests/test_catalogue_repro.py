@@ -26,7 +26,7 @@ def small_params() -> dict[str, Any]:
     params["models"] = list(MODELS)
     params["sizes"]["quick"] = {"harmful": 20, "jailbreak": 4, "benign": 12, "choice": 40, "other_format": 8}
     params["donors"]["safety"] |= {"harmful": 12, "benign": 20}
-    params["donors"]["utility"] |= {"choice": 20}
+    params["donors"]["utility"] |= {"choice": 16}
     params["recipes"] = {name: params["recipes"][name] for name in RECIPES}
     params["infer"]["max_new_tokens"] = 16
     return params
