@@ -57,13 +57,17 @@ ARCHITECTURES: dict[str, Callable[[], torch.nn.Module]] = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker begins with the reproduced project, while others run what does not wait for it.
+    """One worker begins with the reproduced project; files that wait for it come when it is there, short ones last.
 
     Whole files go to a worker (`--dist loadfile`), in this order.
     """
-
     waiting = {item.path for item in items if "reproduced" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path.name != "test_pipeline.py", item.path in waiting))
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.name
+        return 0 if name == "test_pipeline.py" else 2 if item.path in waiting else 1 if name < "test_k" else 3
+
+    items.sort(key=place)
 
 
 def benign_rows() -> list[dict[str, str]]:
