@@ -149,7 +149,7 @@ def speed(runs: int, scratch: str) -> dict[str, Any]:
     """Seconds and peaks of each way in each run, and how the medians of paired ratios stand."""
     costs: dict[str, list[Cost]] = {"optimum": [], "base": [], "variant": [], "copy": []}
     with TemporaryDirectory(dir=scratch) as name:
-        folder = Path(name)
+        folder = Path(name).resolve()
         write_project(folder, SMOLLM2 | {"max_position_embeddings": 8192}, "float32")
         for number in range(runs):
             costs["optimum"].append(optimum(folder))
@@ -185,9 +185,10 @@ def memory(gigabytes: float, scratch: str) -> dict[str, Any]:
     size = size_of(layers)
     result: dict[str, Any] = {"bar": MEMORY, "weights_bytes": size}
     with TemporaryDirectory(dir=scratch) as name:
-        write_project(Path(name), WIDE | {"num_hidden_layers": layers}, "float16")
+        folder = Path(name).resolve()
+        write_project(folder, WIDE | {"num_hidden_layers": layers}, "float16")
         for variant in ("base", RECIPE):
-            cost = ours(Path(name), variant)
+            cost = ours(folder, variant)
             result[variant] = {"peak_bytes": cost.resident, "peak_anonymous_bytes": cost.anonymous}
             result[variant] |= {"ratio": round(cost.resident / size, 3), "seconds": round(cost.seconds, 1)}
             say(

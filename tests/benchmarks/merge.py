@@ -119,8 +119,9 @@ def memory(gigabytes: float, scratch: str) -> bool:
     config = WIDE | {"num_hidden_layers": max(1, round((gigabytes * 1e9 - rest) / (layer - rest)))}
     sizes = [4 * int(np.prod(shape)) for shape in shapes_of(config).values()]
     with TemporaryDirectory(dir=scratch) as name:
-        write_project(Path(name), config)
-        cost = ours(Path(name))
+        folder = Path(name).resolve()
+        write_project(folder, config)
+        cost = ours(folder)
     bar = 6 * max(sizes) + 500_000_000
     say(
         f"memory: three checkpoints of {sum(sizes) / 1e9:.1f} GB, largest tensor {max(sizes) / 1e6:,.0f} MB: peak "
@@ -144,7 +145,7 @@ def speed(runs: int, scratch: str) -> bool:
     """Print times and peaks; whether the bar is met (or mergekit is not there)."""
     python = os.environ.get("MERGEKIT_PYTHON")
     with TemporaryDirectory(dir=scratch) as name:
-        folder = Path(name)
+        folder = Path(name).resolve()
         write_project(folder, SMOLLM2)
         # In turns, so that what else the machine does falls on both.
         programs = [ours] if python is None else [ours, partial(mergekit, Path(python).parent / "mergekit-yaml")]
