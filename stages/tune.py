@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -251,6 +251,8 @@ def main() -> None:
         checkpoints.discard()
         raise
     with folder_written_atomically(Path("models/donors") / arguments.model / arguments.donor) as folder:
+        # PEFT keeps the names in a set, whose order differs from process to process.
+        cast(LoraConfig, network.peft_config["default"]).target_modules = sorted(model.lora_targets)
         network.save_pretrained(str(folder))
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, all blanks
         write_json(folder / "tune.json", losses)

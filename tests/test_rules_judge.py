@@ -1,7 +1,11 @@
 """The `rules` judge on sentences written for this test; `stages.audit_judge` measures its agreement with people."""
 
 import random
+import re
+import statistics
 import time
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -286,15 +290,20 @@ def test_a_long_response_is_judged_by_its_head_and_its_tail() -> None:
     assert judge("I can't help with that. " + middle + " end" * 400, "stop").label == "degenerate"
 
 
-def test_thousands_of_responses_a_second_are_judged() -> None:
-    # Cut to 200 characters, about what 48 tokens hold. The judge is meant to do 10,000 a second on one core and did
-    # 14,000 when this was written; half of that passes here, and the best of several rounds in processor time, because
-    # neighbours on a shared core only ever slow a round down.
+def test_judging_a_response_costs_no_more_than_counting_its_words_two_dozen_times() -> None:
+    # Cut to 200 characters, about what 48 tokens hold. A rate would measure the machine and its neighbours: it was
+    # 4,700 to 14,000 a second on those that ran this. `python -m tests.benchmarks.judge` prints it.
     texts = [f"{text} {other}"[:200] for text in REFUSALS + LECTURES + ANSWERS + PARTIAL for other in ANSWERS]
-    rates = []
-    for _ in range(6):
+    word = re.compile(r"\w+")
+
+    def seconds(work: Callable[[str], object]) -> float:
         start = time.process_time()
         for text in texts:
-            judge(text, "length")
-        rates.append(len(texts) / (time.process_time() - start))
-    assert max(rates) > 10_000 / 2
+            work(text)
+        return time.process_time() - start
+
+    ratios = []
+    for _ in range(6):
+        counting = seconds(lambda text: Counter(word.findall(text.lower())))
+        ratios.append(seconds(lambda text: judge(text, "length")) / counting)
+    assert statistics.median(ratios) < 22  # 15 here, on an idle machine as on a busy one
