@@ -13,6 +13,7 @@ import numpy as np
 from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically, write_json
+from stages.lib.instructions import use_avx2
 from stages.lib.params import Curvature, Model, load_params
 from stages.lib.tensor_files import Tensor, write_checkpoint
 
@@ -99,6 +100,7 @@ def collect(name: str, model: Model, settings: Curvature, folder: Path) -> dict[
 
 
 def main() -> None:
+    use_avx2()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     arguments = parser.parse_args()

@@ -31,6 +31,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically, write_json
+from stages.lib.instructions import use_avx2
 from stages.lib.params import Donor, GivenDonor, Model, Tune, load_params
 from stages.lib.rows import Prompt, read_rows
 from stages.lib.sources.donor import bring_donor
@@ -217,6 +218,7 @@ def require_learned(network: PeftModel, losses: dict[str, float], name: str) -> 
 
 
 def main() -> None:
+    use_avx2()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("donor")
