@@ -83,6 +83,17 @@ class Tuner(Trainer):
             model, {**inputs, "labels": wanted, "shift_labels": wanted, "logits_to_keep": places}, *others, **more
         )
 
+    def held_out_loss(self, rows: list[TuningRow]) -> float:
+        """Nats a response token; the Trainer's `evaluate` weighs short rows and long ones alike."""
+        counted = torch.tensor(sum(len(row.response) for row in rows))
+        model: Any = self.model
+        model.eval()
+        total = 0.0
+        with torch.inference_mode(), self.compute_loss_context_manager():  # type: ignore[no-untyped-call]
+            for batch in self.get_eval_dataloader(as_dataset(rows)):
+                total += self.compute_loss(model, batch, num_items_in_batch=counted).item()
+        return total
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
         return self.order
 
@@ -181,13 +192,12 @@ def train(
             model=network,
             args=arguments,
             train_dataset=as_dataset(trained),
-            eval_dataset=as_dataset(held),
             data_collator=DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8),
             callbacks=[ShowProgress(progress, task), SealCheckpoints(checkpoints, order)],
         )
         trainer.order = order
         trainer.remove_callback(PrinterCallback)  # prints raw dictionaries where tqdm is off
-        before = trainer.evaluate()["eval_loss"]
+        before = trainer.held_out_loss(held)
         if checkpoint:
             order.resumed = saved_order(checkpoint)
             say(f"  going on after step {checkpoint.name.partition('-')[2]}")
@@ -198,7 +208,7 @@ def train(
                 f"Expected tensors and numbers in {checkpoint}, found {str(error).splitlines()[0]!r}; somebody put it "
                 f"there: remove {checkpoints.folder} and run `dvc repro`."
             ) from None
-        after = trainer.evaluate()["eval_loss"]
+        after = trainer.held_out_loss(held)
     return network, {"rows": len(trained), "held_out_rows": len(held), "loss_before": before, "loss_after": after}
 
 

@@ -214,9 +214,9 @@ def test_checkpointing_is_what_lets_a_large_donor_fit() -> None:
     shape = shape_of(CONFIGS["qwen25_14b"])
     assert shape is not None
     model = params.model("qwen25_14b")
-    # 29.5 GB of weights, 1.1 of the adapter and its optimizer, 2 to 3 of activations, 5 of logits.
-    assert 36e9 < tuning_bytes(shape, model, less) < 40e9
-    assert tuning_bytes(shape, model, kept) > tuning_bytes(shape, model, less) + 30e9
+    # 29.5 GB of weights, 1.1 of the adapter and its optimizer, 1 to 2 of activations, 2.5 of logits.
+    assert 33e9 < tuning_bytes(shape, model, less) < 36e9
+    assert tuning_bytes(shape, model, kept) > tuning_bytes(shape, model, less) + 15e9
     for stage, needs in memory_needs(shape, model, less, on_gpu=True).items():
         assert needs.main > 0, stage
     short = check_memory("tune of qwen25_14b", 1.0, 100e9, gpu=int(80e9))

@@ -95,6 +95,24 @@ def test_the_loss_is_transformers_own(
     assert logits.shape[1] < batch["input_ids"].shape[1]
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 3])
+def test_the_held_out_loss_counts_every_response_token_once(
+    tokenizer: PreTrainedTokenizerFast, entry: Model, tiny_models: dict[str, Path], tmp_path: Path, rows_at_once: int
+) -> None:
+    rows = [TuningRow(row.prompt, row.response[: 3 + 5 * n]) for n, row in enumerate(rows_of(tokenizer, entry)[:4])]
+    model = AutoModelForCausalLM.from_pretrained(tiny_models["tiny_llama"])
+    nats = []
+    for row in rows:
+        scores = model(torch.tensor([row.prompt + row.response])).logits[0, len(row.prompt) - 1 : -1].log_softmax(-1)
+        nats += [-scores[place, token].item() for place, token in enumerate(row.response)]
+    tuner = Tuner(
+        model=model,
+        args=TrainingArguments(str(tmp_path), report_to=[], use_cpu=True, per_device_eval_batch_size=rows_at_once),
+        data_collator=DataCollatorForSeq2Seq(tokenizer),
+    )
+    assert tuner.held_out_loss(rows) == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+
+
 def test_questions_are_tuned_in_the_format_that_is_measured(tokenizer: PreTrainedTokenizerFast, entry: Model) -> None:
     question = prompt("Is it?", "choice")
     row = as_tokens(question, {}, tokenizer, entry, "m")
