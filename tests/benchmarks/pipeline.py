@@ -64,7 +64,7 @@ def reproduce(folder: Path) -> Run:
     watcher.join()
     if status:
         raise PipelineError(f"Expected `dvc repro` to succeed in {folder}, found: {last}")
-    ends = [at for _, at in marks[1:]] + [ended]
+    ends = [*(at for _, at in marks), ended][1:]  # none where no stage ran
     stages = {name: end - at for (name, at), end in zip(marks, ends, strict=True)}
     return Run(ended - started, stages, peaks[0])
 
