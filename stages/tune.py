@@ -68,6 +68,15 @@ class EpochOrder(LengthGroupedSampler):
         return iter(self.current)
 
 
+class OneDevice(TrainingArguments):
+    """Keeps the Trainer from spreading rows over several GPUs: a donor would hang on their number."""
+
+    @property
+    def n_gpu(self) -> int:
+        """How many GPUs the Trainer uses."""
+        return min(1, int(super().n_gpu))
+
+
 class Tuner(Trainer):
     """The Trainer, with the order of rows in the caller's hands, and logits only where the loss looks at them."""
 
@@ -164,7 +173,7 @@ def train(
     order = EpochOrder(trained, tune.batch_size * tune.accumulation)
     checkpoint = checkpoints.last()
     with progress_bar() as progress:
-        arguments = TrainingArguments(
+        arguments = OneDevice(
             output_dir=str(checkpoints.folder),
             num_train_epochs=donor.epochs,
             per_device_train_batch_size=tune.batch_size,

@@ -28,7 +28,17 @@ from stages.lib.prompting import chat_token_ids, continuation_prompt, continuati
 from stages.lib.rows import Prompt
 from stages.lib.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
 from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
-from stages.tune import IGNORED, ShowProgress, Tuner, as_dataset, base_dtype, require_learned, split_rows, train
+from stages.tune import (
+    IGNORED,
+    OneDevice,
+    ShowProgress,
+    Tuner,
+    as_dataset,
+    base_dtype,
+    require_learned,
+    split_rows,
+    train,
+)
 
 
 def prompt(text: str, kind: str, group: str = "g", answer: str | None = None) -> Prompt:
@@ -93,6 +103,13 @@ def test_the_loss_is_transformers_own(
         assert torch.allclose(losses[tuner][1], losses[plain][1], rtol=1e-3, atol=1e-7)
     logits = tuner.compute_loss(model, dict(batch), return_outputs=True)[1].logits
     assert logits.shape[1] < batch["input_ids"].shape[1]
+
+
+def test_a_donor_is_tuned_on_one_gpu_of_many(tmp_path: Path) -> None:
+    arguments = OneDevice(str(tmp_path), report_to=[], use_cpu=True, per_device_train_batch_size=2)
+    assert arguments.n_gpu == 0
+    arguments._n_gpu = 4  # what Transformers counts where there are four
+    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 2)
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 3])
