@@ -248,3 +248,9 @@ def test_code_of_the_repositorys_own_is_refused(hub: Hub, repository: Path, tmp_
 def test_an_index_that_names_a_missing_file_is_refused(hub: Hub, repository: Path, tmp_path: Path) -> None:
     (repository / "model-00002-of-00002.safetensors").unlink()
     assert "found no model-00002-of-00002.safetensors" in refused(fetch(hub, tmp_path), tmp_path)
+
+
+def test_an_index_that_names_no_files_is_refused(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    index = {"weight_map": {"one": 1, "other": ["model-00001-of-00002.safetensors"], "third": "a.safetensors"}}
+    (repository / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    assert "Expected every file that model.safetensors.index.json of" in refused(fetch(hub, tmp_path), tmp_path)

@@ -163,7 +163,7 @@ def _require_all_shards(found: Iterable[Path], names: list[str], what: str) -> N
     """Raises PipelineError when the index names a file that is not among `names`."""
     for index in (file for file in found if file.name.endswith(".index.json")):
         named = _json(index, what).get("weight_map")
-        shards = set(named.values()) if isinstance(named, dict) else {"`weight_map`"}
+        shards = set(map(str, named.values())) if isinstance(named, dict) else {"`weight_map`"}
         if missing := sorted(shards - set(names)):
             raise PipelineError(
                 f"Expected every file that {index.name} of {what} names, found no {missing[0]}; choose another commit."
