@@ -86,7 +86,7 @@ def rows(data: bytes, folder: Path) -> Any:
 
 def params(data: bytes, folder: Path) -> Any:
     try:
-        content = yaml.load(data.decode("utf-8", "replace"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.safe_load(data.decode("utf-8", "replace"))  # the loader of `read_params`
     except (yaml.YAMLError, ValueError, RecursionError):
         return None  # `read_params` catches the same, and a test asks it
     return validated(content)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from stages.lib import instructions
-from tests.conftest import ROOT
 
 CHOSEN = ("ATEN_CPU_CAPABILITY", "MKL_CBWR")
 
