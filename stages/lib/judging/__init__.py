@@ -1,6 +1,6 @@
 """Judges: functions from exchanges to one of four labels each. One judge a file, named as in `params.yaml`.
 
-A new judge is a file here, its section in `stages/lib/params.py` and a case in `load`.
+A new judge is a file here, its section in `stages/lib/params/sections.py` and a case in `load`.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,0 +1,86 @@
+"""Reading `params.yaml`; the first fault in it becomes one sentence."""
+
+import reprlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from stages.lib.errors import PipelineError, did_you_mean
+from stages.lib.params.sections import DONOR_TAGS, PARAMS_FILE
+from stages.lib.params.whole import Params
+from stages.lib.recipes import recipe_types
+
+
+def load_params() -> Params:
+    """Read and validate `params.yaml` of the current folder.
+
+    Raises PipelineError when the folder is not the project's root, or the file is not as typed above.
+    """
+    return validated(read_params())
+
+
+def read_params() -> Any:
+    """The content of `params.yaml` of the current folder. Raises PipelineError when there is none, or it is no YAML."""
+    if not PARAMS_FILE.exists() or not Path("dvc.yaml").exists():
+        raise PipelineError(
+            f"Expected to run in the project's root, found no {PARAMS_FILE} and dvc.yaml in {Path.cwd()}; "
+            "change to the folder that holds them."
+        )
+    try:
+        return yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no date
+        where = str(getattr(error, "problem_mark", "")).strip()
+        raise PipelineError(
+            f"Expected {PARAMS_FILE} to be YAML, found {getattr(error, 'problem', error)} {where}; mend that line."
+        ) from None
+
+
+def validated(content: Any) -> Params:
+    """The typed params. Raises PipelineError, one sentence on the first fault."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise PipelineError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first fault of a params file, in one sentence."""
+    problems = error.errors()
+    # A misspelt key shows up twice, as an extra and as a missing one: the extra says more.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    parts = [str(part) for part in problem["loc"]]
+    if parts[:1] == ["donors"]:
+        parts = parts[:2] + [part for part in parts[2:] if part not in DONOR_TAGS]
+    if parts[:1] == ["recipes"] and len(parts) > 3:
+        del parts[2]  # the method, by which the type was picked
+    where = ".".join(parts)
+    more = f" ({len(problems) - 1} more after it)" if len(problems) > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        missing = [str(p["loc"][-1]) for p in problems if p["type"] == "missing"]
+        if problem["loc"][0] == "recipes":  # its keys have defaults: one that is left out is not missing
+            missing = list(recipe_types()[str(problem["loc"][2])].model_fields)
+        hint = f" {did_you_mean(str(problem['loc'][-1]), missing)}" if missing else " remove it."
+        return f"Expected only known keys in {PARAMS_FILE}, found {where};{hint}"
+    if problem["type"] == "missing":
+        return f"Expected the key {where} in {PARAMS_FILE}, found none; add it{more}."
+    if problem["type"] == "union_tag_invalid":
+        context = problem["ctx"]
+        known = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
+        what = str(context["discriminator"]).strip("'")
+        return f"Expected a known {what} at {where} in {PARAMS_FILE}, found {with_hint(context['tag'], known)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        at, end = f" at {where}" if where else "", "" if message[-1] == "?" and not more else "."
+        return f"Expected {PARAMS_FILE} to hold together, found{at}: {message.rstrip('.')}{more}{end}"
+    found = problem["input"]
+    # Cut short: aliases let a few lines of YAML stand for gigabytes.
+    shown = reprlib.repr(found)
+    place = where or "its top"
+    return f"Expected at {place} in {PARAMS_FILE}: {message.lower()}; found {shown}; correct that value{more}."
+
+
+def with_hint(name: str, known: list[str]) -> str:
+    """`'tis', did you mean 'ties'?`"""
+    return f"{name!r}; {did_you_mean(name, known)}"

