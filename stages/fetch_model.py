@@ -17,6 +17,7 @@ from stages.lib.tensor_files import Checkpoint, require_finite
 
 TEMPLATES = Path("data/chat_templates")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".mar")
+MOST_POSITIONS = 2**23  # the tables of a rotary embedding hold a row for each
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 
 
@@ -93,6 +94,13 @@ def check(folder: Path) -> int:
             f"Expected head_dim = hidden_size / num_attention_heads = {head_size} in {folder.name!r}, found "
             f"{config['head_dim']}; Optimum's graph fails to generate with it, so choose another model."
         )
+    if "max_position_embeddings" in config:
+        positions = _size(config, "max_position_embeddings", folder)
+        if positions > MOST_POSITIONS:
+            raise PipelineError(
+                f"Expected max_position_embeddings of {MOST_POSITIONS:,} at most in config.json of "
+                f"{folder.name!r}, found {positions:,}; fetch it again."
+            )
     checkpoint = Checkpoint(folder)
     _require_sizes(checkpoint, config)
     for name in checkpoint.names():

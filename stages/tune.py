@@ -237,7 +237,6 @@ def require_learned(network: PeftModel, losses: dict[str, float], name: str) -> 
 
 
 def main() -> None:
-    use_avx2()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("donor")
@@ -252,6 +251,8 @@ def main() -> None:
             tensors = bring_donor(source, arguments.donor, base, folder)
         say(f"tune: {arguments.model} {arguments.donor}, changes {tensors:,} tensors of the base")
         return
+    if base_dtype(model, tune) is torch.float32 and tune.precision != "bf16":
+        use_avx2()  # in bf16 torch packs for AMX where the processor has it, which its AVX2 code cannot do
     tokenizer = AutoTokenizer.from_pretrained(base)
     # Mistral and Llama name no padding token. What it fills is masked, and left out of the loss.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

@@ -277,6 +277,7 @@ def test_a_config_with_the_sizes_of_its_tensors_is_taken(tmp_path: Path) -> None
         ({"num_hidden_layers": 10**9}, "1,000,000,000 layers"),
         ({"vocab_size": 10**12}, "in the shape"),
         ({"intermediate_size": 10**12}, "in the shape"),
+        ({"max_position_embeddings": 10**12}, "1,000,000,000,000"),
         ({"num_attention_heads": 0}, "num_attention_heads"),
         ({"hidden_size": "4"}, "hidden_size"),
         ({"architectures": "LlamaForCausalLM"}, "found none"),

@@ -13,14 +13,24 @@ from stages.lib import instructions
 CHOSEN = ("ATEN_CPU_CAPABILITY", "MKL_CBWR")
 
 
-@pytest.mark.parametrize("stage", ["tune", "curvature"])
-def test_a_stage_that_computes_with_torch_leaves_avx_512_alone(stage: str, tmp_path: Path) -> None:
-    # The stage stops at once, since there is no params.yaml; torch then tells what it has taken.
+@pytest.mark.parametrize(
+    ("command", "leaves"),
+    [
+        ("tune smollm2_135m safety", True),
+        ("tune mistral_7b safety", False),  # over a bfloat16 base
+        ("curvature smollm2_135m", True),
+    ],
+)
+def test_float32_is_computed_without_avx_512(command: str, leaves: bool, tmp_path: Path) -> None:
+    for name in ("params.yaml", "dvc.yaml"):
+        content = (ROOT / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(content.replace("forms: []", "forms: [kfac]"), encoding="utf-8")
+    # The stage stops at once, since there is no model; torch then tells what it has taken.
     script = (
-        f"import runpy, sys, torch; sys.argv = ['{stage}', 'none', 'none'][: {3 if stage == 'tune' else 2}]\n"
-        f"try: runpy.run_module('stages.{stage}', run_name='__main__')\n"
-        "except SystemExit: pass\n"
-        "print(torch.backends.cpu.get_cpu_capability())"
+        f"import os, runpy, sys, torch; sys.argv = {command.split()}\n"
+        f"try: runpy.run_module('stages.{command.split()[0]}', run_name='__main__')\n"
+        "except (Exception, SystemExit): pass\n"
+        "print(os.environ.get('ATEN_CPU_CAPABILITY'), torch.backends.cpu.get_cpu_capability())"
     )
     environment = {name: value for name, value in os.environ.items() if name not in CHOSEN}
     done = subprocess.run(
@@ -31,8 +41,9 @@ def test_a_stage_that_computes_with_torch_leaves_avx_512_alone(stage: str, tmp_p
         text=True,
         check=True,
     )
-    assert "params.yaml" in done.stderr
-    assert done.stdout.strip() != "AVX512"
+    chosen, taken = done.stdout.split()[-2:]
+    assert (chosen == "avx2") == leaves, done.stderr
+    assert not (leaves and taken == "AVX512")
 
 
 def test_a_users_own_choice_and_an_old_processor_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,8 @@ UNUSUAL = (
     "use_qalora",
     "trainable_token_indices",
 )
+# Beginnings of `init_lora_weights` that change the base's weights, too: PEFT converts such an adapter when asked.
+MOVES_BASE = ("pissa", "olora", "corda", "loftq")
 
 
 class Donor(Protocol):
@@ -179,6 +181,9 @@ class Adapter:
         self._base = base
         self._config = read_config(folder / ADAPTER_CONFIG)
         unusual = [key for key in UNUSUAL if self._config.get(key)]
+        start = str(self._config.get("init_lora_weights"))
+        if start.startswith(MOVES_BASE):
+            unusual.append(f"init_lora_weights {start[:80]}")
         if self._config.get("peft_type") != "LORA" or self._config.get("bias", "none") != "none" or unusual:
             found = unusual or [str(self._config.get("peft_type")), f"bias {self._config.get('bias')}"]
             raise PipelineError(
