@@ -1,10 +1,12 @@
 """What the metrics stage makes of verdicts."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import ROOT
 
 from stages.lib.errors import PipelineError
@@ -278,6 +280,27 @@ def test_the_readme_table_is_the_committed_metrics() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for line in table:
         assert line in readme, f"README.md lacks the row {line}"
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ("base weights", "models/base/"),
+        ("donors, 2", "models/donors/"),
+        ("merged weights, 6", "models/merged/"),
+        ("ONNX, 7", "models/onnx/"),
+        ("benchmarks", "data/benchmarks"),
+        ("answers, 7", "data/responses/"),
+        ("verdicts, 7", "data/verdicts/"),
+    ],
+)
+def test_the_readmes_sizes_are_the_sums_of_dvc_lock(row: str, place: str) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
+    written = {out["path"]: out["size"] for stage in stages for out in stage.get("outs", [])}
+    size = sum(size for path, size in written.items() if path.startswith(place))
+    said = re.search(rf"(?m)^\| {row} \|.*\| ([\d.]+) ([MG])B \|$", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert said
+    assert said[1] == f"{size / {'M': 1e6, 'G': 1e9}[said[2]]:#.3g}".rstrip(".")
 
 
 def test_recipes_that_differ_in_scale_alone_are_a_family() -> None:
