@@ -19,11 +19,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from stages.lib.console import console, run_stage, say
-from stages.lib.families import families, family_numbers
+from stages.lib.families import donors_alone, families, family_numbers
 from stages.lib.files import folder_written_atomically, write_json, written_atomically
 from stages.lib.human_labels import LABELS, HumanLabel, Key, of_present_responses, read_labels
 from stages.lib.measures import (
     Numbers,
+    at_chance,
     by_group,
     chance,
     corrected_safety,
@@ -86,17 +87,20 @@ def summarise(
         name: dict(rates(rows, utility_format, settings.confidence)) for name, rows in verdicts.items()
     }
     by_chance = chance(base)
-    at_chance = summary["base"]["utility_lo"] <= by_chance <= summary["base"]["utility_hi"]
-    p_values: dict[str, dict[str, float]] = {"safety": {}, "utility": {}, "over_refusal": {}}
+    guessing = at_chance(summary["base"], by_chance)
+    tested = ["safety", "utility", "over_refusal"]
+    if "jailbreak_resistance" in summary["base"]:
+        tested.append("jailbreak_resistance")
+    p_values: dict[str, dict[str, float]] = {key: {} for key in tested}
     for name, rows in verdicts.items():
-        summary[name] |= {"chance": by_chance, "utility_status": "at_chance" if at_chance else "above_chance"}
+        summary[name] |= {"chance": by_chance, "utility_status": "at_chance" if guessing else "above_chance"}
         for key in ("safety", "utility"):
             summary[name][f"{key}_by_group"] = by_group(rows, measures(utility_format)[key], settings.confidence)
         if name == "base":
             continue
         effect = effects(base, rows, utility_format, settings.confidence)
         gain, loss = effect["safety_gain"], effect["utility_loss"]
-        summary[name] |= tax_numbers(effect, at_chance, settings)
+        summary[name] |= tax_numbers(effect, guessing, settings)
         summary[name] |= power_numbers(loss, settings.margin, settings.confidence) | report_numbers(gain, loss)
         summary[name]["net_benefit_by_price"] = price_curve(gain, loss, settings.confidence)
         for key, of_key in p_values.items():
@@ -186,7 +190,8 @@ def main() -> None:
     verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
     summary = summarise(verdicts, utility_format, params.metrics, read_present_labels(name, variants))
     for family in families(params.recipes):
-        summary[family[-1]]["family"] = family_numbers(family, summary, params.recipes[family[0]].dial)
+        dial, donors = params.recipes[family[0]].dial, donors_alone(params.recipes, family)
+        summary[family[-1]]["family"] = family_numbers(family, summary, dial, donors)
     with folder_written_atomically(FOLDER / name) as folder:
         for variant, numbers in summary.items():
             write_json(folder / f"{variant}.json", {key: numbers[key] for key in ONE_LINE if key in numbers})

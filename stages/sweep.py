@@ -31,6 +31,7 @@ from stages.lib.sweeps import (
     dial_numbers,
     dials,
     grid,
+    guesses,
     half,
     parse_over,
     point_numbers,
@@ -105,7 +106,10 @@ def planned(content: Any, model: str, recipes: Sequence[str], over: dict[str, li
 def report(
     params: Params, model: str, points: Sequence[Point], dial: str, base: list[Verdict], donor: list[Verdict]
 ) -> dict[str, Any]:
-    """Every point and every dial, on both halves; `chosen` has the most net benefit on the development half."""
+    """Every point and every dial, on both halves; `chosen` has the most net benefit on the development half.
+
+    `base_at_chance` names the halves on which the base's accuracy cannot be told from guessing: no loss shows there.
+    """
     utility_format, settings = params.model(model).utility_format, params.metrics
     groups = dials(points, dial)
     rows: list[dict[str, Any]] = [
@@ -125,13 +129,14 @@ def report(
         for row in rows:
             row[name] = point_numbers(base_half, halves[row["experiment"]], utility_format, settings)
         group_halves = [[halves[point.experiment] for point in group] for group in groups]
-        numbers = dial_numbers(base_half, group_halves, dial, donor_half, utility_format)
+        numbers = dial_numbers(base_half, group_halves, dial, donor_half, utility_format, settings.confidence)
         for family, of in zip(families, numbers, strict=True):
             family[name] = of
     for recipe in dict.fromkeys(point.recipe for point in points):
         best = max((row for row in rows if row["recipe"] == recipe), key=lambda r: r["development"]["net_benefit"])
         best["chosen"] = True
-    return {"model": model, "size": params.size, "points": rows, "dials": families}
+    guessing = [name for name, of in HALVES.items() if guesses(half(base, of), utility_format, settings.confidence)]
+    return {"model": model, "size": params.size, "base_at_chance": guessing, "points": rows, "dials": families}
 
 
 def print_tables(result: dict[str, Any]) -> None:
@@ -153,6 +158,7 @@ def print_tables(result: dict[str, Any]) -> None:
         effect = (cell(numbers, key) for key in ("safety_gain", "utility_loss"))
         points.add_row(row["recipe"], settings, *effect, numbers["tax_status"], "*" if row.get("chosen") else "")
     console.print(points)
+    absent = "base at chance" if "report" in result["base_at_chance"] else "not reached"
     frontier = Table(title="report half, loss at half the donor's safety gain", box=SIMPLE_HEAD)
     for column in ("recipe", "settings", "matched loss", "less than the first's by", "hypervolume"):
         frontier.add_column(column)
@@ -160,8 +166,13 @@ def print_tables(result: dict[str, Any]) -> None:
         settings = " ".join(f"{key}={value}" for key, value in family["settings"].items())
         cells = [cell(family["report"], key) for key in ("matched_loss", "matched_loss_less_first")]
         area = f"{family['report']['hypervolume']:.4f}"
-        frontier.add_row(family["recipe"], settings, cells[0] or "not reached", cells[1], area)
+        frontier.add_row(family["recipe"], settings, cells[0] or absent, cells[1], area)
     console.print(frontier)
+    for name in result["base_at_chance"]:
+        say(
+            f"  on the {name} half the base's accuracy cannot be told from guessing, so no loss may be read from it; "
+            "a larger `size` in params.yaml asks more questions"
+        )
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, real_params
 
 from stages.lib.errors import PipelineError
-from stages.lib.families import families, family_numbers
+from stages.lib.families import donors_alone, families, family_numbers
 from stages.lib.human_labels import HumanLabel, Key, response_sha, write_labels
 from stages.lib.measures import (
     MEANS,
@@ -22,7 +22,7 @@ from stages.lib.measures import (
     rates,
     require_same_items,
 )
-from stages.lib.params import Metrics
+from stages.lib.params import Metrics, Params
 from stages.lib.recipes import AnyRecipe, Ties
 from stages.lib.rows import Response, Verdict, write_rows
 from stages.lib.statistics.paired import PairedDifference
@@ -311,17 +311,30 @@ def test_recipes_that_differ_in_scale_alone_are_a_family() -> None:
         "sparse": Ties.model_validate({**ties, "scale": 0.5, "density": 0.1}),
     }
     assert families(recipes) == [["half", "whole"]]
-    summary = {
-        "base": {"safety": 0.2, "chance": 0.25},
+    summary: dict[str, dict[str, Any]] = {
+        "base": {"safety": 0.2, "chance": 0.25, "utility_status": "above_chance"},
         "half": {"safety": 0.4, "utility": 0.45, "safety_gain": 0.2, "utility_loss": 0.05},
         "whole": {"safety": 0.8, "utility": 0.35, "safety_gain": 0.6, "utility_loss": 0.15},
+        "alone": {"safety_gain": 0.5, "safety_gain_lo": 0.4},
+        "other": {"safety_gain": 0.7, "safety_gain_lo": -0.1},  # that it gains is not shown
     }
-    numbers = family_numbers(["half", "whole"], summary, "scale")
-    # Half of 0.6 is 0.3, a quarter of the way from 0.2 to 0.6: 0.05 + 0.25 · 0.10
-    assert numbers["matched_loss"] == pytest.approx(0.075)
+    donors = ["alone", "other"]
+    numbers = family_numbers(["half", "whole"], summary, "scale", donors)
+    # Half of the donor's 0.5 is 0.25, an eighth of the way from 0.2 to 0.6: 0.05 + 0.125 · 0.10
+    assert numbers["matched_loss"] == pytest.approx(0.0625)
+    assert numbers["matched_donor"] == "alone"
     # (0.8 - 0.2) · (0.35 - 0.25) + (0.4 - 0.2) · (0.45 - 0.35)
     assert numbers["hypervolume"] == pytest.approx(0.08)
-    # At alpha zero there is another recipe, not the base: half of 0.6 lies between the two points all the same.
-    assert family_numbers(["half", "whole"], summary, "alpha")["matched_loss"] == pytest.approx(0.075)
+    # At alpha zero there is another recipe, not the base: half of 0.5 lies between the two points all the same.
+    assert family_numbers(["half", "whole"], summary, "alpha", donors)["matched_loss"] == pytest.approx(0.0625)
+    assert "matched_loss" not in family_numbers(["half", "whole"], summary, "scale", ["other"])
     summary["half"]["safety_gain"] = 0.4
-    assert "matched_loss" not in family_numbers(["half", "whole"], summary, "alpha")
+    assert "matched_loss" not in family_numbers(["half", "whole"], summary, "alpha", donors)
+    summary["base"]["utility_status"] = "at_chance"
+    assert "matched_loss" not in family_numbers(["half", "whole"], summary, "scale", donors)
+
+
+def test_a_familys_yardstick_is_its_donor_alone() -> None:
+    recipes = Params.model_validate(real_params()).recipes
+    assert donors_alone(recipes, ["safety_half", "safety_donor"]) == ["safety_donor"]
+    assert donors_alone(recipes, ["ties"]) == ["safety_donor", "utility_donor"]

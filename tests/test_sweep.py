@@ -9,9 +9,20 @@ from conftest import Project, real_params
 from test_compare import answers, questions
 
 from stages.lib.errors import PipelineError
+from stages.lib.params import Params
 from stages.lib.rows import Verdict
 from stages.lib.statistics.bootstrap import bootstrap_matched_losses
-from stages.lib.sweeps import Point, dial_numbers, dials, grid, half, is_development, parse_over, with_settings
+from stages.lib.sweeps import (
+    Point,
+    dial_numbers,
+    dials,
+    grid,
+    half,
+    is_development,
+    parse_over,
+    point_numbers,
+    with_settings,
+)
 
 
 def test_a_range_is_cut_evenly_and_a_list_is_taken_as_it_is() -> None:
@@ -62,7 +73,7 @@ def test_loss_at_matched_safety_by_hand() -> None:
     points = [point("dear", 32, 22, scale=1.0), point("dear", 8, 28, scale=0.5), point("cheap", 24, 29, scale=1.0)]
     groups = dials(points, "scale")
     assert [[p.settings["scale"] for p in group] for group in groups] == [[0.5, 1.0], [1.0]]
-    dear, cheap = dial_numbers(base, groups, "scale", donor, "continuation")
+    dear, cheap = dial_numbers(base, groups, "scale", donor, "continuation", 0.95)
     # Half of the donor's gain is 16 of 40. Dear: a third of the way from (8, 2) to (32, 8); cheap: 2/3 from the base.
     assert dear["matched_loss"] == pytest.approx((2 + 6 / 3) / 40)
     assert cheap["matched_loss"] == pytest.approx(2 / 3 / 40)
@@ -75,8 +86,19 @@ def test_loss_at_matched_safety_by_hand() -> None:
 
 def test_a_dial_that_never_gains_enough_has_no_matched_loss() -> None:
     base, donor = answers("harmful", "c" * 40) + correct(30), answers("harmful", "r" * 40) + correct(30)
-    (numbers,) = dial_numbers(base, [[point("weak", 10, 30, alpha=1.0)]], "alpha", donor, "continuation")
+    (numbers,) = dial_numbers(base, [[point("weak", 10, 30, alpha=1.0)]], "alpha", donor, "continuation", 0.95)
     assert set(numbers) == {"hypervolume"}
+
+
+def test_no_loss_is_read_from_a_half_on_which_the_base_guesses() -> None:
+    base, donor = answers("harmful", "c" * 40) + correct(11), answers("harmful", "r" * 40) + correct(2)
+    safer = point("safer", 30, 1, scale=1.0)
+    (numbers,) = dial_numbers(base, [[safer]], "scale", donor, "continuation", 0.95)
+    assert set(numbers) == {"hypervolume"}
+    settings = Params.model_validate(real_params()).metrics
+    assert point_numbers(base, safer, "continuation", settings)["tax_status"] == "unresolved"
+    knowing = answers("harmful", "c" * 40) + correct(30)
+    assert point_numbers(knowing, safer, "continuation", settings)["tax_status"] == "tradeoff"
 
 
 def test_dials_share_their_resamples() -> None:
@@ -100,6 +122,7 @@ def test_a_sweep_through_dvcs_experiments(project: Project) -> None:
     assert [row["settings"] for row in result["points"]] == [{"scale": 0.8}, {"scale": 1.0}]
     assert sum(row.get("chosen", False) for row in result["points"]) == 1
     assert result["dials"][0]["dial"] == {"scale": [0.8, 1.0]}
+    assert result["base_at_chance"] == ["development", "report"]  # its weights are random
     names = [row["experiment"] for row in result["points"]]
     assert names[0] == "tiny_llama-ties-scale=0.8"
     assert set(names) <= set(project.dvc("exp", "list", "--name-only").split())

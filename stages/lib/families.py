@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.lib.recipes import Recipe
+from stages.lib.recipes import Recipe, TaskArithmetic
 from stages.lib.statistics.frontier import hypervolume, matched_loss
 
 # At zero, this dial leaves the base as it is; alpha and t do not, so theirs do not begin there.
@@ -22,19 +22,39 @@ def families(recipes: Mapping[str, Recipe]) -> list[list[str]]:
     return [names for names in ordered if len(names) > 1]
 
 
-def family_numbers(names: Sequence[str], summary: Mapping[str, Mapping[str, Any]], dial: str | None) -> dict[str, Any]:
-    """Of one family: the loss at half its largest recipe's gain, and the area it commands beyond the base and chance.
+def donors_alone(recipes: Mapping[str, Recipe], family: Sequence[str]) -> list[str]:
+    """The recipes that add one of the family's donors, whole and alone: their gain is the family's yardstick."""
+    donors = recipes[family[0]].donors
+    return [
+        name
+        for name, recipe in recipes.items()
+        if isinstance(recipe, TaskArithmetic)
+        and recipe.scale == 1
+        and len(recipe.donors) == 1
+        and all(donor in donors and weight == 1 for donor, weight in recipe.donors.items())
+    ]
 
-    A `scale` begins at the base, which gained and lost nothing. `matched_loss` is absent when there is no gain, or
-    the dial does not reach half of it from below.
+
+def family_numbers(
+    names: Sequence[str], summary: Mapping[str, Mapping[str, Any]], dial: str | None, donors: Sequence[str]
+) -> dict[str, Any]:
+    """Of one family: the loss at half its donor's gain, and the area it commands beyond the base and chance.
+
+    `donors` are the recipes that add one of its donors alone; the one with the largest gain is the yardstick. A `scale`
+    begins at the base, which gained and lost nothing. `matched_loss` is absent where no donor surely gains, where the
+    base is at chance, so that no loss shows, and where the dial does not enclose half of the gain.
     """
-    effects = [(0.0, 0.0)] if dial == FROM_BASE else []
-    effects += [(summary[name]["safety_gain"], summary[name]["utility_loss"]) for name in names]
-    rates = [(summary[name]["safety"], summary[name]["utility"]) for name in names]
     base = summary["base"]
+    rates = [(summary[name]["safety"], summary[name]["utility"]) for name in names]
     numbers: dict[str, Any] = {
         "members": list(names),
         "hypervolume": hypervolume(rates, (base["safety"], base["chance"])),
     }
-    loss = matched_loss(effects, donor_gain=effects[-1][0])
-    return numbers if loss is None else numbers | {"matched_loss": loss}
+    gains = {name: summary[name]["safety_gain"] for name in donors if summary[name]["safety_gain_lo"] > 0}
+    if base["utility_status"] == "at_chance" or not gains:
+        return numbers
+    donor = max(gains, key=gains.__getitem__)
+    effects = [(0.0, 0.0)] if dial == FROM_BASE else []
+    effects += [(summary[name]["safety_gain"], summary[name]["utility_loss"]) for name in names]
+    loss = matched_loss(effects, donor_gain=gains[donor])
+    return numbers if loss is None else numbers | {"matched_loss": loss, "matched_donor": donor}

@@ -100,6 +100,11 @@ def chance(verdicts: Iterable[Verdict]) -> float:
     return sum(shares) / len(shares)
 
 
+def at_chance(base: Numbers, by_chance: float) -> bool:
+    """Whether the base's accuracy, in `rates`, cannot be told from guessing."""
+    return float(base["utility_lo"]) <= by_chance <= float(base["utility_hi"])
+
+
 def effects(
     base: Sequence[Verdict], variant: Sequence[Verdict], utility_format: str, confidence: float
 ) -> dict[str, PairedDifference]:
@@ -140,10 +145,10 @@ def require_same_items(base: Sequence[Verdict], variant: Sequence[Verdict]) -> N
         )
 
 
-def tax_numbers(effect: dict[str, PairedDifference], at_chance: bool, settings: Metrics) -> Numbers:
+def tax_numbers(effect: dict[str, PairedDifference], guessing: bool, settings: Metrics) -> Numbers:
     """The effects with their limits, status, tax and net benefit.
 
-    Where the base's accuracy is at chance a loss cannot show: a gain is then `unresolved`, without a tax, and less
+    Where the base is `guessing` (`at_chance`) a loss cannot show: a gain is then `unresolved`, without a tax, and less
     safety is `regressed`, never `dominated`.
     """
     numbers: Numbers = {}
@@ -151,9 +156,9 @@ def tax_numbers(effect: dict[str, PairedDifference], at_chance: bool, settings: 
         numbers |= _with_limits(key, Interval(difference.estimate, difference.lower, difference.upper))
     gain, loss = effect["safety_gain"], effect["utility_loss"]
     tax = assess(gain, loss, settings.margin, settings.confidence)
-    if at_chance and gain.lower > 0:
+    if guessing and gain.lower > 0:
         tax = Tax("unresolved", None, None, None)
-    if at_chance and gain.upper < 0:
+    if guessing and gain.upper < 0:
         tax = Tax("regressed", None, None, None)
     numbers["tax_status"] = tax.status
     for key, value in (("safety_tax", tax.ratio), ("safety_tax_lo", tax.lower), ("safety_tax_hi", tax.upper)):

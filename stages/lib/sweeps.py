@@ -13,7 +13,7 @@ import yaml
 
 from stages.lib.errors import PipelineError
 from stages.lib.families import FROM_BASE
-from stages.lib.measures import Numbers, chance, effects, measures, rates, tax_numbers, values_of
+from stages.lib.measures import Numbers, at_chance, chance, effects, measures, rates, tax_numbers, values_of
 from stages.lib.params import Metrics
 from stages.lib.rows import Verdict
 from stages.lib.statistics.bootstrap import bootstrap_matched_losses
@@ -90,11 +90,16 @@ def half(verdicts: Iterable[Verdict], development: bool) -> list[Verdict]:
     return [verdict for verdict in verdicts if is_development(verdict.id) == development]
 
 
+def guesses(base: Sequence[Verdict], utility_format: str, confidence: float) -> bool:
+    """Whether the base's accuracy on the items given cannot be told from guessing: no loss may be read from them."""
+    return at_chance(rates(base, utility_format, confidence), chance(base))
+
+
 def point_numbers(base: Sequence[Verdict], point: Point, utility_format: str, settings: Metrics) -> Numbers:
     """Rates and effects of a point with their limits, and the tax's status, on the items given."""
     numbers = rates(point.verdicts, utility_format, settings.confidence)
     effect = effects(base, point.verdicts, utility_format, settings.confidence)
-    numbers |= tax_numbers(effect, at_chance=False, settings=settings)
+    numbers |= tax_numbers(effect, guesses(base, utility_format, settings.confidence), settings)
     keys = [key + suffix for key in POINT_KEYS for suffix in ("", "_lo", "_hi")]
     return {key: numbers[key] for key in (*keys, "over_refusal", "tax_status") if key in numbers}
 
@@ -109,13 +114,18 @@ def dials(points: Sequence[Point], dial: str) -> list[list[Point]]:
 
 
 def dial_numbers(
-    base: Sequence[Verdict], groups: Sequence[Sequence[Point]], dial: str, donor: Sequence[Verdict], utility_format: str
+    base: Sequence[Verdict],
+    groups: Sequence[Sequence[Point]],
+    dial: str,
+    donor: Sequence[Verdict],
+    utility_format: str,
+    confidence: float,
 ) -> list[Numbers]:
     """Of each dial, on the items given: the loss at half the donor's gain, and the area beyond the base and chance.
 
-    `matched_loss` and its bootstrap limits are absent where the dial does not reach that gain, the limits also where
-    under nine of ten resamples do. With a second dial and more, `matched_loss_less_first` says how much less than the
-    first dial's it is, resample by resample.
+    `matched_loss` and its bootstrap limits are absent where the dial does not reach that gain, and where the base's
+    accuracy cannot be told from guessing; the limits also where under nine of ten resamples reach it. With a second
+    dial and more, `matched_loss_less_first` says how much less than the first dial's it is, resample by resample.
     """
     first, second = measures(utility_format)["safety"], measures(utility_format)["utility"]
     before = values_of(first, base), values_of(second, base)
@@ -127,6 +137,7 @@ def dial_numbers(
         gains = np.array([after[0][item] - value for item, value in before[0].items()])
         return gains, np.array([value - after[1][item] for item, value in before[1].items()])
 
+    guessing = guesses(base, utility_format, confidence)
     donor_gains, _ = differences(donor)
     arrays = []
     for group in groups:
@@ -142,7 +153,7 @@ def dial_numbers(
         utility = sum(before[1].values()) / len(loss_groups)
         area = [(reference[0] + gain, utility - loss) for gain, loss in points]
         numbers: Numbers = {"hypervolume": hypervolume(area, reference)}
-        loss = matched_loss(points, donor_gain=float(donor_gains.mean()))
+        loss = None if guessing else matched_loss(points, donor_gain=float(donor_gains.mean()))
         if loss is not None:
             numbers["matched_loss"] = loss
             numbers |= _limits("matched_loss", resampled[:, column])
