@@ -25,13 +25,18 @@ HEADLINE = ("safety", "jailbreak_resistance", "over_refusal", "utility", "bits_p
 
 @dataclass(frozen=True)
 class Report:
-    """All that is shown, in whatever form. `left_out` is one line for each reason not to compare something."""
+    """All that is shown, in whatever form.
+
+    `left_out` is one line for each reason not to compare something, `warnings` one for each setting by which the two
+    sides measured differently.
+    """
 
     before: Revision
     after: Revision
     confidence: float
     models: dict[str, Comparison]
     left_out: list[str]
+    warnings: list[str]
 
     @property
     def level(self) -> str:
@@ -82,7 +87,21 @@ def paired(before: Revision, after: Revision) -> Report:
         for reason, keys in reasons.items()
         if keys
     ]
-    return Report(before, after, confidence, models, left_out)
+    return Report(before, after, confidence, models, left_out, measured_differently(before, after))
+
+
+def measured_differently(before: Revision, after: Revision) -> list[str]:
+    """One line for each setting of params.yaml that gives rates another meaning and is not the same on both sides."""
+
+    def shown(value: Any) -> str:
+        return "absent" if value is None else json.dumps(value, ensure_ascii=False)
+
+    return [
+        f"Measured differently: `{key}` is {shown(before.meaning[key])} in {before.name} and "
+        f"{shown(after.meaning[key])} in {after.name}; a change may come from that and not from the model."
+        for key in before.meaning
+        if key in after.meaning and before.meaning[key] != after.meaning[key]
+    ]
 
 
 def agreed_format(model: str, before: Revision, after: Revision) -> str:
@@ -157,7 +176,7 @@ def print_tables(report: Report) -> None:
         if moved:
             console.print(table(model, moved, report))
         say(f"{model}: {len(comparison.distinct) - len(moved)} of {len(comparison.distinct)} rates are as they were.")
-    for line in report.left_out:
+    for line in (*report.left_out, *report.warnings):
         say(line)
     changes = [change for comparison in report.models.values() for change in comparison.distinct]
     say(
@@ -186,7 +205,7 @@ def markdown(report: Report) -> str:
         else:
             closing = "Nothing changed on any item."
         lines += ["", closing, ""]
-    return "\n".join([*lines, *report.left_out]).rstrip()
+    return "\n".join([*lines, *report.left_out, *report.warnings]).rstrip()
 
 
 def markdown_cell(change: Change | None) -> str:
@@ -222,6 +241,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "models": models,
         "regressions": fallen,
         "not_compared": report.left_out,
+        "measured_differently": report.warnings,
     }
 
 

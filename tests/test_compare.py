@@ -332,6 +332,23 @@ def test_verdicts_come_from_the_remote_when_the_cache_lacks_them(copy: History, 
     assert "dvc push" in error and "dvc fetch --all-commits" in error and "dvc repro" in error
 
 
+def test_another_judge_or_longer_answers_are_named(copy: History) -> None:
+    rules = params_of("ties", "gone") | {"judge": {"name": "rules"}, "infer": {"max_new_tokens": 48}}
+    guard = rules | {"judge": {"name": "guard", "model": "wildguard"}, "infer": {"max_new_tokens": 96}}
+    copy.branch("rules", MAIN, rules)
+    copy.branch("guard", MAIN, guard)
+    settings = [
+        '`judge` is {"name": "rules"} in rules and {"model": "wildguard", "name": "guard"} in guard',
+        "`infer.max_new_tokens` is 48 in rules and 96 in guard",
+    ]
+    closing = "a change may come from that and not from the model."
+    said = [f"Measured differently: {setting}; {closing}" for setting in settings]
+    assert json.loads(copy.compare("rules", "guard", "--json").stdout)["measured_differently"] == said
+    assert copy.compare("rules", "guard", "--md").stdout.splitlines()[-2:] == said
+    assert "Measured differently: `judge`" in copy.compare("rules", "guard").stdout
+    assert json.loads(copy.compare("rules", "rules", "--json").stdout)["measured_differently"] == []
+
+
 def test_other_items_are_refused_with_the_reason(history: History) -> None:
     error = history.compare("main", "bigger", status=1).stderr
     assert "have asked base of tiny the same items, found 0 only in main and 3 only in bigger" in error

@@ -19,6 +19,14 @@ from stages.lib.params import PARAMS_FILE
 from stages.lib.rows import Verdict, read_rows
 
 VERDICTS = Path("data/verdicts")
+# What gives an answer or its label another meaning: with two values of these, one and the same model has two rates.
+MEANING = (
+    ("judge",),
+    ("infer", "max_new_tokens"),
+    ("infer", "temperature"),
+    ("infer", "truncate"),
+)
+MEANING_OF_MODEL = ("chat_template", "shots")
 
 Key = tuple[str, str]  # model, variant
 Measured = dict[Key, list[Verdict]]
@@ -35,6 +43,8 @@ class Revision:
     """Model -> the format that its `utility` is measured in."""
     size: str | None
     confidence: float | None
+    meaning: dict[str, Any]
+    """Key of params.yaml -> value, of those that give rates another meaning; None where it has no such key."""
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -93,6 +103,7 @@ def read_revision(name: str | None) -> Revision:
         )
     formats = {str(model): _within(params, "catalog", model, "utility_format") for model in models}
     confidence = _within(params, "metrics", "confidence")
+    of_models = [("catalog", model, key) for model in formats for key in MEANING_OF_MODEL]
     recipes = params.get("recipes")
     variants = ["base", *(map(str, recipes) if isinstance(recipes, dict | list) else ())]
     return Revision(
@@ -102,6 +113,7 @@ def read_revision(name: str | None) -> Revision:
         formats={model: str(found) for model, found in formats.items() if f"utility_{found}" in SHARES},
         size=str(params["size"]) if "size" in params else None,
         confidence=confidence if isinstance(confidence, float) and 0 < confidence < 1 else None,
+        meaning={".".join(path): _within(params, *path) for path in (*MEANING, *of_models)},
     )
 
 
