@@ -20,7 +20,14 @@ from stages.lib.checkup.machine import (
     check_remote,
     gpu_memory,
 )
-from stages.lib.checkup.needs import disk_need, memory_needs
+from stages.lib.checkup.needs import (
+    Need,
+    disk_need,
+    judge_disk_need,
+    judge_memory_needs,
+    memory_needs,
+    recorded_bytes,
+)
 from stages.lib.checkup.rates import measure
 from stages.lib.checkup.shape import Shape, read_shape
 from stages.lib.console import console, run_stage, say
@@ -36,8 +43,16 @@ class Size(NamedTuple):
     shape: Shape | None
 
 
-def check_sources(params: Params) -> tuple[list[Finding], dict[str, Size]]:
-    """The models, donors and datasets of this run; and the size of each model."""
+class Sizes(NamedTuple):
+    """Of what this run measures, of what judges, and of donors that were tuned elsewhere, in bytes."""
+
+    models: dict[str, Size]
+    judges: dict[str, Size]
+    donors: dict[str, float]
+
+
+def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
+    """The models, donors, judges and datasets of this run; and the sizes of models and judges."""
     findings: list[Finding] = []
     stored: dict[str, int] = {}
     configs: dict[str, Path] = {}
@@ -48,18 +63,20 @@ def check_sources(params: Params) -> tuple[list[Finding], dict[str, Size]]:
         for model in params.models
         if isinstance(entry, GivenDonor)
     }
-    asked = [*sources.values(), *donors.values(), *(dataset.source for dataset in params.datasets().values())]
+    judges = {f"judge {name}": entry.source for name, entry in params.judge_models.items()}
+    brought = {**sources, **donors, **judges}
+    asked = [*brought.values(), *(dataset.source for dataset in params.datasets().values())]
     if any(isinstance(source, HubSource | HubDatasetSource) for source in asked):
         from stages.lib.checkup.hub_access import check_token
 
         findings.append(check_token())
-    for name, source in {**sources, **donors}.items():
+    for name, source in brought.items():
         if isinstance(source, HubSource):
             from stages.lib.checkup.hub_access import check_model, read_config
 
             finding, stored[name] = check_model(name, source)
             findings.append(finding)
-            if finding.step is None and name in sources:
+            if finding.step is None and name not in donors:
                 configs[name] = read_config(source)
         elif isinstance(source, FolderSource):
             folder = Path(source.path).expanduser()
@@ -72,33 +89,63 @@ def check_sources(params: Params) -> tuple[list[Finding], dict[str, Size]]:
             from stages.lib.checkup.hub_access import check_dataset
 
             findings.append(check_dataset(name, dataset.source))
-    sizes = {}
+    models, judging = {}, {}
     for name in params.models:
         shape = read_shape(configs.get(name, Path("models/base") / name / "config.json"))
-        sizes[name] = Size(stored.get(name, 0) or (shape.bytes(params.model(name).dtype) if shape else 0), shape)
-    return findings, sizes
+        known = stored.get(name, 0) or (
+            shape.bytes(params.model(name).dtype) if shape else recorded_bytes(params, name)
+        )
+        models[name] = Size(known, shape)
+    for name in params.judge_models:
+        file = configs.get(f"judge {name}")
+        judging[name] = Size(stored.get(f"judge {name}", 0), read_shape(file) if file else None)
+    return findings, Sizes(models, judging, {name: float(stored[name]) for name in donors if stored.get(name)})
 
 
-def check_room(params: Params, sizes: dict[str, Size], gpu: int | None) -> list[Finding]:
-    """Disk and memory for the models whose size is known."""
+def check_room(params: Params, sizes: Sizes, gpu: int | None) -> list[Finding]:
+    """Disk and memory for the models and judges whose size is known; a line for each that is not."""
     disk = {
         name: disk_need(name, size.stored, size.shape, params.model(name), params)
-        for name, size in sizes.items()
+        for name, size in sizes.models.items()
         if size.stored
     }
-    findings = check_disk(Path.cwd(), disk)
-    for name, size in sizes.items():
-        if size.shape:
-            for stage, need in memory_needs(size.shape, params.model(name), params, gpu is not None).items():
-                findings.append(check_memory(f"{stage} of {name}", need.main, need.gpu, gpu))
+    disk |= {
+        f"judge {name}": judge_disk_need(name, size.stored, size.shape, params.judge_models[name])
+        for name, size in sizes.judges.items()
+        if size.stored
+    }
+    findings = check_disk(Path.cwd(), disk | sizes.donors)
+    needs: dict[str, dict[str, Need]] = {
+        name: memory_needs(size.shape, params.model(name), params, gpu is not None)
+        for name, size in sizes.models.items()
+        if size.shape
+    }
+    needs |= {
+        f"judge {name}": judge_memory_needs(size.shape, params.judge_models[name], params, gpu is not None)
+        for name, size in sizes.judges.items()
+        if size.shape
+    }
+    for name, of_stages in needs.items():
+        for stage, need in of_stages.items():
+            findings.append(check_memory(f"{stage} of {name}", need.main, need.gpu, gpu))
     return findings
+
+
+def unchecked(params: Params, sizes: Sizes) -> list[str]:
+    """What this check could not look at, one phrase each."""
+    named = {**sizes.models, **{f"judge {name}": size for name, size in sizes.judges.items()}}
+    disk = [name for name, size in named.items() if not size.stored]
+    shapeless = [name for name, size in named.items() if not size.shape]
+    parts = [f"disk for {', '.join(disk)}"] if disk else []
+    parts += [f"memory for {', '.join(shapeless)}"] if shapeless else []
+    return parts
 
 
 def show_times(params: Params, sizes: dict[str, Size], gpu: int | None) -> None:
     """How long each model's stages will take here, by rates that are measured now."""
     shapes = {name: size.shape for name, size in sizes.items() if size.shape}
     loads = {name: load_of(params.model(name), params) for name in shapes}
-    if not shapes or None in loads.values():
+    if len(shapes) < len(sizes) or None in loads.values():
         say("  expected time: known once `dvc repro fetch_model fetch_data` has brought the model and the items")
         return
     name, largest = max(shapes.items(), key=lambda pair: pair[1].parameters)
@@ -118,6 +165,8 @@ def show_times(params: Params, sizes: dict[str, Size], gpu: int | None) -> None:
         times[name] = stage_seconds(shape, params.model(name), params, load, rates, on_gpu)
     for stage in next(iter(times.values())):
         table.add_row(stage, *(total([seconds[stage]]) for seconds in times.values()))
+    if params.curvature.forms or params.judge_models:
+        say("  not in these times: `curvature`, and judging by a model")
     table.add_row("in all, without downloads", *(total(list(seconds.values())) for seconds in times.values()))
     console.print(table, markup=False)
 
@@ -157,8 +206,12 @@ def main() -> None:
     if reasons:
         raise PipelineError(f"This run cannot succeed here. {' | '.join(reasons)}")
     if not arguments.no_time:
-        show_times(params, sizes, gpu)
-    say("doctor: nothing speaks against a run")
+        show_times(params, sizes.models, gpu)
+    left_out = unchecked(params, sizes)
+    if left_out:
+        say(f"doctor: nothing found speaks against a run; not checked, until fetched: {'; '.join(left_out)}")
+    else:
+        say("doctor: nothing speaks against a run")
 
 
 if __name__ == "__main__":

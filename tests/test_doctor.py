@@ -25,7 +25,7 @@ from stages.lib.checkup.machine import (
     gpu_memory,
     library_version,
 )
-from stages.lib.checkup.needs import memory_needs, tuning_bytes
+from stages.lib.checkup.needs import curvature_bytes, memory_needs, tuning_bytes
 from stages.lib.checkup.rates import Rates, measure
 from stages.lib.checkup.shape import Shape, shape_of
 from stages.lib.inference.session import CPU
@@ -198,6 +198,51 @@ def test_a_mirror_need_not_know_accounts(hub: Hub, tmp_path: Path) -> None:
     result = doctor(hub, tmp_path, report_params(), HF_TOKEN="hf_approved")
     assert result.returncode == 0, result.stderr
     assert "this Hub does not say" in result.stdout
+
+
+def test_judges_and_curvature_are_asked_for_too(hub: Hub, tmp_path: Path) -> None:
+    params = report_params() | {"models": ["mistral_7b"]}
+    params["curvature"]["forms"] = ["kfac"]
+    source = {"kind": "hub", "repository": "allenai/wildguard", "commit": "c" * 40}
+    params["judge_models"] = {"wildguard": {"judge": "guard", "source": source, "dtype": "float16"}}
+    result = doctor(hub, tmp_path, params, HF_TOKEN="hf_approved")
+    assert result.returncode == 1
+    assert "judge wildguard: Expected allenai/wildguard@cccccccc on the Hub, found no such repository" in result.stderr
+    folder = tmp_path / "wildguard"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIGS["mistral_7b"]), encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"12345678")
+    hub.add("models", "allenai/wildguard", folder, "c" * 40)
+    result = doctor(hub, tmp_path, params, HF_TOKEN="hf_approved")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for said in ("memory, judge of judge wildguard", "memory, curvature of mistral_7b", "disk, judge wildguard"):
+        assert said in result.stdout
+
+
+def test_curvature_takes_what_params_yaml_says_it_takes() -> None:
+    params = validated(report_params())
+    shape = shape_of(CONFIGS["mistral_7b"])
+    assert shape is not None
+    sizes = {}
+    for form in ("kfac", "diagonal"):
+        asked = params.model_copy(update={"curvature": params.curvature.model_copy(update={"forms": [form]})})
+        sizes[form] = curvature_bytes(shape, asked) / 1e9, curvature_bytes(SMOLLM2, asked) / 1e9
+    assert sizes["kfac"] == (pytest.approx(65.5, abs=0.1), pytest.approx(0.81, abs=0.01))
+    assert sizes["diagonal"] == (pytest.approx(55.8, abs=0.1), pytest.approx(0.85, abs=0.01))
+
+
+def test_a_fresh_clone_knows_a_wheels_size_and_says_what_it_cannot_check(hub: Hub, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.copy(ROOT / "dvc.lock", work)
+    result = doctor(hub, tmp_path, real_params())
+    assert result.returncode == 0, result.stderr
+    assert "disk, smollm2_135m" in result.stdout and "about 7.6 GB" in result.stdout
+    assert "not checked, until fetched: memory for smollm2_135m" in " ".join(result.stdout.split())
+    changed = real_params()
+    changed["catalog"]["smollm2_135m"]["source"]["sha256"] = "0" * 64  # the lock is of another file
+    result = doctor(hub, tmp_path, changed)
+    assert "not checked, until fetched: disk for smollm2_135m; memory" in " ".join(result.stdout.split())
 
 
 def test_the_shape_gives_the_published_number_of_weights() -> None:

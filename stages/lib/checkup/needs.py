@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from stages.lib.checkup.shape import ITEM, Shape
-from stages.lib.params import Donor, Model, Params
+from stages.lib.params import Donor, JudgeModel, Model, Params
 
 PROGRAM = 0.7e9
 """Bytes of Python with torch, Transformers and ONNX Runtime loaded."""
@@ -31,6 +33,11 @@ def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool) -> di
         # Weights pass through main memory on their way to the GPU.
         loaded = frozen_item(model, params) * shape.parameters
         needs["tune"] = Need(PROGRAM + loaded, tuning) if on_gpu else Need(PROGRAM + tuning, tuning)
+    if params.curvature.forms:
+        collecting = curvature_memory(shape, params)
+        needs["curvature"] = (
+            Need(PROGRAM + 4.0 * shape.parameters, collecting) if on_gpu else Need(PROGRAM + collecting)
+        )
     # A float32 copy each of base, result, donors' updates and what a method makes of these.
     needs["merge"] = Need(PROGRAM + 4.0 * shape.largest * (2 * donors + 3))
     needs["export"] = Need(export)
@@ -38,6 +45,34 @@ def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool) -> di
     gpu_inference = inference_bytes(shape, model, params, on_gpu=True)
     needs["infer"] = Need(PROGRAM if on_gpu else PROGRAM + inference, gpu_inference)
     return needs
+
+
+def curvature_memory(shape: Shape, params: Params) -> float:
+    """Float32 weights, with the rows' hidden states and a layer's moments, or with gradients and two Fishers."""
+    curvature = params.curvature
+    states = 4.0 * (curvature.harmful + curvature.benign) * curvature.max_tokens * shape.width
+    # The moments of the widest input, of two kinds, and what the eigensolver makes of them in float64.
+    kfac = states + 8.0 * shape.inputs + 40.0 * max(shape.width, shape.inner) ** 2
+    diagonal = 12.0 * shape.linear
+    forms = {"kfac": kfac, "diagonal": diagonal}
+    return 4.0 * shape.parameters + max(forms[form] for form in curvature.forms)
+
+
+def curvature_bytes(shape: Shape, params: Params) -> float:
+    """On disk, in float32: two matrices of each distinct layer input, two numbers of each linear weight."""
+    sizes = {"kfac": 8.0 * shape.layers * shape.inputs, "diagonal": 8.0 * shape.linear}
+    return sum(sizes[form] for form in params.curvature.forms)
+
+
+def judge_memory_needs(shape: Shape, entry: JudgeModel, params: Params, on_gpu: bool) -> dict[str, Need]:
+    """Peak memory of exporting a judge, which holds it in float32 for the comparison, and of judging by it."""
+    past = 2 * ITEM[entry.dtype] * shape.layers * shape.key_values * params.infer.generation_tokens
+    running = shape.bytes(entry.dtype) + WORKSPACE + (past if entry.judge == "guard" else 0)
+    here = running + shape.bytes("float32")
+    return {
+        "judge_model": Need(PROGRAM + EXPORT_COPIES[entry.dtype] * shape.bytes(entry.dtype)),
+        "judge": Need(PROGRAM, running) if on_gpu else Need(PROGRAM + here),
+    }
 
 
 def frozen_item(model: Model, params: Params) -> int:
@@ -79,11 +114,29 @@ def disk_need(name: str, stored: int, shape: Shape | None, model: Model, params:
     lies there already is taken off.
     """
     copy = shape.bytes(model.dtype) if shape else stored
-    whole = stored + copy * (1 + 2 * len(params.recipes))
-    there = sum(
-        file.stat().st_size
-        for kind in ("base", "merged", "onnx")
-        for file in (Path("models") / kind / name).rglob("*")
-        if file.is_file()
-    )
-    return float(max(0, whole - there))
+    whole = stored + copy * (1 + 2 * len(params.recipes)) + (curvature_bytes(shape, params) if shape else 0)
+    return max(0.0, whole - sum(_there(kind, name) for kind in ("base", "merged", "onnx", "curvature")))
+
+
+def judge_disk_need(name: str, stored: int, shape: Shape | None, entry: JudgeModel) -> float:
+    """Bytes that the run still writes for a judge: its source in the Hub's cache, and its ONNX."""
+    return max(0.0, stored + (shape.bytes(entry.dtype) if shape else stored) - _there("judges", name))
+
+
+def _there(kind: str, name: str) -> int:
+    return sum(file.stat().st_size for file in (Path("models") / kind / name).rglob("*") if file.is_file())
+
+
+def recorded_bytes(params: Params, name: str) -> int:
+    """What a model took when dvc.lock was written, if its catalogue entry has not changed since; else 0.
+
+    For a source that tells no size before it is fetched: a wheel.
+    """
+    try:
+        lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
+        stage = lock["stages"][f"fetch_model@{name}"]
+        said = stage["params"]["params.yaml"][f"catalog.{name}.source"]
+        same = said == params.model(name).source.model_dump()
+        return sum(out["size"] for out in stage["outs"]) if same else 0
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return 0

@@ -31,6 +31,11 @@ class Shape(NamedTuple):
         return self.layers * (attention + 3 * self.width * self.inner)
 
     @property
+    def inputs(self) -> int:
+        """Squares of the widths of a layer's distinct linear inputs: attention's, its output's, the MLP's two."""
+        return 3 * self.width**2 + self.inner**2
+
+    @property
     def parameters(self) -> int:
         """All weights."""
         biases = self.layers * (self.width + 2 * self.key_values) if self.biased else 0
