@@ -84,7 +84,7 @@ def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
     if updates:
         method = importlib.import_module(f"stages.lib.merging.{recipe.method}")
         change = method.merge(updates, recipe, Target(name, sum(weights), ingredients.curvature))
-        sums = measure(change, updates, [donor.name for donor in ingredients.donors])
+        sums = measure(change, updates, [donor.name for donor in ingredients.donors], stored, dtype)
     del updates  # a tensor each, which need not lie beside the merged one
     merged = np.empty(stored.size, dtype)
     flat = stored.reshape(-1)

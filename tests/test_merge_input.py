@@ -132,6 +132,7 @@ CASES: list[tuple[Change, tuple[str, ...]]] = [
     (tensors(ADAPTER, moved_to_layer_nine), ("its target model.layers.9.self_attn.q_proj.weight",)),
     (config(SAFETY / "adapter_config.json", use_dora=True), ("plain LoRA", "use_dora")),
     (config(SAFETY / "adapter_config.json", init_lora_weights="pissa_niter_16"), ("plain LoRA", "pissa_niter_16")),
+    (config(SAFETY / "adapter_config.json", init_lora_weights="OLoRA"), ("plain LoRA", "OLoRA")),
     (config(SAFETY / "adapter_config.json", peft_type="IA3"), ("plain LoRA", "IA3")),
     (tensors(WEIGHTS, spoil(UP, np.nan)), ("NaN or infinity", UP, "base")),
     (tensors(FULL, spoil("model.norm.weight", -np.inf)), ("NaN or infinity", "model.norm.weight", "utility")),

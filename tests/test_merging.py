@@ -20,6 +20,7 @@ from stages.lib.merging.ahead import in_order
 from stages.lib.merging.checks import describe, require_same_vocabulary, require_unchanged
 from stages.lib.merging.dare_linear import drop
 from stages.lib.merging.donors import Adapter, open_donor
+from stages.lib.merging.measure import measure, require_a_merge
 from stages.lib.merging.ranks import ranked
 from stages.lib.merging.resume import WorkFolder
 from stages.lib.merging.ties import largest
@@ -469,3 +470,16 @@ def test_what_a_merge_must_keep_is_compared(full: Path, tiny_models: dict[str, P
     for key in before.keys() - {"dtype"}:
         with pytest.raises(PipelineError, match=f"keep the base's {key}"):
             require_unchanged(before, before | {key: "other"}, "merged")
+
+
+def test_a_result_that_rounds_to_a_donor_is_equal_to_it() -> None:
+    base, delta = np.full((2, 3), 100, np.float16), np.ones((2, 3), np.float32)
+    donors = [Update("first", 0, 1.0, delta), Update("second", 1, 1.0, 2 * delta)]
+    change = delta + np.float32(0.001)  # 101.001 is 101 in float16
+    for dtype, unlike in ((np.float16, 0), (np.float32, 6)):
+        sums = measure(change, donors, ["first", "second"], base, np.dtype(dtype))
+        assert (sums["unlike first"], sums["unlike second"]) == (unlike, 6)
+        sums["moved"] = 6
+        if not unlike:
+            with pytest.raises(PipelineError, match="equal to donor 'first' alone"):
+                require_a_merge(sums, ["first", "second"], "ties")

@@ -182,7 +182,7 @@ class Adapter:
         self._config = read_config(folder / ADAPTER_CONFIG)
         unusual = [key for key in UNUSUAL if self._config.get(key)]
         start = str(self._config.get("init_lora_weights"))
-        if start.startswith(MOVES_BASE):
+        if start.lower().startswith(MOVES_BASE):  # PEFT takes any case
             unusual.append(f"init_lora_weights {start[:80]}")
         if self._config.get("peft_type") != "LORA" or self._config.get("bias", "none") != "none" or unusual:
             found = unusual or [str(self._config.get("peft_type")), f"bias {self._config.get('bias')}"]

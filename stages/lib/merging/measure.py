@@ -29,22 +29,29 @@ def dot(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.einsum("i,i->", one, other))
 
 
-def measure(change: Float32, updates: list[Update], donors: list[str]) -> Sums:
-    """Sums of one tensor, in float64. A donor that leaves the tensor alone has zeros there."""
+def measure(
+    change: Float32, updates: list[Update], donors: list[str], base: NDArray[Any], dtype: np.dtype[Any]
+) -> Sums:
+    """Sums of one tensor, in float64. A donor that leaves the tensor alone has zeros there.
+
+    `unlike` a donor are weights that differ from its own in the `dtype` that is written.
+    """
     sums = new_sums()
-    flat = change.reshape(-1)
+    flat, weights = change.reshape(-1), base.reshape(-1)
     vectors = {update.donor: update.delta.reshape(-1) for update in updates}
     for block in blocks(flat.size):
         moved = flat[block].astype(np.float64)
         sums["change"] += dot(moved, moved)
+        weight = weights[block].astype(np.float32)
+        merged = (weight + flat[block]).astype(dtype, copy=False)
         for donor in donors:
+            whole = weight + vectors[donor][block] if donor in vectors else weight
+            sums[f"unlike {donor}"] += int(np.count_nonzero(merged != whole.astype(dtype, copy=False)))
             if donor not in vectors:
-                sums[f"unlike {donor}"] += int(np.count_nonzero(moved))
                 continue
             delta = vectors[donor][block].astype(np.float64)
             sums[f"square {donor}"] += dot(delta, delta)
             sums[f"dot {donor}"] += dot(moved, delta)
-            sums[f"unlike {donor}"] += int(np.count_nonzero(moved != delta))
         for one, other in combinations(vectors, 2):
             first, second = vectors[one][block], vectors[other][block]
             both = (first != 0) & (second != 0)
