@@ -5,6 +5,7 @@ nodes share, or come from the DVC remote.
 """
 
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock
 
 from stages.lib.errors import PipelineError
 from stages.lib.inference.journal import folder_digest
@@ -204,9 +207,30 @@ def _session_of(folder: Path, digest: str, dvc_files: tuple[tuple[str, str], ...
 
 
 def _pulled(folder: Path, digest: str, dvc_files: dict[str, str]) -> Path:
-    """The folder from the DVC remote, in a project of its own under the system's temporary folder."""
+    """The folder from the DVC remote, in a project of its own; the first worker of a node pulls, others wait for it."""
     output = Path(*folder.parts[-4:])  # models/onnx/<model>/<variant>
-    project = Path(tempfile.gettempdir()) / f"safety-tax-{digest[:16]}"
+    own = _own_folder()
+    project = own / digest[:16]
+    with FileLock(own / f"{digest[:16]}.lock"):
+        if not (project / output).is_dir() or folder_digest(project / output) != digest:
+            _pull(project, output, digest, dvc_files)
+    return project / output
+
+
+def _own_folder() -> Path:
+    """This user's folder under the system's temporary one. Raises PipelineError when somebody else can write there."""
+    folder = Path(tempfile.gettempdir()) / f"safety-tax-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise PipelineError(
+            f"Expected {folder} on {os.uname().nodename} to be a folder that only its user may enter, found another "
+            "owner, other rights or a link; remove it, or set TMPDIR for the Ray workers."
+        )
+    return folder
+
+
+def _pull(project: Path, output: Path, digest: str, dvc_files: dict[str, str]) -> None:
     for name, content in {**dvc_files, ".dvc/config.local": "[core]\n    no_scm = true\n"}.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(content, encoding="utf-8")
@@ -223,4 +247,3 @@ def _pulled(folder: Path, digest: str, dvc_files: dict[str, str]) -> Path:
             f"Expected the weights of {output} on a path that all nodes share or in the DVC remote, found on "
             f"{os.uname().nodename} from `dvc pull`: {reason}; share the project's folder, or check the remote."
         )
-    return project / output
