@@ -17,6 +17,7 @@ TEMPLATE_TOKENS = 30
 CHARACTERS: dict[Kind, int] = {"harmful": 65, "jailbreak": 720, "benign": 65, "choice": 280}
 ANSWERED: tuple[Kind, ...] = ("harmful", "jailbreak", "benign")
 OPTIONS, OPTION_CHARACTERS = 4, 41
+SUBJECTS = 57  # of MMLU
 ANSWER_CHARACTERS: dict[Kind, int] = {"harmful": 107, "benign": 168, "choice": OPTION_CHARACTERS}
 # Shares of the measured rates that the graphs keep beside attention and norms.
 PLAIN, GROUPED = 0.5, 0.9
@@ -37,7 +38,7 @@ class Load(NamedTuple):
     """Tokens of all prompts that are answered."""
     questions: int
     question_tokens: float
-    """Tokens of all questions, with their shots, in the model's own format and a share in the other."""
+    """Tokens of all questions, with each subject's shots once, in the model's own format and a share in the other."""
     option_tokens: float
     """Tokens of options that are run after a question."""
 
@@ -63,7 +64,7 @@ def load_of(model: Model, params: Params) -> Load | None:
         answers=len(asked),
         answer_prompts=sum(asked) / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS * len(asked),
         questions=count,
-        question_tokens=letter * (1 + model.shots) * (text + options) + continuation * text,
+        question_tokens=(letter + model.shots * min(letter, SUBJECTS)) * (text + options) + continuation * text,
         option_tokens=continuation * options,
     )
 

@@ -7,7 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.lib.inference.batches import Int64, common_prefix, plan, right_padded, slices
+from stages.lib.inference.forest import shared_length
 from stages.lib.inference.session import Float, ModelSession, Past, require_finite, rows_to_run
+
+# A beginning that questions share runs once from so many tokens on; a pass of fewer costs what it saves.
+HEAD_TOKENS = 64
 
 
 class Question(NamedTuple):
@@ -28,6 +32,13 @@ class Scores(NamedTuple):
     first_token_mass: float
 
 
+class _Head(NamedTuple):
+    """The tokens that a group's questions begin with: how many, and their past key values, of one row."""
+
+    tokens: int
+    past: Past
+
+
 class _Tail(NamedTuple):
     """An option from the first token that it does not share with its context and the other options."""
 
@@ -43,9 +54,45 @@ def tokenized(context: str, options: Sequence[str], encode: Callable[[str], list
     return Question(encode(context), [encode(context + option) for option in options])
 
 
+class _Group(NamedTuple):
+    """Questions that begin alike, with the same shots for instance; their first `head` tokens run once."""
+
+    head: int
+    questions: list[int]
+
+
+def _groups(questions: Sequence[Question]) -> list[_Group]:
+    """Every question in one group; those that share too little to be worth a pass are in one without a head."""
+    alike: list[list[int]] = []
+    # Sorted, those that begin alike are neighbours.
+    for item in sorted(range(len(questions)), key=lambda item: questions[item].context):
+        if not alike or shared_length(questions[alike[-1][0]].context, questions[item].context) < HEAD_TOKENS:
+            alike.append([])
+        alike[-1].append(item)
+    found = [_Group(0, sorted(item for members in alike if len(members) == 1 for item in members))]
+    for members in alike:
+        if len(members) > 1:
+            # A token of each question is left to run after the head.
+            longest = min(questions[item].shared() for item in members) - 1
+            head = min(common_prefix([questions[item].context for item in members]), longest)
+            found.append(_Group(head, sorted(members)))
+    return [group for group in found if group.questions]
+
+
+def _batches(
+    group: _Group, questions: Sequence[Question], tokens_per_batch: int, rows_per_batch: int
+) -> list[list[int]]:
+    lengths = [questions[item].shared() - group.head for item in group.questions]
+    # In each row the past of the head takes as much memory as if it were its own.
+    batches = plan(lengths, group.head, tokens_per_batch, rows_per_batch)
+    return [[group.questions[place] for place in batch] for batch in batches]
+
+
 def question_plan(questions: Sequence[Question], tokens_per_batch: int, rows_per_batch: int) -> list[list[int]]:
     """Which questions are scored together: it depends on all of them, and on nothing else."""
-    return plan([question.shared() for question in questions], 0, tokens_per_batch, rows_per_batch)
+    return [
+        batch for group in _groups(questions) for batch in _batches(group, questions, tokens_per_batch, rows_per_batch)
+    ]
 
 
 def score(
@@ -59,7 +106,9 @@ def score(
     wanted: Collection[int] | None = None,
     parts: int = 1,
 ) -> list[Scores]:
-    """Score every question's options. `advance` is told of finished questions, `started` of the questions (places in
+    """Score every question's options; what many questions begin with, their shots, runs once.
+
+    `advance` is told of finished questions, `started` of the questions (places in
     `questions`) of each batch before it runs, `finished` of each one's scores.
     `wanted` scores some questions only, in the batches of all of them, and `parts` runs a batch in so many parts, in
     the same padding; neither changes a bit of a score on the CPU. Returns the scores of the wanted questions, in their
@@ -69,16 +118,21 @@ def score(
     """
     needed = set(range(len(questions)) if wanted is None else wanted)
     results: dict[int, Scores] = {}
-    for batch in question_plan(questions, tokens_per_batch, rows_per_batch):
-        of_batch = [questions[item] for item in batch]
-        runs = _plan_tails(of_batch, tokens_per_batch, rows_per_batch)
-        for places in slices(rows_to_run(session, batch, needed), parts):
-            for place in places:
-                started(batch[place])
-            for place, scores in zip(places, _score_rows(session, of_batch, places, runs, parts), strict=True):
-                results[batch[place]] = scores
-                finished(batch[place], scores)
-            advance(len(places))
+    for group in _groups(questions):
+        if needed.isdisjoint(group.questions):
+            continue
+        head = _Head(group.head, session.prefill(questions[group.questions[0]].context[: group.head]))
+        for batch in _batches(group, questions, tokens_per_batch, rows_per_batch):
+            of_batch = [questions[item] for item in batch]
+            runs = _plan_tails(of_batch, tokens_per_batch, rows_per_batch)
+            for places in slices(rows_to_run(session, batch, needed), parts):
+                for place in places:
+                    started(batch[place])
+                scored = _score_rows(session, of_batch, head, places, runs, parts)
+                for place, scores in zip(places, scored, strict=True):
+                    results[batch[place]] = scores
+                    finished(batch[place], scores)
+                advance(len(places))
     return [results[item] for item in sorted(needed)]
 
 
@@ -96,15 +150,21 @@ def _plan_tails(questions: list[Question], tokens_per_batch: int, rows_per_batch
 
 
 def _score_rows(
-    session: ModelSession, questions: list[Question], places: Sequence[int], runs: list[list[_Tail]], parts: int
+    session: ModelSession,
+    questions: list[Question],
+    head: _Head,
+    places: Sequence[int],
+    runs: list[list[_Tail]],
+    parts: int,
 ) -> list[Scores]:
     """Scores of a batch's `questions` at `places`, all padded as if the whole batch ran at once."""
     shared = [question.shared() for question in questions]
-    contexts = [questions[place].context[: shared[place]] for place in places]
-    tokens, mask = right_padded(contexts, width=max(shared))
-    positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int64), tokens.shape)
-    last = mask.sum(axis=1, keepdims=True) - 1
-    output = session.run(tokens, mask, positions, last, session.empty_past(len(places)))
+    contexts = [questions[place].context[head.tokens : shared[place]] for place in places]
+    tokens, own_mask = right_padded(contexts, width=max(shared) - head.tokens)
+    positions = head.tokens + np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int64), tokens.shape)
+    last = own_mask.sum(axis=1, keepdims=True) - 1
+    mask = np.concatenate([np.ones((len(places), head.tokens), np.int64), own_mask], axis=1)
+    output = session.run(tokens, mask, positions, last, session.rows_of(head.past, np.zeros(len(places), np.int64)))
     first = output.logits[:, 0]
 
     row_of = {place: row for row, place in enumerate(places)}

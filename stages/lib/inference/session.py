@@ -163,6 +163,15 @@ class ModelSession:
         shapes = ([rows, entry.shape[1], 0, entry.shape[3]] for entry in self._past_inputs)
         return [self._on_device(np.zeros(shape, self.dtype)) for shape in shapes]
 
+    def prefill(self, tokens: Sequence[int]) -> Past:
+        """Past key values of one row of these tokens; of none, empty ones."""
+        if not tokens:
+            return self.empty_past(1)
+        row = np.array([tokens], np.int64)
+        positions = np.arange(len(tokens), dtype=np.int64)[None]
+        last = np.array([[len(tokens) - 1]], np.int64)
+        return self.run(row, np.ones_like(row), positions, last, self.empty_past(1)).past
+
     def rows_of(self, past: Past, rows: Int64) -> Past:
         """Past key values of the given rows, in that order; a row may be repeated. They never leave the device."""
         found = []
