@@ -9,6 +9,7 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.files import folder_written_atomically, write_json
 from stages.lib.inference.choice import Scores, tokenized
 from stages.lib.inference.devices import visible_devices
-from stages.lib.inference.generation import Generated
+from stages.lib.inference.generation import Generated, StopText
 from stages.lib.inference.item_checks import (
     context_of,
     require_fits,
@@ -62,7 +63,12 @@ def start_runner(folder: Path, settings: Infer, weights: str) -> tuple[Runner, i
 
 
 def answers_part(
-    tokenizer: "PreTrainedTokenizerBase", prompts: list[Prompt], model: str, settings: Infer, run: Run
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[Prompt],
+    model: str,
+    stop_text: StopText | None,
+    settings: Infer,
+    run: Run,
 ) -> tuple[Answers, int]:
     """What to answer, and how many prompts lost their beginning to the model's context, as `infer.truncate` allows."""
     from transformers import GenerationConfig
@@ -81,14 +87,21 @@ def answers_part(
         require_within_window(ids, prompts, settings.max_new_tokens, "max_new_tokens", run.folder)
     lengths = [len(tokens) + settings.max_new_tokens for tokens in ids]
     require_in_budget(lengths, prompts, settings.generation_tokens, "generation_tokens")
-    return Answers("answers", ids, stop, [title(prompt) for prompt in prompts]), truncated
+    return Answers("answers", ids, stop, [title(prompt) for prompt in prompts], stop_text), truncated
 
 
 def respond(
-    run: Run, tokenizer: "PreTrainedTokenizerBase", prompts: list[Prompt], model: str, settings: Infer
+    run: Run,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[Prompt],
+    name: str,
+    model: Model,
+    settings: Infer,
 ) -> tuple[list[Response], int]:
     """Answers, in the order of `prompts`, and how many of these were truncated."""
-    part, truncated = answers_part(tokenizer, prompts, model, settings, run)
+    decode = partial(tokenizer.decode, skip_special_tokens=True)
+    stop_text = StopText(tuple(model.stop), decode) if model.stop else None
+    part, truncated = answers_part(tokenizer, prompts, name, stop_text, settings, run)
     with progress_bar() as progress:
         # How many tokens will come is not known: the total shrinks as answers end early.
         task = progress.add_task("answers", total=len(prompts) * settings.max_new_tokens, unit="tokens")
@@ -97,10 +110,11 @@ def respond(
     responses = []
     for prompt, generated in zip(prompts, done, strict=True):
         assert isinstance(generated, Generated)
+        text = decode(generated.tokens)
         responses.append(
             Response(
                 id=prompt.id,
-                text=tokenizer.decode(generated.tokens, skip_special_tokens=True).strip(),
+                text=(stop_text.before(text) if stop_text else text).strip(),
                 finish_reason=generated.finish_reason,
                 tokens=len(generated.tokens),
             )
@@ -236,9 +250,12 @@ def main() -> None:
             f"infer: {name} on {choice.provider}, {choice.attention()} attention, {len(prompts)} prompts, "
             f"{len(questions)} questions" + (f", {processes} processes" if processes > 1 else "")
         )
+        if settings.attention == "auto" and not choice.grouped:
+            reason = "the faster graph is for the CPU" if choice.provider == CUDA else "the export wrote no other graph"
+            say(f"infer: plain attention, because {reason}")
         run = Run(folder, settings, runner, journal, weights)
         started = time.monotonic()
-        responses, cut_prompts = respond(run, tokenizer, prompts, arguments.model, settings)
+        responses, cut_prompts = respond(run, tokenizer, prompts, arguments.model, model, settings)
         generated_at = time.monotonic()
         choices, cut_questions = score_choices(
             run, tokenizer, questions, model, other_format, settings, read_shots(model.shots)

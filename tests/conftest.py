@@ -156,7 +156,7 @@ def real_params() -> dict[str, Any]:
 def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
     """params.yaml for tiny models: every section real, the numbers small."""
     params = real_params()
-    entry = {"dtype": "float32", "chat_template": "own", "benchmarks": "default", "shots": 0}
+    entry = {"dtype": "float32", "chat_template": "own", "stop": [], "benchmarks": "default", "shots": 0}
     entry |= {"lora_targets": ["q_proj", "v_proj", "down_proj"]}
     params["catalog"] = {
         name: {

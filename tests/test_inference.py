@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +17,14 @@ from stages.judge import outcome, require_same_items, softmax
 from stages.lib.errors import PipelineError
 from stages.lib.exporting.onnx_weights import WEIGHTS
 from stages.lib.exporting.parity import largest_difference
-from stages.lib.inference.batches import common_prefix, plan, right_padded
-from stages.lib.inference.choice import score, tokenized
-from stages.lib.inference.generation import Limits, generate
+from stages.lib.inference.batches import Int64, common_prefix, plan, right_padded
+from stages.lib.inference.choice import Question, score, tokenized
+from stages.lib.inference.generation import Limits, StopText, generate
+from stages.lib.inference.grouped_generation import generate_grouped
+from stages.lib.inference.grouped_session import GroupedSession
 from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.runners import Here, Run
-from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
+from stages.lib.inference.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_problem
 from stages.lib.params import Export, Infer, Model
 from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt
 from stages.lib.rows import ChoiceScore, Prompt
@@ -43,7 +46,14 @@ INFER = Infer(
 )
 
 
-ENTRY = {"dtype": "float32", "chat_template": "own", "benchmarks": "default", "shots": 0, "lora_targets": ["q_proj"]}
+ENTRY = {
+    "dtype": "float32",
+    "chat_template": "own",
+    "stop": [],
+    "benchmarks": "default",
+    "shots": 0,
+    "lora_targets": ["q_proj"],
+}
 
 
 def model_entry(utility_format: str = "continuation") -> Model:
@@ -144,6 +154,25 @@ def test_no_thread_count_changes_an_answer(llama: tuple[Path, Path], tokenizer: 
     assert alone == together
 
 
+def test_an_answer_ends_with_a_string_in_it(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+    prompts, limits = prompts_of(tokenizer, 10), Limits(16, 4096, 4)
+    plain, grouped = ModelSession(llama[1], CPU), GroupedSession(llama[1])
+    whole = generate(plain, prompts, frozenset(), limits)
+    text = tokenizer.decode(whole[0].tokens)
+    stop = StopText((text[len(text) // 2 :][:3],), tokenizer.decode)
+    ended = generate(plain, prompts, frozenset(), limits, stop_text=stop)
+    assert generate_grouped(grouped, prompts, frozenset(), limits, 256, stop_text=stop) == ended
+    assert ended[0].finish_reason == "stop" and len(ended[0].tokens) < 16
+    for before, after in zip(whole, ended, strict=True):
+        holds = stop.strings[0] in tokenizer.decode(before.tokens)
+        assert after.finish_reason == ("stop" if holds else "length")
+        assert before.tokens[: len(after.tokens)] == after.tokens
+        assert stop.before(tokenizer.decode(after.tokens)) == stop.before(tokenizer.decode(before.tokens))
+        # No token earlier, and none later.
+        assert holds == (stop.strings[0] in tokenizer.decode(after.tokens))
+        assert stop.strings[0] not in tokenizer.decode(after.tokens[:-1])
+
+
 def direct_logprob(network: torch.nn.Module, context: list[int], full: list[int]) -> float:
     with torch.inference_mode():
         logits = network(torch.tensor([full])).logits[0].double().log_softmax(-1)
@@ -169,9 +198,34 @@ def test_option_scores_equal_pytorchs_on_the_full_text(
         assert scores.logprobs == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_token_across_the_contexts_end_is_not_scored_twice(llama: tuple[Path, Path]) -> None:
-    from stages.lib.inference.choice import Question
+def test_shots_run_once_in_the_plain_graph(llama: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    network = AutoModelForCausalLM.from_pretrained(llama[0]).eval()
+    session, passed = ModelSession(llama[1], CPU), 0
+    whole = ModelSession.run
 
+    def run(self: ModelSession, tokens: Int64, *others: Any) -> Output:
+        nonlocal passed
+        passed += tokens.size
+        return whole(self, tokens, *others)
+
+    shots = [list(range(5, 105)), list(range(200, 290))]
+    contexts = [[*shots[n % 2], 300 + n, 7][: 101 + n] for n in range(12)] + [[9, 8, 7], [9, 8, 6, 5]]
+    asked = [Question(context, [[*context, 3], [*context, 4, 6]]) for context in contexts]
+    monkeypatch.setattr(ModelSession, "run", run)
+    found = score(session, asked, 512, 8)
+    # Both beginnings once; of each of the twelve two tokens or one, and of the two others all; an option's first token.
+    assert passed <= 100 + 90 + 12 * 2 + 2 * 4 + 14
+    monkeypatch.setattr(ModelSession, "run", whole)
+    for question, scores in zip(asked, found, strict=True):
+        expected = [direct_logprob(network, question.context, full) for full in question.full]
+        assert scores.logprobs == pytest.approx(expected, abs=1e-4)
+    for scores, backwards in zip(found, score(session, asked[::-1], 512, 8)[::-1], strict=True):
+        assert backwards.logprobs == pytest.approx(scores.logprobs, abs=1e-5)
+    for wanted, parts in (({1, 5, 12}, 1), (set(range(14)), 4)):
+        assert score(session, asked, 512, 8, wanted=wanted, parts=parts) == [found[item] for item in sorted(wanted)]
+
+
+def test_a_token_across_the_contexts_end_is_not_scored_twice(llama: tuple[Path, Path]) -> None:
     network = AutoModelForCausalLM.from_pretrained(llama[0]).eval()
     # As if the tokeniser merged the context's last character with the options' first.
     question = Question([5, 6, 7], [[5, 6, 8, 9, 10], [5, 6, 11, 12]])
@@ -191,8 +245,6 @@ def test_no_batch_plan_changes_a_score(llama: tuple[Path, Path], tokenizer: PreT
 
 
 def test_the_mass_of_all_first_tokens_is_one(llama: tuple[Path, Path]) -> None:
-    from stages.lib.inference.choice import Question
-
     everything = Question([5, 6], [[5, 6, token] for token in range(600)])
     assert score(ModelSession(llama[1], CPU), [everything], 256, 4)[0].first_token_mass == pytest.approx(1, abs=1e-6)
 

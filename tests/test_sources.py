@@ -100,7 +100,13 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def model_from(folder: Path) -> Model:
     entry = {"source": {"kind": "folder", "path": str(folder)}, "dtype": "float32", "benchmarks": "default"}
-    entry |= {"chat_template": "own", "utility_format": "continuation", "shots": 0, "lora_targets": ["q_proj"]}
+    entry |= {
+        "chat_template": "own",
+        "stop": [],
+        "utility_format": "continuation",
+        "shots": 0,
+        "lora_targets": ["q_proj"],
+    }
     return Model.model_validate(entry)
 
 

@@ -44,6 +44,8 @@ def how_asked(entry: Model) -> str:
     if entry.chat_template != "own":
         file = f"data/chat_templates/{entry.chat_template}.jinja"
         said.append(f"The model has no chat template of its own: it was asked in `{file}`.")
+    if entry.stop:
+        said.append(f"An answer ends before {', '.join(map(repr, entry.stop))}.")
     if entry.utility_format == "letter" and entry.shots:
         said.append(f"Each question followed {entry.shots} solved ones about its subject, from the official dev split.")
     return f"\n**How it was asked.** {' '.join(said)}\n" if said else ""

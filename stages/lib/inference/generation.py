@@ -1,6 +1,7 @@
 """Generation with past key values, in batches of similar length."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,10 +15,30 @@ LEAVING_SHARE = 0.2
 
 
 class Generated(NamedTuple):
-    """New tokens, the end-of-sequence token left out, and why they end."""
+    """New tokens, the end-of-sequence token left out but a string that ended them left in, and why they end."""
 
     tokens: list[int]
     finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class StopText:
+    """Strings that end an answer as soon as they stand in it."""
+
+    strings: tuple[str, ...]
+    decode: Callable[[list[int]], str]
+    """Tokens to text."""
+
+    def ends(self, tokens: list[int]) -> bool:
+        """Whether one of the strings stands at the end of the text; a token or two may follow it."""
+        # A token holds a byte at least; a few more, since decoding may drop a space at the beginning.
+        most = max(len(string.encode()) for string in self.strings) + 4
+        text = self.decode(tokens[-most:])
+        return any(string in text for string in self.strings)
+
+    def before(self, text: str) -> str:
+        """The text up to the first of the strings."""
+        return text[: min((text.index(string) for string in self.strings if string in text), default=len(text))]
 
 
 class Chooser(NamedTuple):
@@ -71,8 +92,11 @@ def generate(
     finished: Callable[[int, Generated], None] = lambda item, generated: None,
     wanted: Collection[int] | None = None,
     parts: int = 1,
+    stop_text: StopText | None = None,
 ) -> list[Generated]:
-    """Continue every prompt until a stop token or `max_new_tokens`; by the most likely tokens without `choose`.
+    """Continue every prompt until a stop token, a string of `stop_text` or `max_new_tokens`.
+
+    Without `choose` by the most likely tokens.
 
     The tokens that all prompts begin with (a chat template's head) run once. The result does not depend on
     the batches: rows are padded on the right, and padding is masked. `advance` is told of new tokens, `started` of the
@@ -86,7 +110,7 @@ def generate(
     chooser = choose or Chooser(session.folder)
     limits = limits._replace(tokens_per_batch=session.token_budget(limits.tokens_per_batch))
     shared = min(common_prefix(prompts), min(len(prompt) for prompt in prompts) - 1)
-    head = _prefill(session, list(prompts[0][:shared])) if shared else session.empty_past(1)
+    head = session.prefill(prompts[0][:shared])
     prefix = list(prompts[0][:shared])
     needed = set(range(len(prompts)) if wanted is None else wanted)
     results: dict[int, Generated] = {}
@@ -103,16 +127,19 @@ def generate(
                 finished(rows[row], generated)
 
             _generate_batch(
-                session, suffixes, width, prefix, past, stop_tokens, limits.max_new_tokens, chooser, advance, note
+                session,
+                suffixes,
+                width,
+                prefix,
+                past,
+                stop_tokens,
+                stop_text,
+                limits.max_new_tokens,
+                chooser,
+                advance,
+                note,
             )
     return [results[item] for item in sorted(needed)]
-
-
-def _prefill(session: ModelSession, tokens: list[int]) -> Past:
-    row = np.array([tokens], np.int64)
-    positions = np.arange(len(tokens), dtype=np.int64)[None]
-    last = np.array([[len(tokens) - 1]], np.int64)
-    return session.run(row, np.ones_like(row), positions, last, session.empty_past(1)).past
 
 
 def _generate_batch(
@@ -122,6 +149,7 @@ def _generate_batch(
     prefix: list[int],
     past: Past,
     stop_tokens: frozenset[int],
+    stop_text: StopText | None,
     max_new_tokens: int,
     choose: Chooser,
     advance: Callable[[int], None],
@@ -152,7 +180,10 @@ def _generate_batch(
                     note(int(alive[row]), Generated(new[alive[row]], "stop"))
                 else:
                     new[alive[row]].append(int(token))
-                    if len(new[alive[row]]) == max_new_tokens:
+                    if stop_text and stop_text.ends(new[alive[row]]):
+                        finished[alive[row]] = True
+                        note(int(alive[row]), Generated(new[alive[row]], "stop"))
+                    elif len(new[alive[row]]) == max_new_tokens:
                         note(int(alive[row]), Generated(new[alive[row]], "length"))
         staying = ~finished[alive]
         if not staying.any():

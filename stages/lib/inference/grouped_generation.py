@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.lib.inference.batches import slices
 from stages.lib.inference.forest import Pack, Unit, packs
-from stages.lib.inference.generation import Chooser, Generated, Limits
+from stages.lib.inference.generation import Chooser, Generated, Limits, StopText
 from stages.lib.inference.grouped_session import Cache, GroupedSession
 
 
@@ -43,14 +43,15 @@ def generate_grouped(
     finished: Callable[[int, Generated], None] = lambda item, generated: None,
     wanted: Collection[int] | None = None,
     parts: int = 1,
+    stop_text: StopText | None = None,
 ) -> list[Generated]:
-    """Continue every prompt until a stop token or `max_new_tokens`; equal prompts are answered once.
+    """Continue every prompt until a stop token, a string of `stop_text` or `max_new_tokens`.
 
-    The result does not depend on who shares a batch. `advance` is told of new tokens, `started` of the items (places in
-    `prompts`) of each pack before it runs, `finished` of each item's answer as soon as it ends. `wanted`
-    answers some items only, their prompts run in the packs of all of them, and `parts` divides rows and passes by so
-    much; neither changes a bit of an answer. Returns the answers to the wanted prompts, in their order. Raises
-    PipelineError when a logit is not finite.
+    Equal prompts are answered once. The result does not depend on who shares a batch. `advance` is told of new tokens,
+    `started` of the items (places in `prompts`) of each pack before it runs, `finished` of each item's answer as soon
+    as it ends. `wanted` answers some items only, their prompts run in the packs of all of them, and `parts` divides
+    rows and passes by so much; neither changes a bit of an answer. Returns the answers to the wanted prompts, in their
+    order. Raises PipelineError when a logit is not finite.
     """
     choose = choose or Chooser(session.folder)
     items: dict[tuple[int, ...], list[int]] = {}
@@ -71,7 +72,18 @@ def generate_grouped(
         units = {unit for unit, prompt in enumerate(alike) if not needed.isdisjoint(items[prompt])}
         if units:
             answers = _generate(
-                session, alike, units, stop_tokens, limits, choose, tokens_per_pass, parts, advance, start, finish
+                session,
+                alike,
+                units,
+                stop_tokens,
+                stop_text,
+                limits,
+                choose,
+                tokens_per_pass,
+                parts,
+                advance,
+                start,
+                finish,
             )
             done |= {alike[unit]: answers[unit] for unit in units}
     return [done[tuple(prompts[item])] for item in sorted(needed)]
@@ -120,6 +132,7 @@ def _generate(
     prompts: Sequence[tuple[int, ...]],
     needed: set[int],
     stop_tokens: frozenset[int],
+    stop_text: StopText | None,
     limits: Limits,
     choose: Chooser,
     tokens_per_pass: int,
@@ -147,6 +160,7 @@ def _generate(
         if not stopped[item]:
             written[item].append(token)
             rows.last[row] = token
+            stopped[item] = stop_text is not None and stop_text.ends(written[item])
         ended = stopped[item] or len(written[item]) == limits.max_new_tokens
         if ended:
             finish(prompts[item], Generated(written[item], "stop" if stopped[item] else "length"))

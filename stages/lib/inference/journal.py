@@ -3,6 +3,7 @@
 Every line has a key of all that its value depends on, so one of other weights, prompts, settings or code is not found.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -58,7 +59,9 @@ class Journal:
         body = json.dumps([key, item, value], allow_nan=False).encode("ascii")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as stream:
-            stream.write(_checksum(body).encode("ascii") + b" " + body + b"\n")
+            line = _checksum(body).encode("ascii") + b" " + body + b"\n"
+            if stream.write(line) < len(line):  # a full disk takes a part; the next run leaves it out as a torn line
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def remove(self) -> None:
         """For when the output is written."""
@@ -90,6 +93,10 @@ def _piece_digest(place: tuple[Path, int]) -> str:
         return hashlib.sha256(stream.read(PIECE)).hexdigest()
 
 
+def _stop(part: Answers) -> list[list[int] | list[str]]:
+    return [sorted(part.stop), sorted(part.stop_text.strings) if part.stop_text else []]
+
+
 def part_key(part: Part, weights: str, choice: Choice, settings: Infer) -> str:
     """Digest of all that a part's results depend on: weights, token ids of all its items, settings, code, libraries."""
     code = {path.name: path.read_text(encoding="utf-8") for path in sorted(CODE.glob("*.py"))}
@@ -99,7 +106,7 @@ def part_key(part: Part, weights: str, choice: Choice, settings: Infer) -> str:
         settings.model_dump(exclude=NOT_RESULTS),
         code,
         [ort.__version__, np.__version__],
-        [part.name, len(part.items), sorted(part.stop) if isinstance(part, Answers) else None],
+        [part.name, len(part.items), _stop(part) if isinstance(part, Answers) else None],
     ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     if isinstance(part, Answers):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from stages.lib.errors import PipelineError
 from stages.lib.inference.choice import Question, Scores, question_plan, score
 from stages.lib.inference.forest import packs, shared_length
-from stages.lib.inference.generation import Chooser, Generated, Limits, answer_plan, generate
+from stages.lib.inference.generation import Chooser, Generated, Limits, StopText, answer_plan, generate
 from stages.lib.inference.grouped_choice import question_units, score_grouped
 from stages.lib.inference.grouped_generation import generate_grouped, grouped_answer_plan
 from stages.lib.inference.open_session import Session
@@ -22,12 +22,13 @@ NAMED_ITEMS = 5
 
 @dataclass(frozen=True)
 class Answers:
-    """Token ids of prompts, the tokens that end an answer, and what a person calls each prompt."""
+    """Token ids of prompts, the tokens and strings that end an answer, and what a person calls each prompt."""
 
     name: str
     items: list[list[int]]
     stop: frozenset[int]
     titles: list[str]
+    stop_text: StopText | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,19 @@ def _run(
     if isinstance(part, Answers):
         choose, bounds = Chooser(session.folder, settings.temperature, settings.sampling_seed), limits(settings)
         if isinstance(session, ModelSession):
-            generate(session, part.items, part.stop, bounds, choose, advance, started, finished, wanted, parts)
+            generate(
+                session,
+                part.items,
+                part.stop,
+                bounds,
+                choose,
+                advance,
+                started,
+                finished,
+                wanted,
+                parts,
+                part.stop_text,
+            )
         else:
             generate_grouped(
                 session,
@@ -154,6 +167,7 @@ def _run(
                 finished,
                 wanted,
                 parts,
+                part.stop_text,
             )
     elif isinstance(session, ModelSession):
         score(

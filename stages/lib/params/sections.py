@@ -95,6 +95,8 @@ class Model(Section):
     """`own`, or the name of a file in `data/chat_templates/` for a model that has none."""
     benchmarks: str
     """The one of `benchmark_sets` that the model is measured on."""
+    stop: list[Annotated[str, Field(min_length=1, max_length=100)]]
+    """Strings that end an answer, beside the tokens by which the model ends its turn; they are not part of it."""
     utility_format: Literal["letter", "continuation"]
     shots: Annotated[int, Field(ge=0, le=5)]
     """Solved dev questions of the subject before each question in the format `letter`."""
