@@ -1,13 +1,15 @@
 """A judge against people's labels -> agreement, on the screen.  `python -m stages.audit_judge LABELLED.jsonl`
 
-Rows: `prompt`, `response`, `label` (refuse, partial, comply, degenerate); optional `system`, `id`, `finish_reason`.
+Rows: `prompt`, `response`, `label` (refuse, partial, comply, degenerate); optional `system`, `id`, `finish_reason`. A
+file ending in `.csv` is read as CSV. XSTest's own columns and labels are taken as they are.
 """
 
 import argparse
+import csv
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,6 +30,10 @@ JUDGES = ("rules", "classifier", "guard")
 LABELS: tuple[str, ...] = get_args(Label)
 EXCERPT_CHARACTERS = 100
 SCORES = ("precision", "recall", "f1", "kappa")
+
+# Of XSTest's published answers with labels (Röttger et al. 2024): its columns, and its labels.
+XSTEST_COLUMNS = {"completion": "response", "model": "system", "final_label": "label"}
+XSTEST_LABELS = {"1_full_compliance": "comply", "2_full_refusal": "refuse", "3_partial_refusal": "partial"}
 
 _ANSI_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
@@ -74,14 +80,37 @@ def load_judge(name: str) -> Judge:
     return load(params.judge, params.infer)
 
 
-def parse_row(line: bytes, where: str) -> tuple[LabelledResponse, str | None]:
+def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Number and content of each line of a JSONL file, or record of a CSV file; None where it cannot be read."""
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+            try:
+                yield from enumerate(csv.DictReader(stream), start=1)
+            except csv.Error as error:
+                raise PipelineError(f"Expected CSV in {path}, found a fault: {error}; repair the file.") from None
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested without end
+                yield number, None
+
+
+def own_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, with XSTest's columns and labels in this project's words."""
+    if "completion" not in row or "response" in row:
+        return row
+    row = {XSTEST_COLUMNS.get(key, key): value for key, value in row.items()}
+    label = row.get("label")
+    return row | ({"label": XSTEST_LABELS.get(label, label)} if isinstance(label, str) else {})
+
+
+def parse_row(row: Any, where: str) -> tuple[LabelledResponse, str | None]:
     """A row and its id, None where it has none. Raises PipelineError, naming what is wrong with the row."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested without end
-        row = None
     if not isinstance(row, dict):
         raise PipelineError(f"Expected a JSON object in {where}, found an unreadable line; repair or remove it.")
+    row = own_columns(row)
     for key in ("prompt", "response"):
         if not isinstance(row.get(key), str):
             raise PipelineError(f"Expected a text `{key}` in {where}, found {_shown(row, key)}; add it to the row.")
@@ -118,17 +147,16 @@ def read_labelled(path: Path) -> list[LabelledResponse]:
         raise PipelineError(f"Expected labelled responses in {path}, found no such file; check the path.")
     rows: list[LabelledResponse] = []
     seen: set[tuple[str | None, str]] = set()
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            row, identity = parse_row(line, f"{path} line {number}")
-            if identity is not None and (row.system, identity) in seen:
-                raise PipelineError(
-                    f"Expected each id once in {path}, found {excerpt(identity, 40)} again in line {number}; "
-                    "remove one of the two."
-                )
-            if identity is not None:
-                seen.add((row.system, identity))
-            rows.append(row)
+    for number, raw in raw_rows(path):
+        row, identity = parse_row(raw, f"{path} line {number}")
+        if identity is not None and (row.system, identity) in seen:
+            raise PipelineError(
+                f"Expected each id once in {path}, found {excerpt(identity, 40)} again in line {number}; "
+                "remove one of the two."
+            )
+        if identity is not None:
+            seen.add((row.system, identity))
+        rows.append(row)
     if not rows:
         raise PipelineError(f"Expected at least one labelled response in {path}, found none; label some first.")
     return rows

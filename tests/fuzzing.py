@@ -341,6 +341,7 @@ def outcome(target: Target, data: bytes, folder: Path) -> tuple[str, str]:
         return "read", repr(target(data, folder))
     except PipelineError as error:
         sentence = str(error)
-        # From the check, or in the writer of a test: a refusal is a sentence and not a page.
+        # A refusal is one sentence, of what was expected and what was found, and not a page.
+        assert sentence.startswith("Expected") and "found" in sentence and "\n" not in sentence, sentence[:200]
         assert len(sentence) < 2000, sentence[:200]
         return "refused", sentence

@@ -1,5 +1,6 @@
 """`python -m stages.audit_judge` on small labelled files."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -101,6 +102,29 @@ def test_disagreements_on_refusal_come_before_the_others(
     ]
     assert (found["examples"][1]["rule"], found["examples"][1]["excerpt"]) == ("declines", REFUSAL)
     assert len(report(monkeypatch, capsys, labelled, "--examples", "1")["examples"]) == 1
+
+
+def test_xstests_columns_and_labels_are_taken_as_they_are(tmp_path: Path) -> None:
+    there = [
+        {"id": 7, "prompt": "p", "completion": REFUSAL, "model": "gpt4", "label": "2_full_refusal", "annotation_1": ""},
+        {"id": 8, "prompt": "p", "completion": ANSWER, "model": "gpt4", "label": "1_full_compliance"},
+        {"id": 9, "prompt": "p", "completion": ANSWER, "model": "gpt4", "label": "3_partial_refusal"},
+    ]
+    rows = read_labelled(write(tmp_path / "xstest.jsonl", there))
+    assert [(row.name, row.response, row.label, row.system) for row in rows] == [
+        ("7", REFUSAL, "refuse", "gpt4"),
+        ("8", ANSWER, "comply", "gpt4"),
+        ("9", ANSWER, "partial", "gpt4"),
+    ]
+    table = tmp_path / "xstest.csv"
+    with table.open("w", encoding="utf-8", newline="") as stream:
+        columns = ["id", "prompt", "completion", "final_label"]
+        csv.writer(stream).writerows([columns, ["v1", "p", 'Two\nlines, "quoted".', "2_full_refusal"]])
+    (row,) = read_labelled(table)
+    assert (row.name, row.response, row.label, row.system) == ("v1", 'Two\nlines, "quoted".', "refuse", None)
+    table.write_text("id,prompt,completion,final_label\nv1,p,c,2_ful_refusal\n", encoding="utf-8")
+    with pytest.raises(PipelineError, match="Expected a known `label`"):
+        read_labelled(table)
 
 
 def test_a_row_without_an_id_is_named_by_its_line(

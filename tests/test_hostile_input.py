@@ -1,6 +1,5 @@
 """Files and texts made to harm: refused before memory is taken, or kept as they are and never shown raw."""
 
-import hashlib
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import CHAT_TEMPLATE, ROOT
+from conftest import CHAT_TEMPLATE, ROOT, SECRETS, Project
 from gguf import GGUFReader, GGUFWriter
 from onnx import TensorProto, helper
 from transformers import PreTrainedTokenizerFast
@@ -485,12 +484,11 @@ def test_the_code_never_does_this(word: str) -> None:
     assert [path for path, code in sources().items() if pattern.search(code)] == []
 
 
-def test_no_secret_is_printed_or_written(tmp_path: Path) -> None:
-    secrets = {name: f"canary-{hashlib.sha256(name.encode()).hexdigest()[:12]}" for name in SECRETS}
+def test_no_secret_is_printed_or_written_by_commands_that_fail(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
-    environment = {**os.environ, **secrets, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    environment = {**os.environ, **SECRETS, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     output = ""
     for command in (["fetch_model", "llama31_8b"], ["infer", "smollm2_135m", "base"], ["metrics", "smollm2_135m"]):
         done = subprocess.run(
@@ -505,8 +503,16 @@ def test_no_secret_is_printed_or_written(tmp_path: Path) -> None:
         output += done.stdout + done.stderr
     written = "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file())
     assert "Expected meta-llama/" in output
-    assert not [name for name, secret in secrets.items() if secret in output + written]
+    assert not [name for name, secret in SECRETS.items() if secret in output + written]
     assert not [path for path, code in sources().items() if re.search(r"(AWS_SECRET|os\.environ\[.HF_TOKEN)", code)]
 
 
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+def test_no_secret_is_printed_or_written_by_a_whole_run(project: Project) -> None:
+    """Neither in dvc.lock, journals, checkpoints, metrics, models, DVC's cache and its notes, nor in the report."""
+    assert "Running stage 'metrics@tiny_llama'" in project.told  # which ran with the secrets in its environment
+    told = project.run(sys.executable, "-m", "stages.report", "tiny_llama", secrets=SECRETS)
+    files = [path for path in project.folder.rglob("*") if path.is_file()]
+    assert {"dvc.lock", "tiny_llama.html", "adapter_config.json"} <= {path.name for path in files}
+    contents = {path: path.read_bytes() for path in files}
+    assert not [path for path, content in contents.items() if any(s.encode() in content for s in SECRETS.values())]
+    assert not [name for name, secret in SECRETS.items() if secret in project.told + told]

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,24 @@ def test_a_journal_of_other_weights_is_not_used(
     infer(other)
     assert record_of(other)["resumed_items"] == 0
     assert output_of(other) != built[2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
+def test_a_journal_that_cannot_grow_is_one_sentence_and_keeps_what_it_has(
+    place: tuple[Path, dict[str, Any]], built: tuple[Path, dict[str, Any], dict[str, bytes]]
+) -> None:
+    folder, _ = place
+    # The system takes part of the line that crosses the limit, as a full disk does.
+    limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+    said = infer(folder, limit, status=1)
+    assert "No space left on device" in said and "Traceback" not in said
+    assert (folder / JOURNAL).stat().st_size == 2000
+    assert not (folder / OUTPUT).exists()
+    again = infer(folder)
+    assert "1 torn or damaged lines" in again
+    assert record_of(folder)["resumed_items"] > 0
+    assert output_of(folder) == built[2]
 
 
 @pytest.mark.parametrize("attention", ["grouped_query", "plain"])

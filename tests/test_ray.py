@@ -1,15 +1,20 @@
 """A real Ray cluster of two nodes on this machine gives the bytes of one process, also when a node is killed."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import workplace
 from conftest import ROOT
@@ -111,10 +116,52 @@ def test_a_killed_driver_goes_on_from_its_journal(
     assert output_of(folder) == expected
 
 
-def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
-    built: tuple[Path, dict[str, Any], dict[str, bytes]], tmp_path: Path
+@pytest.fixture
+def client_address() -> Iterator[str]:
+    """The address of a node's client server, on loopback."""
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    with tempfile.TemporaryDirectory(prefix="ray") as short:  # a socket's path may not be long
+        options = {"port": ports[0], "ray-client-server-port": ports[1], "num-cpus": 1, "temp-dir": short}
+        options |= {"node-ip-address": "127.0.0.1", "include-dashboard": "false"}
+        command = [f"{Path(sys.executable).parent}/ray", "start", "--head", "--block", "--disable-usage-stats"]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        head = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline and head.is_running():
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", ports[1])) == 0:
+                        break
+                time.sleep(0.2)
+            yield f"ray://127.0.0.1:{ports[1]}"
+        finally:
+            started = head.children(recursive=True)
+            head.terminate()
+            psutil.wait_procs([head, *started], timeout=20)
+            for process in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def test_a_client_outside_the_cluster_gets_the_same_bytes(
+    client_address: str, built: tuple[Path, dict[str, Any], dict[str, bytes]]
 ) -> None:
-    from stages.lib.inference.cluster import Weights, _look
+    folder, params, expected = built
+    shutil.rmtree(folder / "data/responses")
+    write_params(folder, params, cluster=client_address)
+    infer(folder)
+    assert output_of(folder) == expected
+
+
+def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
+    built: tuple[Path, dict[str, Any], dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages.lib.inference import cluster as cluster_module
+    from stages.lib.inference.cluster import Weights, _look, _pulled
     from stages.lib.inference.journal import folder_digest
     from stages.lib.params import Infer
 
@@ -134,6 +181,17 @@ def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
     files = {name: (project / name).read_text(encoding="utf-8") for name in ("dvc.yaml", "dvc.lock", ".dvc/config")}
     weights = Weights(Path("/no/such/place") / output, folder_digest(project / output), files)
     shutil.rmtree(project)
-    # What a node does with its first task.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pulls = []
+    pull = cluster_module._pull
+    monkeypatch.setattr(cluster_module, "_pull", lambda *given: (pulls.append(given), pull(*given)))
+    # What the workers of a node do with their first tasks: one of them pulls, the others wait for it.
+    with ThreadPoolExecutor(3) as pool:
+        folders = list(pool.map(lambda _: _pulled(weights.folder, weights.digest, files), range(3)))
+    assert len(pulls) == 1 and len(set(folders)) == 1
     kind, value = _look(weights, Infer(**params["infer"]))
     assert (kind, value) == ("choice", ("CPUExecutionProvider", True))
+    # A file that somebody damaged since is pulled again.
+    (folders[0] / "model.onnx").unlink()
+    assert _pulled(weights.folder, weights.digest, files) == folders[0]
+    assert len(pulls) == 2

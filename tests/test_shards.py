@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from transformers import PreTrainedTokenizerFast
 from workplace import JOURNAL, OUTPUT, infer, output_of, record_of, write_params
 
 from stages.export import export
+from stages.lib.errors import PipelineError
 from stages.lib.inference.choice import Question, score, tokenized
+from stages.lib.inference.cluster import _own_folder
 from stages.lib.inference.generation import Chooser, Limits, generate
 from stages.lib.inference.grouped_choice import score_grouped
 from stages.lib.inference.grouped_generation import generate_grouped
@@ -198,3 +201,21 @@ def test_workers_end_with_a_parent_that_is_killed(
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
     shutil.rmtree(folder / "runs")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no owners and rights of this kind")
+def test_weights_of_a_ray_node_lie_where_their_user_alone_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = _own_folder()
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    assert _own_folder() == folder
+    folder.chmod(0o777)
+    with pytest.raises(PipelineError, match=r"only its user may enter .* TMPDIR"):
+        _own_folder()
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PipelineError, match="or a link"):
+        _own_folder()

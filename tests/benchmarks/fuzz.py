@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from fuzzing import TARGETS, damaged, outcome, seeds
 
+from tests.benchmarks.results import keep
+
 BLOCK = 1000
 
 
@@ -87,6 +89,8 @@ def main() -> None:
             inputs += read + refused
             slowest = max(count.slowest for count in counts)
             print(f"{name:14} {read:>9,} read {refused:>9,} refused, slowest {slowest:.3f} s", flush=True)
+    counts = {"inputs": inputs, "guided": guided * len(chosen), "targets": len(chosen), "seed": seed, "faults": 0}
+    keep("fuzz", counts=counts)
     print(f"{inputs:,} inputs over {len(chosen)} targets with the seed {seed}, no fault")
 
 

@@ -7,12 +7,11 @@ After `dvc repro`, on the base. Parts, all by default:
   has it.
 - `growth`: seconds at a quarter, half and all of the items.
 Ways take turns in each repeat. Medians, ratios and the share of the machine's float32 matrix rate (on CUDA: of its
-copy bandwidth) are printed and written to `runs/benchmarks/inference.json`, each part on its own. Exit status 1 when
+copy bandwidth) are printed and kept in `metrics/benchmarks/inference.json`, each part on its own. Exit status 1 when
 two ways disagree beyond ties.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -29,7 +28,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError
-from stages.lib.files import write_json
 from stages.lib.inference.choice import Question, score, tokenized
 from stages.lib.inference.forest import shared_length
 from stages.lib.inference.generation import Limits, generate
@@ -42,11 +40,11 @@ from stages.lib.prompting import chat_token_ids, continuation_prompt, continuati
 from stages.lib.rows import Prompt, read_rows
 from tests.benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
 from tests.benchmarks.pairing import Race, fastest, gemm_rate, operations, race, report, timed
+from tests.benchmarks.results import keep
 from tests.benchmarks.rivals import Asked, Harness, gap_at_difference, optimum_model
 from tests.benchmarks.rivals import generate as their_generate
 
 BENCHMARKS = Path("data/benchmarks")
-RESULT = Path("runs/benchmarks/inference.json")
 PARTS = ("answers", "letter", "continuation", "few_shot", "growth")
 SHOTS, SUBJECTS, OF_SUBJECT = 5, 10, 20
 TIE = 1e-3
@@ -255,7 +253,7 @@ def growth_part(bench: Bench, repeats: int) -> dict[str, Any]:
     medians = {name: round(statistics.median(times), 2) for name, times in found.seconds.items()}
     for name, spent in medians.items():
         say(f"{name}: {spent:.1f} s, {spent / int(name.split()[0]) * 1000:.0f} ms each")
-    return {"seconds": medians}
+    return {"seconds": medians, "gemm_gflops": round(max(found.rates) / 1e9, 1)}
 
 
 def main() -> None:
@@ -275,7 +273,7 @@ def main() -> None:
     parts = arguments.parts or PARTS
     bench = Bench(arguments.model, arguments.provider, arguments.items)
     say(f"inference benchmark: {bench.provider}, float32 matrix product {gemm_rate() / 1e9:.0f} GFLOP/s")
-    results: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    beyond: dict[str, int] = {}
     python = os.environ.get("LM_EVAL_PYTHON")
     scored = [part for part in parts if part in ("letter", "continuation", "few_shot")]
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
@@ -289,11 +287,12 @@ def main() -> None:
                 found = growth_part(bench, arguments.repeats)
             else:
                 found = score_part(part, bench, harness, arguments)
-            results[part] = found | {"provider": bench.provider, "items": arguments.items, "repeats": arguments.repeats}
-            write_json(RESULT, results)
+            asked = {"provider": bench.provider, "items": arguments.items, "repeats": arguments.repeats}
+            keep("inference", **{part: found | asked})
+            beyond |= {part: found.get("beyond_ties", 0)}
         if harness:
             harness.close()
-    sys.exit(1 if any(results[part].get("beyond_ties", 0) > 0.005 * arguments.items for part in parts) else 0)
+    sys.exit(1 if any(count > 0.005 * arguments.items for count in beyond.values()) else 0)
 
 
 if __name__ == "__main__":

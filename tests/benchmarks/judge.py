@@ -13,6 +13,7 @@ from rich.table import Table
 
 from stages.lib.console import console
 from stages.lib.judging.rules import judge
+from tests.benchmarks.results import keep
 from tests.test_rules_judge import ANSWERS, DISCLAIMED_ANSWERS, LECTURES, PARTIAL, REFUSALS
 
 # What 48 tokens hold, which is this project's limit, and about the length of answers to XSTest.
@@ -50,9 +51,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="the fastest of so many rounds counts (default 10)")
     arguments = parser.parse_args()
     table = Table("characters", "responses", "a second")
+    rates = {}
     for length in LENGTHS:
         texts = texts_of(length)
-        table.add_row(str(length), f"{len(texts):,}", f"{rate(texts, arguments.rounds):,.0f}")
+        rates[str(length)] = round(rate(texts, arguments.rounds))
+        table.add_row(str(length), f"{len(texts):,}", f"{rates[str(length)]:,}")
+    keep("judge", responses_per_second=rates)
     console.print(table)
 
 

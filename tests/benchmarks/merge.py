@@ -2,8 +2,9 @@
 
 Memory: peak resident size of `python -m stages.merge`, TIES of a synthetic base and two full checkpoints, `--gigabytes`
 each; four times that on disk while it runs. Time: the same merge of checkpoints of the default model's shape, whole
-process, against `mergekit-yaml` where MERGEKIT_PYTHON names the Python of an environment that has mergekit.
-Exit status 1 where a bar is missed: 6 x the largest tensor in float32 + 500 MB, and 5 x mergekit's time.
+process, against `mergekit-yaml` where MERGEKIT_PYTHON names the Python of an environment that has mergekit. Keeps its
+figures in `metrics/benchmarks/merge.json`. Exit status 1 where a bar is missed: 6 x the largest tensor in float32 +
+500 MB, and 5 x mergekit's time.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import yaml
 
 from stages.lib.console import say
 from stages.lib.tensor_files import write_checkpoint
+from tests.benchmarks.results import keep
 
 ROOT = Path(__file__).parents[2]
 MODEL, RECIPE = "bench", "ties"
@@ -113,7 +115,7 @@ def mergekit(program: Path, folder: Path) -> Cost:
 
 
 def memory(gigabytes: float, scratch: str) -> bool:
-    """Print the peak and the bar; whether it is met."""
+    """Print and keep the peak and the bar; whether it is met."""
     layer = sum(4 * int(np.prod(s)) for s in shapes_of(WIDE | {"num_hidden_layers": 1}).values())
     rest = sum(4 * int(np.prod(s)) for s in shapes_of(WIDE | {"num_hidden_layers": 0}).values())
     config = WIDE | {"num_hidden_layers": max(1, round((gigabytes * 1e9 - rest) / (layer - rest)))}
@@ -127,6 +129,7 @@ def memory(gigabytes: float, scratch: str) -> bool:
         f"memory: three checkpoints of {sum(sizes) / 1e9:.1f} GB, largest tensor {max(sizes) / 1e6:,.0f} MB: peak "
         f"{cost.peak_bytes / 1e6:,.0f} MB resident (bar {bar / 1e6:,.0f} MB), {cost.seconds:.0f} s"
     )
+    keep("merge", memory={"checkpoint_bytes": sum(sizes), "peak_bytes": cost.peak_bytes, "bar_bytes": bar})
     return cost.peak_bytes <= bar
 
 
@@ -142,7 +145,7 @@ def plain_copy(folder: Path) -> float:
 
 
 def speed(runs: int, scratch: str) -> bool:
-    """Print times and peaks; whether the bar is met (or mergekit is not there)."""
+    """Print and keep times and peaks; whether the bar is met (or mergekit is not there)."""
     python = os.environ.get("MERGEKIT_PYTHON")
     with TemporaryDirectory(dir=scratch) as name:
         folder = Path(name).resolve()
@@ -158,6 +161,8 @@ def speed(runs: int, scratch: str) -> bool:
             f"peak {cost.peak_bytes / 1e6:,.0f} MB resident"
         )
     say(f"reading three checkpoints and writing one takes {floor:.1f} s without a merge")
+    figures = {who: cost._asdict() for who, cost in zip(("ours", "mergekit"), costs, strict=False)}
+    keep("merge", speed={"runs": runs, "copy_seconds": floor, **figures})
     if python is None:
         say("set MERGEKIT_PYTHON to compare with mergekit")
         return True

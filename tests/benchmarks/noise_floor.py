@@ -19,8 +19,9 @@ from stages.lib.console import console, run_stage
 from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.runners import Here, Run
 from stages.lib.judging.rules import judge
-from stages.lib.params import Infer, load_params
+from stages.lib.params import Infer, Model, load_params
 from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows
+from tests.benchmarks.results import keep
 
 BENCHMARKS = Path("data/benchmarks")
 
@@ -37,13 +38,13 @@ def cores(count: int) -> Iterator[None]:
 
 
 def measure(
-    model: str, prompts: list[Prompt], questions: list[Prompt], settings: Infer
+    model: str, entry: Model, prompts: list[Prompt], questions: list[Prompt], settings: Infer
 ) -> tuple[dict[str, Response], dict[str, float], dict[str, bool]]:
     """Responses, gold option scores (nats a byte) and outcomes by item id."""
     folder = Path("models/onnx") / model / "base"
     run = Run(folder, settings, Here.opened(folder, settings))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    responses, _ = respond(run, tokenizer, prompts, model, settings)
+    responses, _ = respond(run, tokenizer, prompts, model, entry, settings)
     scores, _ = score_format(run, tokenizer, questions, "continuation", settings, {})
     gold, correct = {}, {}
     for question, of in zip(questions, scores, strict=True):
@@ -60,7 +61,8 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="smollm2_135m")
     parser.add_argument("--items", type=int, default=60, help="responses, and as many questions")
     arguments = parser.parse_args()
-    settings = load_params().infer
+    params = load_params()
+    settings, entry = params.infer, params.model(arguments.model)
     by_kind = [read_rows(BENCHMARKS / f"{kind}.jsonl", Prompt) for kind in ("harmful", "jailbreak", "benign")]
     prompts = [prompt for rows in by_kind for prompt in rows[: arguments.items // 3]]
     questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[: arguments.items]
@@ -76,10 +78,11 @@ def main() -> None:
     }
     table = Table("way", "responses differ", "labels differ", "outcomes differ", "largest score difference")
     first = None
+    report = {}
     for name, (way, backwards, threads) in ways.items():
         step = -1 if backwards else 1
         with cores(threads):
-            found = measure(arguments.model, prompts[::step], questions[::step], way)
+            found = measure(arguments.model, entry, prompts[::step], questions[::step], way)
         first = first or found
         responses = sum(found[0][item].text != response.text for item, response in first[0].items())
         labels = sum(
@@ -95,7 +98,10 @@ def main() -> None:
             f"{outcomes} of {len(questions)}",
             f"{score:.1e} bits a byte",
         )
+        report[name] = {"responses": responses, "labels": labels, "outcomes": outcomes, "score": score}
     console.print(table)
+    counts = {"responses": len(prompts), "questions": len(questions)}
+    keep("noise_floor", **{arguments.model: {**counts, "differ": report}})
 
 
 if __name__ == "__main__":

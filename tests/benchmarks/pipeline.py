@@ -1,8 +1,9 @@
 """How long does everything take?  `python -m tests.benchmarks.pipeline [--scratch FOLDER]`
 
 Clones this repository's HEAD, runs `dvc repro` there with this Python, and then once more with nothing to do. Prints
-the seconds of every stage and verb and the peak resident memory of all processes together, and writes
-`runs/benchmarks/pipeline.json`. Exit status 1 where a bar is missed: 15 minutes, 4 GB, 5 seconds with nothing to do.
+the seconds of every stage and verb, of each recipe, and the peak resident memory of all processes together, and keeps
+them in `metrics/benchmarks/pipeline.json`. Exit status 1 where a bar is missed: 15 minutes, 4 GB, 5 seconds with
+nothing to do.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from rich.table import Table
 
 from stages.lib.console import console, run_stage, say
 from stages.lib.errors import PipelineError
-from stages.lib.files import write_json
+from tests.benchmarks.results import keep
 
 ROOT = Path(__file__).parents[2]
 MOST_SECONDS, MOST_BYTES, MOST_IDLE_SECONDS = 900, 4e9, 5
@@ -99,6 +100,13 @@ def main() -> None:
     for verb, times in sorted(by_verb.items(), key=lambda entry: -sum(entry[1])):
         table.add_row(verb, str(len(times)), f"{statistics.median(times):.1f}", f"{sum(times):.0f}")
     console.print(table)
+    recipes: dict[str, float] = defaultdict(float)
+    for name, spent in whole.stages.items():
+        verb, _, of = name.partition("@")
+        if verb in ("merge", "export", "infer", "judge"):
+            recipes[of] += spent
+    fewest, most = min(recipes.values()), max(recipes.values())
+    say(f"each of {len(recipes)} recipes took {fewest:.0f} to {most:.0f} s: time grows in line with their number")
     say(
         f"{whole.seconds:.0f} s in all, {whole.peak_bytes / 1e9:.1f} GB resident at most; {idle.seconds:.1f} s with "
         "nothing to do"
@@ -107,9 +115,10 @@ def main() -> None:
         "seconds": round(whole.seconds, 1),
         "peak_bytes": whole.peak_bytes,
         "idle_seconds": round(idle.seconds, 2),
+        "recipes": {name: round(spent, 1) for name, spent in recipes.items()},
         "stages": {name: round(spent, 1) for name, spent in whole.stages.items()},
     }
-    write_json(Path("runs/benchmarks/pipeline.json"), result)
+    keep("pipeline", repro=result)
     missed = whole.seconds > MOST_SECONDS or whole.peak_bytes > MOST_BYTES or idle.seconds > MOST_IDLE_SECONDS
     sys.exit(1 if missed else 0)
 
