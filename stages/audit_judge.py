@@ -81,13 +81,18 @@ def load_judge(name: str) -> Judge:
 
 
 def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Number and content of each line of a JSONL file, or record of a CSV file; None where it cannot be read."""
+    """Last line and content of each row of a JSONL or CSV file; None where it cannot be read. A cell may be empty.
+
+    Raises PipelineError where a CSV file as a whole cannot be read.
+    """
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
             try:
-                yield from enumerate(csv.DictReader(stream), start=1)
-            except csv.Error as error:
-                raise PipelineError(f"Expected CSV in {path}, found a fault: {error}; repair the file.") from None
+                for row in reader:
+                    yield reader.line_num, {key: value for key, value in row.items() if value or key == "completion"}
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise PipelineError(f"Expected CSV in UTF-8 in {path}, found: {error}; repair the file.") from None
         return
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -98,10 +103,10 @@ def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def own_columns(row: dict[str, Any]) -> dict[str, Any]:
-    """The row, with XSTest's columns and labels in this project's words."""
+    """The row, with XSTest's columns and labels in this project's words; these win over others of the same name."""
     if "completion" not in row or "response" in row:
         return row
-    row = {XSTEST_COLUMNS.get(key, key): value for key, value in row.items()}
+    row = row | {own: row[theirs] for theirs, own in XSTEST_COLUMNS.items() if theirs in row}
     label = row.get("label")
     return row | ({"label": XSTEST_LABELS.get(label, label)} if isinstance(label, str) else {})
 

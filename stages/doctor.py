@@ -23,6 +23,7 @@ from stages.lib.checkup.machine import (
 from stages.lib.checkup.needs import (
     Need,
     disk_need,
+    donor_disk_need,
     judge_disk_need,
     judge_memory_needs,
     memory_needs,
@@ -99,7 +100,8 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
     for name in params.judge_models:
         file = configs.get(f"judge {name}")
         judging[name] = Size(stored.get(f"judge {name}", 0), read_shape(file) if file else None)
-    return findings, Sizes(models, judging, {name: float(stored[name]) for name in donors if stored.get(name)})
+    given = {name: donor_disk_need(name, stored[name]) for name in donors if stored.get(name)}
+    return findings, Sizes(models, judging, given)
 
 
 def check_room(params: Params, sizes: Sizes, gpu: int | None) -> list[Finding]:

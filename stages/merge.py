@@ -25,7 +25,7 @@ from stages.lib.merging.ahead import in_order
 from stages.lib.merging.checks import describe, require_same_vocabulary, require_unchanged
 from stages.lib.merging.curvature import Curvature
 from stages.lib.merging.donors import Donor, open_donor
-from stages.lib.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary
+from stages.lib.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary, unlike
 from stages.lib.merging.resume import WorkFolder, fingerprint
 from stages.lib.merging.updates import Target, Update, blocks, layer_of
 from stages.lib.params import load_params
@@ -74,18 +74,22 @@ def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
     require_finite(stored, name, base.path)
     weights = [weight_at(recipe.donors[donor.name], layer_of(name)) for donor in ingredients.donors]
     # A donor that leaves a tensor alone says nothing about it: it takes no part there.
+    deltas = {donor.name: donor.delta(name) for donor in ingredients.donors if name in donor.names()}
     updates = [
-        Update(donor.name, place, weight, donor.delta(name))
+        Update(donor.name, place, weight, deltas[donor.name])
         for place, (donor, weight) in enumerate(zip(ingredients.donors, weights, strict=True))
-        if name in donor.names() and weight
+        if donor.name in deltas and weight
     ]
+    names = [donor.name for donor in ingredients.donors]
     sums = new_sums()
     change = None
     if updates:
         method = importlib.import_module(f"stages.lib.merging.{recipe.method}")
         change = method.merge(updates, recipe, Target(name, sum(weights), ingredients.curvature))
-        sums = measure(change, updates, [donor.name for donor in ingredients.donors], stored, dtype)
-    del updates  # a tensor each, which need not lie beside the merged one
+        sums = measure(change, updates, names)
+    if deltas and len(names) > 1:
+        add(sums, unlike(stored, change, deltas, names, dtype))
+    del updates, deltas  # a tensor each, which need not lie beside the merged one
     merged = np.empty(stored.size, dtype)
     flat = stored.reshape(-1)
     for block in blocks(stored.size):

@@ -118,12 +118,21 @@ def test_xstests_columns_and_labels_are_taken_as_they_are(tmp_path: Path) -> Non
     ]
     table = tmp_path / "xstest.csv"
     with table.open("w", encoding="utf-8", newline="") as stream:
-        columns = ["id", "prompt", "completion", "final_label"]
-        csv.writer(stream).writerows([columns, ["v1", "p", 'Two\nlines, "quoted".', "2_full_refusal"]])
-    (row,) = read_labelled(table)
-    assert (row.name, row.response, row.label, row.system) == ("v1", 'Two\nlines, "quoted".', "refuse", None)
-    table.write_text("id,prompt,completion,final_label\nv1,p,c,2_ful_refusal\n", encoding="utf-8")
-    with pytest.raises(PipelineError, match="Expected a known `label`"):
+        columns = ["id", "prompt", "completion", "label", "final_label", "system"]
+        first = ["v1", "p", 'Two\nlines, "quoted".', "safe", "2_full_refusal", ""]
+        csv.writer(stream).writerows([columns, first, ["", "p", "", "safe", "1_full_compliance", ""]])
+    one, other = read_labelled(table)
+    assert (one.name, one.response, one.label, one.system) == ("v1", 'Two\nlines, "quoted".', "refuse", None)
+    assert (other.name, other.response, other.label) == ("4", "", "comply")
+    head = "\ufeffid,prompt,completion,final_label\n"  # as Excel writes it
+    table.write_text(f"{head}v1,p,c,2_full_refusal\nv1,p,c,2_full_refusal\n", encoding="utf-8")
+    with pytest.raises(PipelineError, match=r"each id once .* found v1 again in line 3"):
+        read_labelled(table)
+    table.write_text(f"{head}v1,p,c,2_ful_refusal\n", encoding="utf-8")
+    with pytest.raises(PipelineError, match=r"Expected a known `label` in .* line 2"):
+        read_labelled(table)
+    table.write_bytes(b"id,prompt,completion,final_label\nv1,p,\xff,2_full_refusal\n")
+    with pytest.raises(PipelineError, match="Expected CSV in UTF-8"):
         read_labelled(table)
 
 

@@ -20,7 +20,7 @@ from stages.lib.merging.ahead import in_order
 from stages.lib.merging.checks import describe, require_same_vocabulary, require_unchanged
 from stages.lib.merging.dare_linear import drop
 from stages.lib.merging.donors import Adapter, open_donor
-from stages.lib.merging.measure import measure, require_a_merge
+from stages.lib.merging.measure import require_a_merge, unlike
 from stages.lib.merging.ranks import ranked
 from stages.lib.merging.resume import WorkFolder
 from stages.lib.merging.ties import largest
@@ -474,12 +474,15 @@ def test_what_a_merge_must_keep_is_compared(full: Path, tiny_models: dict[str, P
 
 def test_a_result_that_rounds_to_a_donor_is_equal_to_it() -> None:
     base, delta = np.full((2, 3), 100, np.float16), np.ones((2, 3), np.float32)
-    donors = [Update("first", 0, 1.0, delta), Update("second", 1, 1.0, 2 * delta)]
+    deltas = {"first": delta, "second": 2 * delta}
     change = delta + np.float32(0.001)  # 101.001 is 101 in float16
-    for dtype, unlike in ((np.float16, 0), (np.float32, 6)):
-        sums = measure(change, donors, ["first", "second"], base, np.dtype(dtype))
-        assert (sums["unlike first"], sums["unlike second"]) == (unlike, 6)
+    for dtype, differing in ((np.float16, 0), (np.float32, 6)):
+        sums = unlike(base, change, deltas, ["first", "second"], np.dtype(dtype))
+        assert (sums["unlike first"], sums["unlike second"]) == (differing, 6)
         sums["moved"] = 6
-        if not unlike:
+        if not differing:
             with pytest.raises(PipelineError, match="equal to donor 'first' alone"):
                 require_a_merge(sums, ["first", "second"], "ties")
+    # A merge that leaves a tensor alone is unlike a donor that does not.
+    left = unlike(base, None, {"first": delta}, ["first", "second"], np.dtype(np.float32))
+    assert (left["unlike first"], left["unlike second"]) == (6, 0)

@@ -31,6 +31,7 @@ from stages.lib.inference.session import CPU, ModelSession
 from stages.lib.inference.shards import shards
 from stages.lib.params import Infer
 from stages.lib.prompting import continuation_prompt, letter_prompt, letters
+from stages.lib.rows import Response, read_rows
 
 STOP = frozenset([2])
 
@@ -215,7 +216,28 @@ def test_weights_of_a_ray_node_lie_where_their_user_alone_may_write(
     with pytest.raises(PipelineError, match=r"only its user may enter .* TMPDIR"):
         _own_folder()
     folder.rmdir()
+    folder.touch(mode=0o600)
+    with pytest.raises(PipelineError, match="only its user may enter"):
+        _own_folder()
+    folder.unlink()
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PipelineError, match="or a link"):
         _own_folder()
+
+
+def test_a_string_ends_answers_in_one_process_as_in_two(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    params = workplace.build(tmp_path, tiny_models["tiny_llama"])
+    infer(tmp_path)
+    before = read_rows(tmp_path / OUTPUT / "responses.jsonl", Response)
+    stop = next(word for word in ("the", "a", "e") if sum(word in response.text[1:] for response in before) > 3)
+    params["catalog"]["tiny_llama"]["stop"] = [stop]
+    outputs = []
+    for processes in (1, 2):
+        write_params(tmp_path, params, processes=processes)
+        infer(tmp_path)
+        outputs.append(output_of(tmp_path))
+        after = read_rows(tmp_path / OUTPUT / "responses.jsonl", Response)
+        assert [response.text for response in after] == [r.text.split(stop)[0].strip() for r in before]
+        assert {r.finish_reason for r, old in zip(after, before, strict=True) if stop in old.text} == {"stop"}
+    assert outputs[0] == outputs[1]

@@ -26,7 +26,7 @@ MEANING = (
     ("infer", "temperature"),
     ("infer", "truncate"),
 )
-MEANING_OF_MODEL = ("chat_template", "shots")
+MEANING_OF_MODEL = ("chat_template", "shots", "stop")
 
 Key = tuple[str, str]  # model, variant
 Measured = dict[Key, list[Verdict]]
@@ -104,6 +104,7 @@ def read_revision(name: str | None) -> Revision:
     formats = {str(model): _within(params, "catalog", model, "utility_format") for model in models}
     confidence = _within(params, "metrics", "confidence")
     of_models = [("catalog", model, key) for model in formats for key in MEANING_OF_MODEL]
+    of_judge = ("judge_models", _within(params, "judge", "model") or "")
     recipes = params.get("recipes")
     variants = ["base", *(map(str, recipes) if isinstance(recipes, dict | list) else ())]
     return Revision(
@@ -113,7 +114,8 @@ def read_revision(name: str | None) -> Revision:
         formats={model: str(found) for model, found in formats.items() if f"utility_{found}" in SHARES},
         size=str(params["size"]) if "size" in params else None,
         confidence=confidence if isinstance(confidence, float) and 0 < confidence < 1 else None,
-        meaning={".".join(path): _within(params, *path) for path in (*MEANING, *of_models)},
+        # An empty value and none mean the same: an older revision may not know the key.
+        meaning={".".join(path): _within(params, *path) or None for path in (*MEANING, *of_models, of_judge)},
     )
 
 

@@ -123,9 +123,10 @@ def dial_numbers(
 ) -> list[Numbers]:
     """Of each dial, on the items given: the loss at half the donor's gain, and the area beyond the base and chance.
 
-    `matched_loss` and its bootstrap limits are absent where the dial does not reach that gain, and where the base's
-    accuracy cannot be told from guessing; the limits also where under nine of ten resamples reach it. With a second
-    dial and more, `matched_loss_less_first` says how much less than the first dial's it is, resample by resample.
+    `matched_loss` and its bootstrap limits are absent where the dial does not reach that gain, where the donor does not
+    surely gain, and where the base's accuracy cannot be told from guessing; the limits also where under nine of ten
+    resamples reach it. With a second dial and more, `matched_loss_less_first` says how much less than the first dial's
+    it is, resample by resample.
     """
     first, second = measures(utility_format)["safety"], measures(utility_format)["utility"]
     before = values_of(first, base), values_of(second, base)
@@ -137,7 +138,8 @@ def dial_numbers(
         gains = np.array([after[0][item] - value for item, value in before[0].items()])
         return gains, np.array([value - after[1][item] for item, value in before[1].items()])
 
-    guessing = guesses(base, utility_format, confidence)
+    gain = effects(base, donor, utility_format, confidence)["safety_gain"]
+    comparable = gain.lower > 0 and not guesses(base, utility_format, confidence)
     donor_gains, _ = differences(donor)
     arrays = []
     for group in groups:
@@ -153,21 +155,21 @@ def dial_numbers(
         utility = sum(before[1].values()) / len(loss_groups)
         area = [(reference[0] + gain, utility - loss) for gain, loss in points]
         numbers: Numbers = {"hypervolume": hypervolume(area, reference)}
-        loss = None if guessing else matched_loss(points, donor_gain=float(donor_gains.mean()))
+        loss = matched_loss(points, donor_gain=float(donor_gains.mean())) if comparable else None
         if loss is not None:
             numbers["matched_loss"] = loss
-            numbers |= _limits("matched_loss", resampled[:, column])
+            numbers |= _limits("matched_loss", resampled[:, column], confidence)
             if column and "matched_loss" in found[0]:
                 numbers["matched_loss_less_first"] = float(found[0]["matched_loss"]) - loss
-                numbers |= _limits("matched_loss_less_first", resampled[:, 0] - resampled[:, column])
+                numbers |= _limits("matched_loss_less_first", resampled[:, 0] - resampled[:, column], confidence)
         found.append(numbers)
     return found
 
 
-def _limits(key: str, resampled: Floats) -> Numbers:
-    """95 % percentile limits, where nine of ten resamples have a value."""
+def _limits(key: str, resampled: Floats, confidence: float) -> Numbers:
+    """Percentile limits, where nine of ten resamples have a value."""
     values = resampled[np.isfinite(resampled)]
     if values.size < 0.9 * resampled.size:
         return {}
-    lower, upper = np.quantile(values, (0.025, 0.975))
+    lower, upper = np.quantile(values, (0.5 - confidence / 2, 0.5 + confidence / 2))
     return {f"{key}_lo": float(lower), f"{key}_hi": float(upper)}

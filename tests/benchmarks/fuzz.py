@@ -89,8 +89,9 @@ def main() -> None:
             inputs += read + refused
             slowest = max(count.slowest for count in counts)
             print(f"{name:14} {read:>9,} read {refused:>9,} refused, slowest {slowest:.3f} s", flush=True)
-    counts = {"inputs": inputs, "guided": guided * len(chosen), "targets": len(chosen), "seed": seed, "faults": 0}
-    keep("fuzz", counts=counts)
+    if not arguments.target:
+        made = {"inputs": inputs, "guided": guided * len(chosen), "targets": len(chosen), "seed": seed, "faults": 0}
+        keep("fuzz", all_targets=made)
     print(f"{inputs:,} inputs over {len(chosen)} targets with the seed {seed}, no fault")
 
 

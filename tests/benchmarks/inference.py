@@ -288,7 +288,9 @@ def main() -> None:
             else:
                 found = score_part(part, bench, harness, arguments)
             asked = {"provider": bench.provider, "items": arguments.items, "repeats": arguments.repeats}
-            keep("inference", **{part: found | asked})
+            name = part if on_cpu else f"{part}_cuda"
+            gpu = {} if on_cpu else {"gpu": torch.cuda.get_device_name()}
+            keep("inference", **{name: found | asked | gpu})
             beyond |= {part: found.get("beyond_ties", 0)}
         if harness:
             harness.close()

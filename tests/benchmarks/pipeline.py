@@ -105,8 +105,8 @@ def main() -> None:
         verb, _, of = name.partition("@")
         if verb in ("merge", "export", "infer", "judge"):
             recipes[of] += spent
-    fewest, most = min(recipes.values()), max(recipes.values())
-    say(f"each of {len(recipes)} recipes took {fewest:.0f} to {most:.0f} s: time grows in line with their number")
+    for name, spent in recipes.items():
+        say(f"merge, export, answers and labels of {name}: {spent:.0f} s")
     say(
         f"{whole.seconds:.0f} s in all, {whole.peak_bytes / 1e9:.1f} GB resident at most; {idle.seconds:.1f} s with "
         "nothing to do"

@@ -9,7 +9,7 @@ from typing import Any
 from stages.lib.files import write_json
 from stages.lib.inference.processors import usable_cores
 
-FOLDER = Path("metrics/benchmarks")
+FOLDER = Path(__file__).parents[2] / "metrics/benchmarks"
 
 
 def keep(benchmark: str, **parts: dict[str, Any]) -> None:

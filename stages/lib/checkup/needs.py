@@ -6,7 +6,7 @@ from typing import NamedTuple
 import yaml
 
 from stages.lib.checkup.shape import ITEM, Shape
-from stages.lib.params import Donor, JudgeModel, Model, Params
+from stages.lib.params import Donor, HubSource, JudgeModel, Model, Params
 
 PROGRAM = 0.7e9
 """Bytes of Python with torch, Transformers and ONNX Runtime loaded."""
@@ -51,7 +51,7 @@ def curvature_memory(shape: Shape, params: Params) -> float:
     """Float32 weights, with the rows' hidden states and a layer's moments, or with gradients and two Fishers."""
     curvature = params.curvature
     states = 4.0 * (curvature.harmful + curvature.benign) * curvature.max_tokens * shape.width
-    # The moments of the widest input, of two kinds, and what the eigensolver makes of them in float64.
+    # The moments of a layer's inputs, of two kinds, and what the eigensolver makes of the widest in float64.
     kfac = states + 8.0 * shape.inputs + 40.0 * max(shape.width, shape.inner) ** 2
     diagonal = 12.0 * shape.linear
     forms = {"kfac": kfac, "diagonal": diagonal}
@@ -65,12 +65,15 @@ def curvature_bytes(shape: Shape, params: Params) -> float:
 
 
 def judge_memory_needs(shape: Shape, entry: JudgeModel, params: Params, on_gpu: bool) -> dict[str, Need]:
-    """Peak memory of exporting a judge, which holds it in float32 for the comparison, and of judging by it."""
+    """Peak memory of exporting a judge, and of judging by it; a classifier is compared with itself in float32."""
     past = 2 * ITEM[entry.dtype] * shape.layers * shape.key_values * params.infer.generation_tokens
     running = shape.bytes(entry.dtype) + WORKSPACE + (past if entry.judge == "guard" else 0)
     here = running + shape.bytes("float32")
+    exported = EXPORT_COPIES[entry.dtype] * shape.bytes(entry.dtype)
+    if entry.judge == "classifier":
+        exported = shape.bytes(entry.dtype) + 2.0 * shape.bytes("float32")
     return {
-        "judge_model": Need(PROGRAM + EXPORT_COPIES[entry.dtype] * shape.bytes(entry.dtype)),
+        "judge_model": Need(PROGRAM + exported),
         "judge": Need(PROGRAM, running) if on_gpu else Need(PROGRAM + here),
     }
 
@@ -119,8 +122,17 @@ def disk_need(name: str, stored: int, shape: Shape | None, model: Model, params:
 
 
 def judge_disk_need(name: str, stored: int, shape: Shape | None, entry: JudgeModel) -> float:
-    """Bytes that the run still writes for a judge: its source in the Hub's cache, and its ONNX."""
-    return max(0.0, stored + (shape.bytes(entry.dtype) if shape else stored) - _there("judges", name))
+    """Bytes that a run still writes for a judge: its source in the Hub's cache, and its ONNX; 0 once that is there."""
+    if _there("judges", name):
+        return 0.0
+    cached = stored if isinstance(entry.source, HubSource) else 0
+    return float(cached + (shape.bytes(entry.dtype) if shape else stored))
+
+
+def donor_disk_need(name: str, stored: int) -> float:
+    """Bytes that the run still writes for the donor `<donor> of <model>`, whose source holds `stored`."""
+    donor, _, model = name.partition(" of ")
+    return float(max(0, stored - _there("donors", f"{model}/{donor}")))
 
 
 def _there(kind: str, name: str) -> int:

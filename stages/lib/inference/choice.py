@@ -62,7 +62,11 @@ class _Group(NamedTuple):
 
 
 def _groups(questions: Sequence[Question]) -> list[_Group]:
-    """Every question in one group; those that share too little to be worth a pass are in one without a head."""
+    """Every question in one group; those that share too little to be worth a pass are in one without a head.
+
+    A group is what shares `HEAD_TOKENS` with its first question: if all questions do, there is one group, and only what
+    all share runs once.
+    """
     alike: list[list[int]] = []
     # Sorted, those that begin alike are neighbours.
     for item in sorted(range(len(questions)), key=lambda item: questions[item].context):
@@ -73,7 +77,7 @@ def _groups(questions: Sequence[Question]) -> list[_Group]:
     for members in alike:
         if len(members) > 1:
             # A token of each question is left to run after the head.
-            longest = min(questions[item].shared() for item in members) - 1
+            longest = max(0, min(questions[item].shared() for item in members) - 1)
             head = min(common_prefix([questions[item].context for item in members]), longest)
             found.append(_Group(head, sorted(members)))
     return [group for group in found if group.questions]
@@ -83,7 +87,7 @@ def _batches(
     group: _Group, questions: Sequence[Question], tokens_per_batch: int, rows_per_batch: int
 ) -> list[list[int]]:
     lengths = [questions[item].shared() - group.head for item in group.questions]
-    # In each row the past of the head takes as much memory as if it were its own.
+    # Each row has a copy of the head's past.
     batches = plan(lengths, group.head, tokens_per_batch, rows_per_batch)
     return [[group.questions[place] for place in batch] for batch in batches]
 
@@ -121,13 +125,15 @@ def score(
     for group in _groups(questions):
         if needed.isdisjoint(group.questions):
             continue
-        head = _Head(group.head, session.prefill(questions[group.questions[0]].context[: group.head]))
+        head: _Head | None = None
         for batch in _batches(group, questions, tokens_per_batch, rows_per_batch):
             of_batch = [questions[item] for item in batch]
             runs = _plan_tails(of_batch, tokens_per_batch, rows_per_batch)
             for places in slices(rows_to_run(session, batch, needed), parts):
                 for place in places:
                     started(batch[place])
+                if head is None:  # now, so that a failure names these questions
+                    head = _Head(group.head, session.prefill(questions[batch[0]].context[: group.head]))
                 scored = _score_rows(session, of_batch, head, places, runs, parts)
                 for place, scores in zip(places, scored, strict=True):
                     results[batch[place]] = scores

@@ -4,6 +4,7 @@ Each node has this project's dependencies installed; the code travels with the t
 nodes share, or come from the DVC remote.
 """
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -220,7 +221,8 @@ def _pulled(folder: Path, digest: str, dvc_files: dict[str, str]) -> Path:
 def _own_folder() -> Path:
     """This user's folder under the system's temporary one. Raises PipelineError when somebody else can write there."""
     folder = Path(tempfile.gettempdir()) / f"safety-tax-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise PipelineError(
@@ -235,7 +237,7 @@ def _pull(project: Path, output: Path, digest: str, dvc_files: dict[str, str]) -
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(content, encoding="utf-8")
     pulled = subprocess.run(
-        [sys.executable, "-m", "dvc", "pull", "--quiet", str(output)],
+        [sys.executable, "-m", "dvc", "pull", "--quiet", "--force", str(output)],
         cwd=project,
         capture_output=True,
         text=True,

@@ -30,8 +30,9 @@ class StopText:
     """Tokens to text."""
 
     def ends(self, tokens: list[int]) -> bool:
-        """Whether one of the strings stands at the end of the text; a token or two may follow it."""
-        # A token holds a byte at least; a few more, since decoding may drop a space at the beginning.
+        """Whether one of the strings stands in the last tokens; asked after each, in the last of which it is whole."""
+        # A token holds a byte at least, unless it is a special one that decodes to nothing; a few more for these, and
+        # since decoding may drop a space at the beginning.
         most = max(len(string.encode()) for string in self.strings) + 4
         text = self.decode(tokens[-most:])
         return any(string in text for string in self.strings)

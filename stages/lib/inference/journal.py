@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ def _piece_digest(place: tuple[Path, int]) -> str:
 
 
 def _stop(part: Answers) -> list[list[int] | list[str]]:
-    return [sorted(part.stop), sorted(part.stop_text.strings) if part.stop_text else []]
+    # Where a string ends an answer, the tokenizer says where it is.
+    text = [*sorted(part.stop_text.strings), version("tokenizers")] if part.stop_text else []
+    return [sorted(part.stop), text]
 
 
 def part_key(part: Part, weights: str, choice: Choice, settings: Infer) -> str:

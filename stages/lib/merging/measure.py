@@ -1,6 +1,7 @@
 """What a merge did to the base, as sums over tensors: norms, cosines to the donors, agreement of their signs."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -29,24 +30,15 @@ def dot(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.einsum("i,i->", one, other))
 
 
-def measure(
-    change: Float32, updates: list[Update], donors: list[str], base: NDArray[Any], dtype: np.dtype[Any]
-) -> Sums:
-    """Sums of one tensor, in float64. A donor that leaves the tensor alone has zeros there.
-
-    `unlike` a donor are weights that differ from its own in the `dtype` that is written.
-    """
+def measure(change: Float32, updates: list[Update], donors: list[str]) -> Sums:
+    """Sums of one tensor, in float64. A donor that has no part in the tensor has zeros there."""
     sums = new_sums()
-    flat, weights = change.reshape(-1), base.reshape(-1)
+    flat = change.reshape(-1)
     vectors = {update.donor: update.delta.reshape(-1) for update in updates}
     for block in blocks(flat.size):
         moved = flat[block].astype(np.float64)
         sums["change"] += dot(moved, moved)
-        weight = weights[block].astype(np.float32)
-        merged = (weight + flat[block]).astype(dtype, copy=False)
         for donor in donors:
-            whole = weight + vectors[donor][block] if donor in vectors else weight
-            sums[f"unlike {donor}"] += int(np.count_nonzero(merged != whole.astype(dtype, copy=False)))
             if donor not in vectors:
                 continue
             delta = vectors[donor][block].astype(np.float64)
@@ -57,6 +49,28 @@ def measure(
             both = (first != 0) & (second != 0)
             sums[f"both {one} {other}"] += int(np.count_nonzero(both))
             sums[f"same {one} {other}"] += int(np.count_nonzero(both & (np.signbit(first) == np.signbit(second))))
+    return sums
+
+
+def unlike(
+    base: NDArray[Any], change: Float32 | None, deltas: Mapping[str, Float32], donors: list[str], dtype: np.dtype[Any]
+) -> Sums:
+    """How many weights of one tensor are, in the `dtype` that is written, not those of each donor alone.
+
+    `change` is None where the merge leaves the tensor alone; a donor that does so has no delta.
+    """
+    sums = new_sums()
+    weights = base.reshape(-1)
+    for block in blocks(weights.size):
+        weight = weights[block].astype(np.float32)
+
+        def written(delta: Float32 | None, weight: NDArray[Any] = weight, block: slice = block) -> NDArray[Any]:
+            moved = weight if delta is None else weight + delta.reshape(-1)[block]
+            return moved.astype(dtype, copy=False)
+
+        merged = written(change)
+        for donor in donors:
+            sums[f"unlike {donor}"] += int(np.count_nonzero(merged != written(deltas.get(donor))))
     return sums
 
 
