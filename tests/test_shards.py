@@ -213,7 +213,7 @@ def test_weights_of_a_ray_node_lie_where_their_user_alone_may_write(
     assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
     assert _own_folder() == folder
     folder.chmod(0o777)
-    with pytest.raises(PipelineError, match=r"only its user may enter .* TMPDIR"):
+    with pytest.raises(PipelineError, match=r"only its user may enter, .* TMPDIR"):
         _own_folder()
     folder.rmdir()
     folder.touch(mode=0o600)
