@@ -112,11 +112,10 @@ def score(
 ) -> list[Scores]:
     """Score every question's options; what many questions begin with, their shots, runs once.
 
-    `advance` is told of finished questions, `started` of the questions (places in
-    `questions`) of each batch before it runs, `finished` of each one's scores.
-    `wanted` scores some questions only, in the batches of all of them, and `parts` runs a batch in so many parts, in
-    the same padding; neither changes a bit of a score on the CPU. Returns the scores of the wanted questions, in their
-    order.
+    `advance` is told of finished questions, `started` of the questions (places in `questions`) of each batch before it
+    runs, `finished` of each one's scores. `wanted` scores some questions only, in the batches of all of them, and
+    `parts` runs a batch in so many parts, in the same padding; neither changes a bit of a score on the CPU. Returns the
+    scores of the wanted questions, in their order.
 
     Raises PipelineError when a logit is not finite.
     """

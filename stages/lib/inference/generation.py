@@ -30,7 +30,7 @@ class StopText:
     """Tokens to text."""
 
     def ends(self, tokens: list[int]) -> bool:
-        """Whether one of the strings stands in the last tokens; asked after each, in the last of which it is whole."""
+        """Whether one of the strings stands in the last tokens; asked after each of them, so the last completes it."""
         # A token holds a byte at least, unless it is a special one that decodes to nothing; a few more for these, and
         # since decoding may drop a space at the beginning.
         most = max(len(string.encode()) for string in self.strings) + 4

@@ -140,35 +140,11 @@ def _run(
 ) -> None:
     if isinstance(part, Answers):
         choose, bounds = Chooser(session.folder, settings.temperature, settings.sampling_seed), limits(settings)
+        told = (choose, advance, started, finished, wanted, parts, part.stop_text)
         if isinstance(session, ModelSession):
-            generate(
-                session,
-                part.items,
-                part.stop,
-                bounds,
-                choose,
-                advance,
-                started,
-                finished,
-                wanted,
-                parts,
-                part.stop_text,
-            )
+            generate(session, part.items, part.stop, bounds, *told)
         else:
-            generate_grouped(
-                session,
-                part.items,
-                part.stop,
-                bounds,
-                settings.pass_tokens,
-                choose,
-                advance,
-                started,
-                finished,
-                wanted,
-                parts,
-                part.stop_text,
-            )
+            generate_grouped(session, part.items, part.stop, bounds, settings.pass_tokens, *told)
     elif isinstance(session, ModelSession):
         score(
             session,
