@@ -86,7 +86,7 @@ def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
     if updates:
         method = importlib.import_module(f"stages.lib.merging.{recipe.method}")
         change = method.merge(updates, recipe, Target(name, sum(weights), ingredients.curvature))
-        sums = measure(change, updates, names)
+        sums = measure(change, updates)
     if deltas and len(names) > 1:
         add(sums, unlike(stored, change, deltas, names, dtype))
     del updates, deltas  # a tensor each, which need not lie beside the merged one

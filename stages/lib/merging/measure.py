@@ -30,18 +30,16 @@ def dot(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.einsum("i,i->", one, other))
 
 
-def measure(change: Float32, updates: list[Update], donors: list[str]) -> Sums:
-    """Sums of one tensor, in float64. A donor that has no part in the tensor has zeros there."""
+def measure(change: Float32, updates: list[Update]) -> Sums:
+    """Sums of one tensor, in float64. A donor that has no part in the tensor adds nothing."""
     sums = new_sums()
     flat = change.reshape(-1)
     vectors = {update.donor: update.delta.reshape(-1) for update in updates}
     for block in blocks(flat.size):
         moved = flat[block].astype(np.float64)
         sums["change"] += dot(moved, moved)
-        for donor in donors:
-            if donor not in vectors:
-                continue
-            delta = vectors[donor][block].astype(np.float64)
+        for donor, vector in vectors.items():
+            delta = vector[block].astype(np.float64)
             sums[f"square {donor}"] += dot(delta, delta)
             sums[f"dot {donor}"] += dot(moved, delta)
         for one, other in combinations(vectors, 2):
@@ -63,15 +61,17 @@ def unlike(
     weights = base.reshape(-1)
     for block in blocks(weights.size):
         weight = weights[block].astype(np.float32)
-
-        def written(delta: Float32 | None, weight: NDArray[Any] = weight, block: slice = block) -> NDArray[Any]:
-            moved = weight if delta is None else weight + delta.reshape(-1)[block]
-            return moved.astype(dtype, copy=False)
-
-        merged = written(change)
+        merged = _written(weight, change, block, dtype)
         for donor in donors:
-            sums[f"unlike {donor}"] += int(np.count_nonzero(merged != written(deltas.get(donor))))
+            alone = _written(weight, deltas.get(donor), block, dtype)
+            sums[f"unlike {donor}"] += int(np.count_nonzero(merged != alone))
     return sums
+
+
+def _written(weight: Float32, delta: Float32 | None, block: slice, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A block of weights with its share of a task vector, where there is one, rounded to `dtype`."""
+    moved = weight if delta is None else weight + delta.reshape(-1)[block]
+    return moved.astype(dtype, copy=False)
 
 
 def require_a_merge(sums: Sums, donors: list[str], where: str) -> None:
