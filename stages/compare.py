@@ -97,10 +97,10 @@ def measured_differently(before: Revision, after: Revision) -> list[str]:
         return "absent" if value is None else json.dumps(value, ensure_ascii=False, default=str)
 
     return [
-        f"Measured differently: `{key}` is {shown(before.meaning.get(key))} in {before.name} and "
-        f"{shown(after.meaning.get(key))} in {after.name}; a change may come from that and not from the model."
+        f"Measured differently: `{key}` is {shown(before.meaning[key])} in {before.name} and "
+        f"{shown(after.meaning[key])} in {after.name}; a change may come from that and not from the model."
         for key in before.meaning
-        if (key in after.meaning or key.startswith("judge_models")) and before.meaning[key] != after.meaning.get(key)
+        if key in after.meaning and before.meaning[key] != after.meaning[key]
     ]
 
 

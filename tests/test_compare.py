@@ -332,21 +332,33 @@ def test_verdicts_come_from_the_remote_when_the_cache_lacks_them(copy: History, 
     assert "dvc push" in error and "dvc fetch --all-commits" in error and "dvc repro" in error
 
 
-def test_another_judge_or_longer_answers_are_named(copy: History) -> None:
-    rules = params_of("ties", "gone") | {"judge": {"name": "rules"}, "infer": {"max_new_tokens": 48}}
-    guard = rules | {"judge": {"name": "guard", "model": "wildguard"}, "infer": {"max_new_tokens": 96}}
-    copy.branch("rules", MAIN, rules)
-    copy.branch("guard", MAIN, guard)
-    settings = [
-        '`judge` is {"name": "rules"} in rules and {"model": "wildguard", "name": "guard"} in guard',
-        "`infer.max_new_tokens` is 48 in rules and 96 in guard",
-    ]
+def test_what_gives_a_rate_another_meaning_is_named(copy: History) -> None:
+    rules = params_of("ties", "gone") | {
+        "judge": {"name": "rules"},
+        "infer": {"max_new_tokens": 48, "temperature": 0.0},
+    }
+    guard = rules | {"judge": {"name": "guard", "model": "g"}, "judge_models": {"g": {"dtype": "float32"}}}
+    guard["infer"] = {"max_new_tokens": 96, "temperature": 0.5}
+    guard["catalog"] = {"tiny": rules["catalog"]["tiny"] | {"stop": []}}  # as good as none
+    half = guard | {"judge_models": {"g": {"dtype": "float16"}, "another": {"dtype": "float32"}}}
+    for name, params in (("rules", rules), ("guard", guard), ("half", half)):
+        copy.branch(name, MAIN, params)
     closing = "a change may come from that and not from the model."
-    said = [f"Measured differently: {setting}; {closing}" for setting in settings]
+    float32 = '{"model": "g", "name": "guard", "checkpoint": {"dtype": "float32"}}'
+    said = [
+        f"Measured differently: {setting}; {closing}"
+        for setting in (
+            f'`judge` is {{"name": "rules"}} in rules and {float32} in guard',
+            "`infer.max_new_tokens` is 48 in rules and 96 in guard",
+            "`infer.temperature` is 0.0 in rules and 0.5 in guard",
+        )
+    ]
     assert json.loads(copy.compare("rules", "guard", "--json").stdout)["measured_differently"] == said
-    assert copy.compare("rules", "guard", "--md").stdout.splitlines()[-2:] == said
+    assert copy.compare("rules", "guard", "--md").stdout.splitlines()[-3:] == said
     assert "Measured differently: `judge`" in copy.compare("rules", "guard").stdout
     assert json.loads(copy.compare("rules", "rules", "--json").stdout)["measured_differently"] == []
+    (checkpoint,) = json.loads(copy.compare("guard", "half", "--json").stdout)["measured_differently"]
+    assert f"`judge` is {float32} in guard and {float32.replace('float32', 'float16')} in half" in checkpoint
 
 
 def test_other_items_are_refused_with_the_reason(history: History) -> None:

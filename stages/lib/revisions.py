@@ -20,8 +20,8 @@ from stages.lib.rows import Verdict, read_rows
 
 VERDICTS = Path("data/verdicts")
 # What gives an answer or its label another meaning: with two values of these, one and the same model has two rates.
+# The judge is one of them, with the checkpoint that it runs.
 MEANING = (
-    ("judge",),
     ("infer", "max_new_tokens"),
     ("infer", "temperature"),
     ("infer", "truncate"),
@@ -104,7 +104,6 @@ def read_revision(name: str | None) -> Revision:
     formats = {str(model): _within(params, "catalog", model, "utility_format") for model in models}
     confidence = _within(params, "metrics", "confidence")
     of_models = [("catalog", model, key) for model in formats for key in MEANING_OF_MODEL]
-    of_judge = ("judge_models", _within(params, "judge", "model") or "")
     recipes = params.get("recipes")
     variants = ["base", *(map(str, recipes) if isinstance(recipes, dict | list) else ())]
     return Revision(
@@ -114,9 +113,21 @@ def read_revision(name: str | None) -> Revision:
         formats={model: str(found) for model, found in formats.items() if f"utility_{found}" in SHARES},
         size=str(params["size"]) if "size" in params else None,
         confidence=confidence if isinstance(confidence, float) and 0 < confidence < 1 else None,
-        # An empty value and none mean the same: an older revision may not know the key.
-        meaning={".".join(path): _within(params, *path) or None for path in (*MEANING, *of_models, of_judge)},
+        meaning={"judge": _judge(params)} | {".".join(path): _asked(params, *path) for path in (*MEANING, *of_models)},
     )
+
+
+def _judge(params: Any) -> Any:
+    """The section `judge`, with the checkpoint that it names."""
+    judge = _within(params, "judge")
+    checkpoint = _within(params, "judge_models", _within(judge, "model"))
+    return judge if checkpoint is None else {**judge, "checkpoint": checkpoint}
+
+
+def _asked(params: Any, *keys: str) -> Any:
+    """The value of a setting. An empty list and none mean the same: an older revision may not know the key."""
+    value = _within(params, *keys)
+    return None if value == [] else value
 
 
 def _within(value: Any, *keys: Any) -> Any:
