@@ -105,7 +105,7 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
 
 
 def check_room(params: Params, sizes: Sizes, gpu: int | None) -> list[Finding]:
-    """Disk and memory for the models and judges whose size is known; a line for each that is not."""
+    """Disk and memory for the models, judges and donors whose size is known; see `unchecked` for the others."""
     disk = {
         name: disk_need(name, size.stored, size.shape, params.model(name), params)
         for name, size in sizes.models.items()

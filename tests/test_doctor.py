@@ -25,11 +25,17 @@ from stages.lib.checkup.machine import (
     gpu_memory,
     library_version,
 )
-from stages.lib.checkup.needs import curvature_bytes, memory_needs, tuning_bytes
+from stages.lib.checkup.needs import (
+    curvature_bytes,
+    donor_disk_need,
+    judge_disk_need,
+    memory_needs,
+    tuning_bytes,
+)
 from stages.lib.checkup.rates import Rates, measure
 from stages.lib.checkup.shape import Shape, shape_of
 from stages.lib.inference.session import CPU
-from stages.lib.params import validated
+from stages.lib.params import HubSource, JudgeModel, validated
 
 # The published configurations, as far as they tell a size.
 LAYERS = {"num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "hidden_size": 4096}
@@ -243,6 +249,19 @@ def test_a_fresh_clone_knows_a_wheels_size_and_says_what_it_cannot_check(hub: Hu
     changed["catalog"]["smollm2_135m"]["source"]["sha256"] = "0" * 64  # the lock is of another file
     result = doctor(hub, tmp_path, changed)
     assert "not checked, until fetched: disk for smollm2_135m; memory" in " ".join(result.stdout.split())
+
+
+def test_what_lies_there_already_takes_no_more_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    judge = JudgeModel.model_validate({"judge": "guard", "source": {"kind": "folder", "path": "."}, "dtype": "float16"})
+    hub = judge.model_copy(update={"source": HubSource(kind="hub", repository="a/b", commit="c" * 40)})
+    assert (judge_disk_need("g", 100, None, judge), judge_disk_need("g", 100, None, hub)) == (100, 200)
+    assert donor_disk_need("safety of mistral_7b", 100) == 100
+    for place in ("judges/g", "donors/mistral_7b/safety"):
+        (tmp_path / "models" / place).mkdir(parents=True)
+        (tmp_path / "models" / place / "weights").write_bytes(b"x" * 60)
+    assert judge_disk_need("g", 100, None, hub) == 0
+    assert donor_disk_need("safety of mistral_7b", 100) == 40
 
 
 def test_the_shape_gives_the_published_number_of_weights() -> None:
