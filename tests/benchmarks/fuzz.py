@@ -2,7 +2,8 @@
 
 `--inputs` are sound files with random damage, `--guided` are made up by atheris, which keeps what reaches a new branch
 (`pip install -e '.[fuzz]'`). Prints, for each target, how many were read and how many refused in one sentence; stops at
-the first fault with the bytes that cause it. One seed gives the same inputs.
+the first fault with the bytes that cause it. One seed gives the same inputs. A run over all targets keeps its counts in
+`metrics/benchmarks/fuzz.json`.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """How many responses a second does the `rules` judge label on one core?
 
 `python -m tests.benchmarks.judge [--rounds N]`: the texts are those of the judge's tests, joined and cut to two
-lengths. Run it on an idle machine: the best of several rounds counts, in processor time.
+lengths. Run it on an idle machine: the best of several rounds counts, in processor time, and is kept in
+`metrics/benchmarks/judge.json`.
 """
 
 import argparse
