@@ -3,13 +3,28 @@
 import json
 from typing import Any
 
+import pytest
 from conftest import ROOT
 
-PROSE = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROSE = " ".join(README.split())
 
 
 def kept(benchmark: str) -> Any:
     return json.loads((ROOT / f"metrics/benchmarks/{benchmark}.json").read_text(encoding="utf-8"))
+
+
+def row(what: str) -> list[str]:
+    """The cells beside the first of a row of the table under `How fast`, without the command."""
+    section = README.split("\n## How fast\n")[1].split("\n## ")[0]
+    (found,) = (line for line in section.splitlines() if line.startswith(f"| {what} |"))
+    return [cell.strip() for cell in found.split("|")[2:-2]]
+
+
+def of_way(part: Any, name: str) -> Any:
+    """A rival's figures; its name has the batch size behind it."""
+    (found,) = (figures for way, figures in part["ways"].items() if way.split(",")[0] == name)
+    return found
 
 
 def test_the_noise_floor_was_measured() -> None:
@@ -18,3 +33,62 @@ def test_the_noise_floor_was_measured() -> None:
     assert not any(way[what] for way in ways for what in ("responses", "labels", "outcomes"))
     assert f"runs the base on {noise['responses']} prompts and {noise['questions']} questions" in PROSE
     assert f"scores differed by {max(way['score'] for way in ways):.1e} bits a byte at most" in PROSE
+
+
+@pytest.mark.parametrize(
+    ("what", "part"),
+    [("MMLU, `letter`", "letter"), ("MMLU, `letter`, 5 shots", "few_shot"), ("MMLU, `continuation`", "continuation")],
+)
+def test_scoring_was_measured(what: str, part: str) -> None:
+    figures = kept("inference")[part]
+    ours, theirs = (of_way(figures, name) for name in ("ours", "lm_eval"))
+    rates = [f"{ours['questions/s']:.1f} questions/s", f"lm-evaluation-harness {theirs['questions/s']:.1f}"]
+    assert row(what) == [*rates, f"{theirs['times_slower']:.1f}"]
+    assert figures["beyond_ties"] == 0
+
+
+def test_answers_were_measured() -> None:
+    figures = kept("inference")["answers"]
+    ours, one, other = (of_way(figures, name) for name in ("ours", "transformers", "optimum"))
+    rates = [f"{of['tokens/s']:.0f}" for of in (ours, one, other)]
+    ratios = f"{one['times_slower']:.1f}, {other['times_slower']:.1f}"
+    cells = [f"{rates[0]} tokens/s", f"Transformers {rates[1]}, Optimum {rates[2]}", ratios]
+    assert row("answers of 48 tokens") == cells
+    assert figures["beyond_ties"] == 0
+
+
+def test_shares_of_the_matrix_rate_were_measured() -> None:
+    parts = kept("inference")
+    scoring = sorted(parts[name]["share_of_matrix_rate"] for name in ("letter", "few_shot", "continuation"))
+    decoding = parts["answers"]["decoding"]["share_of_matrix_rate"]
+    rate = max(parts[name]["gemm_gflops"] for name in ("letter", "few_shot", "continuation", "answers"))
+    said = f"Scoring reaches {scoring[0]:.0%} to {scoring[-1]:.0%} and decoding {decoding:.0%}".replace("%", " %")
+    assert f"{said} of the fastest matrix product" in PROSE
+    assert f"at most {rate:.0f} GFLOP/s" in PROSE
+
+
+def test_merges_were_measured() -> None:
+    speed, memory = kept("merge")["speed"], kept("merge")["memory"]
+    ours, theirs = speed["ours"]["seconds"], speed["mergekit"]["seconds"]
+    cells = [f"{ours:.1f} s", f"mergekit {theirs:.1f} s", f"{theirs / ours:.1f}"]
+    assert row("TIES, the default model's shape") == cells
+    size, peak = memory["checkpoint_bytes"] / 1e9, memory["peak_bytes"] / 1e9
+    assert f"A merge of three checkpoints of {size:.1f} GB each takes {peak:.1f} GB at most" in PROSE
+
+
+def test_exports_were_measured() -> None:
+    speed, memory = kept("export")["speed"], kept("export")["memory"]
+    optimum = speed["optimum"]["median_seconds"]
+    for what, way, rival in (
+        ("export of a variant", "variant", "Optimum"),
+        ("export of the base, both gates", "base", "Optimum, without its validation,"),
+    ):
+        times = f"{speed[way]['times_faster_than_optimum']:.1f}"
+        assert row(what) == [f"{speed[way]['median_seconds']:.1f} s", f"{rival} {optimum:.1f} s", times]
+    size, peak = memory["weights_bytes"] / 1e9, max(memory[variant]["peak_bytes"] for variant in ("base", "ties")) / 1e9
+    assert f"an export of a float16 model of {size:.2f} GB takes {peak:.2f} GB" in PROSE
+
+
+def test_the_judge_was_measured() -> None:
+    rate = kept("judge")["responses_per_second"]["200"]
+    assert f"labels {round(rate, -2):,} answers of 200 characters a second" in PROSE
