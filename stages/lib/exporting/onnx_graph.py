@@ -5,6 +5,8 @@ network whose parameters take no memory; a variant is the same `model.onnx` with
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -66,7 +68,7 @@ def trace(network: PreTrainedModel, dtype: str, opset: int) -> Traced:
         warnings.simplefilter("ignore")  # the tracer's, on shapes that the parity gate checks
         example = config.rename_ambiguous_inputs(config.generate_dummy_inputs(framework="pt"))
         path = Path(folder) / GRAPH
-        with config.patch_model_for_export(network, model_kwargs={"logits_to_keep": 0}):
+        with config.patch_model_for_export(network, model_kwargs={"logits_to_keep": 0}), _shapes_without_weights():
             inputs = config.ordered_inputs(network)
             torch.onnx.export(
                 network,
@@ -83,6 +85,22 @@ def trace(network: PreTrainedModel, dtype: str, opset: int) -> Traced:
         config.fix_dynamic_axes(path, dtype=float_dtype)
         model = onnx.load(str(path))
     return Traced(model, [entry.name for entry in model.graph.input if entry.name not in inputs])
+
+
+@contextmanager
+def _shapes_without_weights() -> Iterator[None]:
+    """Let PyTorch infer the graph's shapes from its weights' shapes alone.
+
+    It hands that pass all weights, which writes each out in full, twice, though no shape depends on a value of theirs:
+    for a model of 14 billion parameters in float16 that is 56 GB. The graph is the same to the byte.
+    """
+    name = "_jit_pass_onnx_graph_shape_type_inference"
+    infer = getattr(torch._C, name)
+    setattr(torch._C, name, lambda graph, weights, opset: infer(graph, {}, opset))
+    try:
+        yield
+    finally:
+        setattr(torch._C, name, infer)
 
 
 def add_logit_positions(model: onnx.ModelProto) -> None:
