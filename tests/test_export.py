@@ -355,3 +355,40 @@ def test_pieces_hold_every_node_once_and_few_weights(tiny_models: dict[str, Path
         assert sum(sizes[name] for name in piece.weights) <= 40_000 or len(piece.weights) <= 2
     tied = [place for place, piece in enumerate(pieces) if "model.embed_tokens.weight" in piece.weights]
     assert tied == [0, len(pieces) - 1]  # the head's transpose is not kept from the start on
+
+
+TRACE = """
+import resource, sys
+from pathlib import Path
+import torch
+from stages.lib.exporting import onnx_graph
+from stages.lib.exporting.weightless import weightless
+
+def traced(folder):
+    network = weightless(Path(folder), torch.float32)
+    onnx_graph.trace(network, "float32", 18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+small = traced(sys.argv[1])  # imports everything
+print(traced(sys.argv[2]) - small)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS counts ru_maxrss in another unit")
+def test_a_trace_takes_no_memory_for_weights(tmp_path: Path) -> None:
+    layers, hidden, inner = 8, 1024, 4096
+    for name, wide in (("small", 1), ("large", 8)):
+        config = LlamaConfig(
+            vocab_size=100,
+            hidden_size=hidden * wide // 8,
+            intermediate_size=inner * wide // 8,
+            num_hidden_layers=layers,
+            num_attention_heads=8,
+            num_key_value_heads=8,
+        )
+        config.architectures = ["LlamaForCausalLM"]
+        config.save_pretrained(tmp_path / name)
+    command = [sys.executable, "-c", TRACE, str(tmp_path / "small"), str(tmp_path / "large")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    weights = layers * (4 * hidden**2 + 3 * hidden * inner) * 4
+    assert int(result.stdout.split()[-1]) < weights / 2
