@@ -26,8 +26,10 @@ from stages.lib.checkup.machine import (
     library_version,
 )
 from stages.lib.checkup.needs import (
+    PROGRAM,
     curvature_bytes,
     donor_disk_need,
+    export_bytes,
     judge_disk_need,
     memory_needs,
     tuning_bytes,
@@ -286,6 +288,17 @@ def test_checkpointing_is_what_lets_a_large_donor_fit() -> None:
     short = check_memory("tune of qwen25_14b", 1.0, 100e9, gpu=int(80e9))
     assert short.step and "tune.gradient_checkpointing" in short.step
     assert check_memory("tune of qwen25_14b", 1.0, 100e9, gpu=None).step is None  # then the processor runs it
+
+
+def test_what_an_export_takes_is_told_as_it_was_measured() -> None:
+    measured = json.loads((ROOT / "metrics/benchmarks/export.json").read_text(encoding="utf-8"))
+    wide = Shape(layers=23, width=2048, inner=5632, words=32000, key_values=256, tied=True, biased=False)
+    assert wide.bytes("float16") == measured["memory"]["weights_bytes"]
+    for shape, dtype, peak in (
+        (SMOLLM2, "float32", measured["speed"]["base"]["peak_bytes"]),
+        (wide, "float16", measured["memory"]["base"]["peak_bytes"]),
+    ):
+        assert PROGRAM + export_bytes(shape, dtype) == pytest.approx(peak, rel=1 / 3)
 
 
 def test_a_rates_twofold_halves_the_time_that_hangs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

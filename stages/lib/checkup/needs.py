@@ -12,8 +12,8 @@ PROGRAM = 0.7e9
 """Bytes of Python with torch, Transformers and ONNX Runtime loaded."""
 WORKSPACE = 0.5e9
 """Bytes of what one pass of the model writes down between its layers."""
-EXPORT_COPIES = {"float16": 1.3, "float32": 2.3}
-"""Peak of an export over the bytes of its weights: the gate of float32 holds a session of the second graph, too."""
+EXPORT_COPIES = {"float16": 0.2, "float32": 1.0}
+"""What an export's peak grows by with the bytes of its weights: the gate of float32 holds them all, in a session."""
 
 
 class Need(NamedTuple):
@@ -25,7 +25,6 @@ class Need(NamedTuple):
 
 def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool) -> dict[str, Need]:
     """Peak memory of the stages that take the most, by the stage's name."""
-    export = PROGRAM + EXPORT_COPIES[model.dtype] * shape.bytes(model.dtype)
     donors = max((len(recipe.donors) for recipe in params.recipes.values()), default=0)
     needs = {}
     if any(isinstance(donor, Donor) for donor in params.donors.values()):
@@ -40,7 +39,7 @@ def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool) -> di
         )
     # A float32 copy each of base, result, donors' updates and what a method makes of these.
     needs["merge"] = Need(PROGRAM + 4.0 * shape.largest * (2 * donors + 3))
-    needs["export"] = Need(export)
+    needs["export"] = Need(PROGRAM + export_bytes(shape, model.dtype))
     inference = inference_bytes(shape, model, params, on_gpu)
     gpu_inference = inference_bytes(shape, model, params, on_gpu=True)
     needs["infer"] = Need(PROGRAM if on_gpu else PROGRAM + inference, gpu_inference)
@@ -69,13 +68,18 @@ def judge_memory_needs(shape: Shape, entry: JudgeModel, params: Params, on_gpu: 
     past = 2 * ITEM[entry.dtype] * shape.layers * shape.key_values * params.infer.generation_tokens
     running = shape.bytes(entry.dtype) + WORKSPACE + (past if entry.judge == "guard" else 0)
     here = running + shape.bytes("float32")
-    exported = EXPORT_COPIES[entry.dtype] * shape.bytes(entry.dtype)
+    exported = export_bytes(shape, entry.dtype)
     if entry.judge == "classifier":
         exported = shape.bytes(entry.dtype) + 2.0 * shape.bytes("float32")
     return {
         "judge_model": Need(PROGRAM + exported),
         "judge": Need(PROGRAM, running) if on_gpu else Need(PROGRAM + here),
     }
+
+
+def export_bytes(shape: Shape, dtype: str) -> float:
+    """The trace and the graph, without weights, and what a gate holds of these."""
+    return WORKSPACE + EXPORT_COPIES[dtype] * shape.bytes(dtype)
 
 
 def frozen_item(model: Model, params: Params) -> int:

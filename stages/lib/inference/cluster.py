@@ -5,6 +5,7 @@ nodes share, or come from the DVC remote.
 """
 
 import contextlib
+import logging
 import os
 import stat
 import subprocess
@@ -61,7 +62,7 @@ class Cluster:
                 address=settings.cluster,
                 runtime_env={"py_modules": [str(PACKAGE)]},
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
             )
         except ConnectionError as error:
             raise PipelineError(
@@ -139,7 +140,7 @@ class Cluster:
             )
 
 
-def _slots(ray: Any, settings: Infer) -> tuple[int, dict[str, int]]:
+def _slots(ray: Any, settings: Infer) -> tuple[int, dict[str, Any]]:
     """How many tasks run at a time, and what Ray reserves for each: a GPU, or all cores of the smallest node."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0)) if settings.provider != "cpu" else 0
