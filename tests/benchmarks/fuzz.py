@@ -12,9 +12,13 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from functools import partial
+from itertools import chain, islice
 from multiprocessing import get_context
+from operator import call
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -76,16 +80,18 @@ def main() -> None:
     chosen = [arguments.target] if arguments.target else list(TARGETS)
     each, guided = (-(-number // len(TARGETS)) for number in (arguments.inputs, arguments.guided))
     seed = arguments.seed
+    work: dict[str, list[Callable[[], Count]]] = {}
+    for name in chosen:
+        blocks = [partial(run_block, name, start, min(BLOCK, each - start), seed) for start in range(0, each, BLOCK)]
+        work[name] = [partial(run_guided, name, guided, seed)] * bool(guided) + blocks
     # Not forked: the libraries have threads by now, and a fork of a process with threads may wait for ever.
     pool = ProcessPoolExecutor(arguments.processes, get_context("spawn")) if arguments.processes > 1 else None
     run = pool.map if pool else map
     inputs = 0
     with pool or nullcontext():
-        for name in chosen:
-            blocks = [(name, start, min(BLOCK, each - start), seed) for start in range(0, each, BLOCK)]
-            counts = list(run(run_block, *zip(*blocks, strict=True))) if blocks else []
-            if guided:
-                counts.append(run_guided(name, guided, seed))
+        done = run(call, chain(*work.values()))
+        for name, tasks in work.items():
+            counts = list(islice(done, len(tasks)))
             read, refused = sum(count.read for count in counts), sum(count.refused for count in counts)
             inputs += read + refused
             slowest = max(count.slowest for count in counts)
