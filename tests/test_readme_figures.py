@@ -112,3 +112,11 @@ def test_the_whole_run_was_measured() -> None:
     assert whole["seconds"] <= 900
     told = f"The default run takes {whole['seconds'] / 60:.0f} minutes and {whole['peak_bytes'] / 1e9:.1f} GB at most"
     assert told in PROSE
+
+
+def test_a_million_hostile_inputs_met_no_fault() -> None:
+    (run,) = kept("fuzz").values()
+    assert run["faults"] == 0
+    assert run["inputs"] >= 1_000_000
+    assert run["guided"] >= run["inputs"] // 2
+    assert f"One million hostile inputs over {run['targets']} readers and judges, half of them damaged at random" in PROSE
