@@ -119,4 +119,4 @@ def test_a_million_hostile_inputs_met_no_fault() -> None:
     assert run["faults"] == 0
     assert run["inputs"] >= 1_000_000
     assert run["guided"] >= run["inputs"] // 2
-    assert f"One million hostile inputs over {run['targets']} readers and judges, half of them damaged at random" in PROSE
+    assert f"One million hostile inputs over {run['targets']} readers and judges, half of them" in PROSE
