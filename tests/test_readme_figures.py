@@ -61,21 +61,14 @@ def test_answers_were_measured() -> None:
     assert figures["beyond_ties"] == slower["beyond_ties"] == 0
 
 
-def shares(parts: Any) -> tuple[str, str, str]:
-    """Of the machine's matrix rate: what scoring and decoding reach, and that rate."""
+def test_shares_of_the_matrix_rate_were_measured() -> None:
+    parts = kept("inference")
     scoring = sorted(parts[name]["share_of_matrix_rate"] for name in ("letter", "few_shot", "continuation"))
     decoding = parts["answers"]["decoding"]["share_of_matrix_rate"]
     rate = max(parts[name]["gemm_gflops"] for name in ("letter", "few_shot", "continuation", "answers"))
-    told = (f"{scoring[0]:.0%} to {scoring[-1]:.0%}", f"{decoding:.0%}")
-    return told[0].replace("%", " %"), told[1].replace("%", " %"), f"at most {rate:.0f} GFLOP/s"
-
-
-def test_shares_of_the_matrix_rate_were_measured() -> None:
-    scoring, decoding, rate = shares(kept("inference"))
-    assert f"Scoring reaches {scoring} and decoding {decoding} of the fastest square matrix product" in PROSE
-    assert rate in PROSE
-    scoring, decoding, rate = shares(kept("avx2/inference"))
-    assert f"on AVX2 {scoring} and {decoding}, {rate}" in PROSE
+    said = f"Scoring reaches {scoring[0]:.0%} to {scoring[-1]:.0%} and decoding {decoding:.0%}".replace("%", " %")
+    assert f"{said} of the fastest square matrix product" in PROSE
+    assert f"at most {rate:.0f} GFLOP/s" in PROSE
 
 
 def test_merges_were_measured() -> None:
