@@ -52,14 +52,16 @@ def gap_at_difference(network: Any, prompt: list[int], one: list[int], other: li
 
 
 def optimum_model(folder: Path, scratch: Path) -> Any:
-    """Optimum's model of the traced graph of `folder`, its head applied everywhere again, as Optimum exports it."""
+    """Optimum's model of the traced graph of `folder`, with logits everywhere again, as Optimum exports it."""
     from optimum.onnxruntime import ORTModelForCausalLM  # here: slow to import
 
     model = onnx.load(str(folder / GRAPH), load_external_data=False)
     graph = model.graph
     gather = next(node for node in graph.node if "wanted_hidden" in node.output)
-    head = next(node for node in graph.node if "logits" in node.output)
-    head.input[0] = gather.input[0]
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name == gather.output[0]:
+                node.input[place] = gather.input[0]
     for node in [node for node in graph.node if node.name in ("wanted_hidden", "logit_indices")]:
         graph.node.remove(node)
     graph.input.remove(next(entry for entry in graph.input if entry.name == LOGIT_POSITIONS))

@@ -45,6 +45,7 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
     [batch or 1, 1, time, total], added to the scores; and `past_key_values.*` [batch, key-value heads, capacity, head
     size], which share their memory with `present.*`. ONNX Runtime 1.31 rotates by `position_ids` only where there is
     a past, and takes several rows with a past only one token at a time. A sliding window is the caller's, in the bias.
+    Keys come out scaled by head size ** -0.25.
 
     Raises PipelineError when a layer's projections are not where Optimum puts them.
     """
@@ -62,8 +63,12 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
 
     past_type = next(entry for entry in graph.input if entry.name.startswith("past_key_values.")).type.tensor_type
     dtype = helper.tensor_dtype_to_np_dtype(past_type.elem_type)
-    for name, table in zip(("rotary_cosines", "rotary_sines"), rotary_tables(config), strict=True):
-        graph.initializer.append(numpy_helper.from_array(table.astype(dtype), name))
+    cosines, sines = rotary_tables(config)
+    # Queries and keys, both turned by these tables, share the scale of their product: where the operator has none to
+    # apply, ONNX Runtime takes its faster kernel for one new token a row.
+    share = (2 * cosines.shape[1]) ** -0.25
+    for name, table in (("rotary_cosines", cosines), ("rotary_sines", sines)):
+        graph.initializer.append(numpy_helper.from_array((table * share).astype(dtype), name))
     for layer in range(config.num_hidden_layers):
         attention = f"/model/layers.{layer}/self_attn"
         projected = []
@@ -93,6 +98,7 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
             num_heads=config.num_attention_heads,
             kv_num_heads=config.num_key_value_heads,
             do_rotary=1,
+            scale=1.0,
         )
         graph.node.insert(list(graph.node).index(out), node)
         out.input[0] = node.output[0]

@@ -23,6 +23,9 @@ from stages.lib.exporting.weightless import weightless
 from stages.lib.inference.session import GRAPH, LOGIT_POSITIONS
 from stages.lib.tensor_files import Checkpoint
 
+# The name of a layer's last product of its attention, behind the layer's.
+ATTENTION_OUTPUT = "/self_attn/o_proj/MatMul"
+
 
 class Traced(NamedTuple):
     """A graph whose weights are still inputs without a value, and the names of those weights, in the graph's order."""
@@ -104,26 +107,39 @@ def _shapes_without_weights() -> Iterator[None]:
 
 
 def add_logit_positions(model: onnx.ModelProto) -> None:
-    """Apply the head only where a logit is wanted: a new input `logit_positions`, int64 [batch, wanted].
+    """Go on only where a logit is wanted, after the last layer's attention: `logit_positions`, int64 [batch, wanted].
 
-    `logits` becomes [batch, wanted, vocabulary]. The head is a fifth of a small model's work, and logits of
-    every position are gigabytes with a large vocabulary.
+    `logits` becomes [batch, wanted, vocabulary]. No later token sees what follows that attention. It is most of the
+    last layer and the head, a fifth of a small model's work; and logits of every position are gigabytes with a large
+    vocabulary.
+
+    Raises PipelineError when the graph has no such place, or does not end in a linear head.
     """
     graph = model.graph
     head = next(node for node in graph.node if "logits" in node.output)
     if head.op_type != "MatMul":
         raise PipelineError(f"Expected the graph to end in a MatMul head, found {head.op_type}; report this model.")
-    hidden = head.input[0]
+    projections = [node.name for node in graph.node if node.name.endswith(ATTENTION_OUTPUT)]
+    last = projections[-1].removesuffix(ATTENTION_OUTPUT) if projections else ""
+    attended = next((node for node in graph.node if node.name == f"{last}/Add"), None)
+    if attended is None:
+        raise PipelineError(
+            f"Expected layers that add what {ATTENTION_OUTPUT} gives in a node /Add, found none; report this model."
+        )
     axis = numpy_helper.from_array(np.array([2], np.int64), "logit_positions_axis")
     graph.initializer.append(axis)
+    everywhere = attended.output[0]
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name == everywhere:
+                node.input[place] = "wanted_hidden"
     nodes = [
         helper.make_node("Unsqueeze", [LOGIT_POSITIONS, axis.name], ["logit_indices"], "logit_indices"),
-        helper.make_node("GatherND", [hidden, "logit_indices"], ["wanted_hidden"], "wanted_hidden", batch_dims=1),
+        helper.make_node("GatherND", [everywhere, "logit_indices"], ["wanted_hidden"], "wanted_hidden", batch_dims=1),
     ]
-    place = list(graph.node).index(head)
+    place = list(graph.node).index(attended) + 1
     for offset, node in enumerate(nodes):
         graph.node.insert(place + offset, node)
-    head.input[0] = "wanted_hidden"
     graph.input.append(helper.make_tensor_value_info(LOGIT_POSITIONS, TensorProto.INT64, ["batch_size", "wanted"]))
     logits = next(output for output in graph.output if output.name == "logits")
     logits.type.tensor_type.shape.dim[1].dim_param = "wanted"

@@ -1,5 +1,6 @@
 """A model's graph with GroupQueryAttention, its keys and values in buffers that every step writes in place."""
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -28,21 +29,16 @@ class Cache(NamedTuple):
         return Cache([buffer[:count] for buffer in self.buffers])
 
 
-# The operator works in blocks of a multiple of this many tokens.
-BLOCK = 16
-
-
 def spans(start: int, end: int, most: int) -> Iterator[tuple[int, int]]:
     """Cut `start` to `end` into spans of at most `most` tokens, but at least three, so that no bit depends on the cut.
 
-    For a single token in a block, ONNX Runtime takes another kernel, whose last bits differ. So no span is a multiple
-    of a block and one more; only a range of one token is a span of one.
+    For a single token ONNX Runtime takes another kernel, whose last bits differ. So only a range of one token is a span
+    of one.
     """
     most = max(3, most)
     while start < end:
         stop = min(start + most, end)
-        while stop - start > 2 and ((stop - start) % BLOCK == 1 or end - stop == 1):
-            stop -= 1
+        stop -= end - stop == 1
         yield start, stop
         start = stop
 
@@ -54,6 +50,8 @@ class GroupedSession:
         """Load the graph on the CPU: ONNX Runtime's CUDA kernel knows no bias, so no trees."""
         self.folder = folder
         self.provider = CPU
+        # Its tiled kernel is the slower one for passes and steps of the sizes here.
+        os.environ["ORT_GQA_DISABLE_FLASH_ATTENTION"] = "1"
         self._session = start(folder, CPU, GROUPED_GRAPH)
         self._past = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
         self._present = [entry.name.replace("past_key_values", "present") for entry in self._past]
