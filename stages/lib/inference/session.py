@@ -84,8 +84,8 @@ def start(folder: Path, provider: str, graph: str = GRAPH) -> ort.InferenceSessi
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = usable_cores()
-    # Waiting threads would otherwise spin, and take the cores from other work on a shared machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads wait for a run's next operator awake, but not for the next run: the cores belong to others then.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # TF32 rounds to 10 bits: float32 on a GPU must mean float32, or the parity gate means little.
     providers = [(CUDA, {"use_tf32": "0"})] if provider == CUDA else [CPU]
     session = ort.InferenceSession(str(folder / graph), options, providers=providers)
