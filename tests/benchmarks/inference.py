@@ -49,6 +49,8 @@ PARTS = ("answers", "letter", "continuation", "few_shot", "growth")
 SHOTS, SUBJECTS, OF_SUBJECT = 5, 10, 20
 TIE = 1e-3
 """Logits, or nats of an option's score, within which two ways may choose differently."""
+STEPS = 3
+"""That decoding is timed for, between two matrix rates."""
 
 
 class Bench:
@@ -146,14 +148,15 @@ def shares_of_bandwidth(bench: Bench) -> dict[str, Any]:
     return {"rows": rows, "tokens/s": round(tokens, 1), "share_of_bandwidth": round(used / copied, 3)}
 
 
-def decoding_share(bench: Bench, rows: int, rate: float) -> dict[str, float]:
+def decoding_share(bench: Bench, rows: int) -> dict[str, float]:
     """Steps at full batch, half of the new tokens written: tokens a second, and the share of the matrix rate."""
     assert isinstance(bench.session, GroupedSession)
     length = int(statistics.mean(map(len, bench.prompts))) + bench.settings.max_new_tokens // 2
     cache = bench.session.cache(rows, max(map(len, bench.prompts)) + bench.settings.max_new_tokens)
     tokens, lengths = np.arange(rows, dtype=np.int64) + 100, np.full(rows, length, np.int64)
-    spent = statistics.median(timed(lambda: bench.session.step(cache, tokens, lengths))[0] for _ in range(9))
-    share = operations(bench.config, lengths + 1, rows) / spent / rate
+    steps = race({"steps": lambda: [bench.session.step(cache, tokens, lengths) for _ in range(STEPS)]}, 5, "decoding")
+    spent = statistics.median(steps.seconds["steps"]) / STEPS
+    share = steps.share("steps", STEPS * operations(bench.config, lengths + 1, rows))
     say(f"decoding, {rows} rows of {length} tokens: {rows / spent:.0f} tokens/s, {share:.1%} of the matrix rate")
     return {"rows": rows, "tokens/s": round(rows / spent, 1), "share_of_matrix_rate": round(share, 3)}
 
@@ -191,12 +194,11 @@ def answers_part(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
         notes[name] = f"{len(gaps)}, of them ties {sum(gap <= TIE for gap in gaps)}"
     written = sum(map(len, found.results["ours"]))
     result = report(found, f"answers, {len(bench.prompts)} prompts", written, "tokens/s", "ours", notes)
-    rate = max(found.rates)
-    shares = shares_of_bandwidth(bench) if bench.provider == CUDA else shares_of_answers(bench, found, rate)
-    return {"ways": result, "gemm_gflops": round(rate / 1e9, 1), "beyond_ties": beyond} | shares
+    shares = shares_of_bandwidth(bench) if bench.provider == CUDA else shares_of_answers(bench, found)
+    return {"ways": result, "gemm_gflops": round(found.rate() / 1e9, 1), "beyond_ties": beyond} | shares
 
 
-def shares_of_answers(bench: Bench, found: Race, rate: float) -> dict[str, Any]:
+def shares_of_answers(bench: Bench, found: Race) -> dict[str, Any]:
     """What part of the matrix rate the whole run reached, and steps alone."""
     answers = found.results["ours"]
     prompts = sorted({tuple(prompt) for prompt in bench.prompts})
@@ -204,9 +206,9 @@ def shares_of_answers(bench: Bench, found: Race, rate: float) -> dict[str, Any]:
     contexts += [np.arange(shared_length(one, other), len(other)) + 1 for one, other in pairwise(prompts)]
     contexts += [len(p) + np.arange(len(a)) + 1 for p, a in zip(bench.prompts, answers, strict=True)]
     needed = operations(bench.config, np.concatenate(contexts), sum(map(len, answers)))
-    whole = needed / statistics.median(found.seconds["ours"]) / rate
-    say(f"answers as a whole: {whole:.1%} of the matrix rate, {rate / 1e9:.0f} GFLOP/s")
-    return {"share_of_matrix_rate": round(whole, 3), "decoding": decoding_share(bench, len(bench.prompts), rate)}
+    whole = found.share("ours", needed)
+    say(f"answers as a whole: {whole:.1%} of the matrix rate, {found.rate() / 1e9:.0f} GFLOP/s")
+    return {"share_of_matrix_rate": round(whole, 3), "decoding": decoding_share(bench, len(bench.prompts))}
 
 
 def score_part(part: str, bench: Bench, harness: Harness | None, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -230,12 +232,12 @@ def score_part(part: str, bench: Bench, harness: Harness | None, arguments: argp
         largest = max(np.abs(np.subtract(a, b)).max() for a, b in zip(found.results["ours"], scores, strict=True))
         notes[name] = f"{differ}, of them ties {ties}; {largest:.1e} nats at most"
     result = report(found, f"{part}, {len(asked)} questions", len(asked), "questions/s", "ours", notes)
-    rate, spent = max(found.rates), statistics.median(found.seconds["ours"])
-    share = needed_operations(bench.config, bench.tokens(asked)) / spent / rate
-    say(f"{part}: {share:.1%} of the matrix rate, {rate / 1e9:.0f} GFLOP/s, counting only what the questions need")
+    share = found.share("ours", needed_operations(bench.config, bench.tokens(asked)))
+    rate = found.rate() / 1e9
+    say(f"{part}: {share:.1%} of the matrix rate, {rate:.0f} GFLOP/s, counting only what the questions need")
     return {
         "ways": result,
-        "gemm_gflops": round(rate / 1e9, 1),
+        "gemm_gflops": round(rate, 1),
         "share_of_matrix_rate": round(share, 3),
         "beyond_ties": beyond,
     }
@@ -253,7 +255,7 @@ def growth_part(bench: Bench, repeats: int) -> dict[str, Any]:
     medians = {name: round(statistics.median(times), 2) for name, times in found.seconds.items()}
     for name, spent in medians.items():
         say(f"{name}: {spent:.1f} s, {spent / int(name.split()[0]) * 1000:.0f} ms each")
-    return {"seconds": medians, "gemm_gflops": round(max(found.rates) / 1e9, 1)}
+    return {"seconds": medians, "gemm_gflops": round(found.rate() / 1e9, 1)}
 
 
 def main() -> None:

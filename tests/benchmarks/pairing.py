@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -28,10 +29,11 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
 
 
 def gemm_rate() -> float:
-    """Float32 operations a second of a square matrix product: the best of NumPy, PyTorch and ONNX Runtime, of twenty.
+    """Float32 operations a second of a square matrix product, in the fastest of NumPy, PyTorch and ONNX Runtime.
 
-    All twenty of a library together: another one's threads spin for a tenth of a second after its last product, and
-    in turns they halved what ONNX Runtime reached.
+    The median of twenty in a row: another library's threads spin for a tenth of a second after its last product, and
+    in turns they halved what ONNX Runtime reached. The fastest of twenty is a moment in which a shared machine was
+    quiet, a tenth and more above what it keeps up.
     """
     one, other = (np.random.default_rng(seed).random((GEMM_SIZE, GEMM_SIZE), np.float32) for seed in (0, 1))
     tensors = torch.from_numpy(one), torch.from_numpy(other)
@@ -41,8 +43,8 @@ def gemm_rate() -> float:
         lambda: torch.matmul(*tensors),
         lambda: session.run(None, {"one": one}),
     )
-    best = min(timed(way)[0] for way in ways for _ in range(20))
-    return 2 * GEMM_SIZE**3 / best
+    fastest_library = min(statistics.median(timed(way)[0] for _ in range(20)) for way in ways)
+    return 2 * GEMM_SIZE**3 / fastest_library
 
 
 def _matrix_product(other: NDArray[np.float32]) -> ort.InferenceSession:
@@ -74,11 +76,23 @@ def operations(config: Any, contexts: NDArray[np.int64], logits: int) -> float:
 
 
 class Race(NamedTuple):
-    """`seconds` of every repeat by way, the last result by way, and the matrix rates between repeats."""
+    """`seconds` of every repeat by way, the last result by way, and the matrix rates before, between and after."""
 
     seconds: dict[str, list[float]]
     results: dict[str, Any]
     rates: list[float]
+
+    def rate(self) -> float:
+        """Median matrix rate."""
+        return statistics.median(self.rates)
+
+    def share(self, name: str, needed: float) -> float:
+        """What part of the matrix rate a way reached that needs so many operations: the median of its repeats, each
+        against the rates before and after it.
+        """
+        around = [(before + after) / 2 for before, after in pairwise(self.rates)]
+        pairs = zip(self.seconds[name], around, strict=True)
+        return statistics.median(needed / spent / rate for spent, rate in pairs)
 
 
 def race(ways: dict[str, Callable[[], Any]], repeats: int, label: str) -> Race:
