@@ -25,8 +25,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from stages.export import export
 from stages.lib.errors import PipelineError
 from stages.lib.exporting.graph_pieces import cut, run_in_pieces
+from stages.lib.exporting.onnx_graph import add_logit_positions
 from stages.lib.exporting.onnx_weights import BINDING, WEIGHTS, Bound, load_binding, require_equal_weights
 from stages.lib.exporting.parity import largest_difference, pytorch_logits
+from stages.lib.inference.grouped_session import GROUPED_GRAPH
 from stages.lib.inference.session import GRAPH
 from stages.lib.params import Export, Model
 from stages.lib.tensor_files import Checkpoint, write_checkpoint
@@ -108,6 +110,40 @@ def test_the_graph_is_optimums(name: str, dtype: str, tiny_models: dict[str, Pat
     assert kinds(ours) - kinds(theirs) == Counter(ours_only | ({"Cast": 2 * layers} if dtype == "float16" else {}))
     assert kinds(theirs) - kinds(ours) == Counter()
     require_equal(ours, theirs, dtype)
+
+
+def read_before(graph: onnx.GraphProto, name: str) -> set[str]:
+    """Every value that the value `name` depends on."""
+    made = {output: node for node in graph.node for output in node.output}
+    found, waiting = set(), [name]
+    while waiting:
+        node = made.get(waiting.pop())
+        new = set(node.input) - found if node else set()
+        found |= new
+        waiting += new
+    return found
+
+
+@pytest.mark.parametrize("name", ["tiny_llama", "tiny_mistral", "tiny_qwen2"])
+def test_the_last_mlp_runs_only_where_a_logit_is_wanted(
+    name: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = exported(tiny_models[name], tmp_path / "onnx")
+    for file in (GRAPH, GROUPED_GRAPH):
+        graph = onnx.load(str(folder / file), load_external_data=False).graph
+        products = [node.output[0] for node in graph.node if node.name.endswith("/mlp/gate_proj/MatMul")]
+        assert ["wanted_hidden" in read_before(graph, product) for product in products] == [False, True]
+        for output in graph.output:
+            assert ("wanted_hidden" in read_before(graph, output.name)) == (output.name == "logits")
+
+
+def test_layers_of_another_shape_are_one_sentence(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    folder = exported(tiny_models["tiny_llama"], tmp_path / "onnx")
+    model = onnx.load(str(folder / GRAPH), load_external_data=False)
+    for node in model.graph.node:
+        node.name = node.name.replace("self_attn", "attention")
+    with pytest.raises(PipelineError, match=r"Expected layers that add what /self_attn/o_proj/MatMul gives"):
+        add_logit_positions(model)
 
 
 def test_a_float16_export_stores_float16_only(tiny_models: dict[str, Path], tmp_path: Path) -> None:
