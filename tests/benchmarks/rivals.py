@@ -65,6 +65,7 @@ def optimum_model(folder: Path, scratch: Path) -> Any:
     for node in [node for node in graph.node if node.name in ("wanted_hidden", "logit_indices")]:
         graph.node.remove(node)
     graph.input.remove(next(entry for entry in graph.input if entry.name == LOGIT_POSITIONS))
+    graph.initializer.remove(next(entry for entry in graph.initializer if entry.name == "logit_positions_axis"))
     logits = next(output for output in graph.output if output.name == "logits")
     logits.type.tensor_type.shape.dim[1].dim_param = "sequence_length"
     (scratch / GRAPH).write_bytes(model.SerializeToString())
