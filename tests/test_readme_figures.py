@@ -64,7 +64,7 @@ def test_answers_were_measured() -> None:
 def test_shares_of_the_matrix_rate_were_measured() -> None:
     parts = kept("avx2/inference")
     scoring, decoding = (of["share_of_matrix_rate"] for of in (parts["letter"], parts["answers"]["decoding"]))
-    reached = f"`letter` reaches {scoring:.0%} and decoding {decoding:.0%} of the rate".replace("%", " %")
+    reached = f"`letter` reaches {scoring:.0%} and decoding {decoding:.0%} of the median rate".replace("%", " %")
     assert f"On the AVX2 machine {reached}" in PROSE
     assert f"ONNX Runtime, {parts['letter']['gemm_gflops']:.0f} GFLOP/s there" in PROSE
 
