@@ -1,12 +1,14 @@
 """The grouped-query graph, its trees of tokens and its continuous batches, against PyTorch and against themselves."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from conftest import SIZES, fit_to_answers
+from numpy.typing import NDArray
 from test_inference import INFER, SETTINGS, direct_logprob, model_entry, prompts_of, questions
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
@@ -14,14 +16,24 @@ from stages.export import export
 from stages.lib.errors import PipelineError
 from stages.lib.exporting.grouped_query import grouped_logits, use_grouped_query_attention
 from stages.lib.exporting.parity import onnx_logits, worst_difference
+from stages.lib.inference.batches import Int64
 from stages.lib.inference.choice import Question, score, tokenized
 from stages.lib.inference.forest import Unit, packs
 from stages.lib.inference.generation import Chooser, Limits, generate
 from stages.lib.inference.grouped_choice import score_grouped
 from stages.lib.inference.grouped_generation import generate_grouped
-from stages.lib.inference.grouped_session import GROUPED_GRAPH, GroupedSession
+from stages.lib.inference.grouped_session import (
+    ATTENTION_BIAS,
+    BLOCKS,
+    GROUPED_GRAPH,
+    Block,
+    Cache,
+    GroupedSession,
+    cut_into,
+    passes,
+)
 from stages.lib.inference.open_session import open_session
-from stages.lib.inference.session import CPU, ModelSession
+from stages.lib.inference.session import CPU, Float, ModelSession
 from stages.lib.prompting import continuation_prompt, letter_prompt
 
 STOP = frozenset([2])
@@ -152,21 +164,40 @@ def test_a_shared_prefix_is_run_once(llama: Path, monkeypatch: pytest.MonkeyPatc
     asked = [Question([*shots, 200 + n], [[*shots, 200 + n, 300], [*shots, 200 + n, 301]]) for n in range(40)]
     session = GroupedSession(llama)
     run: list[int] = []
-    extend = session._extend
+    forward = session._run
 
-    def counting(tokens: list[int], *rest: object) -> object:
-        run.append(len(tokens))
-        return extend(tokens, *rest)  # type: ignore[arg-type]
+    def counting(cache: Cache, tokens: Int64, *rest: Any) -> Float:
+        run.append(tokens.size)
+        return forward(cache, tokens, *rest)
 
-    monkeypatch.setattr(session, "_extend", counting)
+    monkeypatch.setattr(session, "_run", counting)
     score_grouped(session, asked, 8)
     assert sum(run) == len(shots) + 40
     assert max(run) <= 8
 
 
+def test_queries_meet_few_keys_that_they_must_not_see(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [list(range(start, start + 60)) for start in range(5, 365, 60)]
+    asked = [Question(text, [[*text, 3], [*text, 4]]) for text in texts]
+    session = GroupedSession(llama)
+    sizes: list[tuple[int, ...]] = []
+    forward = session._run
+
+    def looking(cache: Cache, tokens: Int64, wanted: Int64, inputs: dict[str, NDArray[Any]]) -> Float:
+        sizes.extend(array.shape[2:] for name, array in inputs.items() if name.endswith(ATTENTION_BIAS))
+        return forward(cache, tokens, wanted, inputs)
+
+    monkeypatch.setattr(session, "_run", looking)
+    score_grouped(session, asked, 640)
+    assert len(sizes) == BLOCKS
+    assert sum(tokens for tokens, _ in sizes) == 6 * 60
+    assert max(keys for _, keys in sizes) == 1 + 60
+
+
 def test_a_tree_by_hand() -> None:
-    units = [Unit([[1, 2, 3, 4], [1, 2, 3, 5, 6]], 2), Unit([[1, 2, 9]], 2)]
-    (pack,) = packs(units, 100)
+    units = [Unit([[1, 2, 3, 4], [1, 2, 3, 5, 6]], 2), Unit([[1, 2, 9]], 2), Unit([[1, 2, 0, 7, 7, 7]], 5)]
+    before, pack = packs(units, 5)
+    assert (before.prefix, before.tokens) == ([], [1, 2, 0, 7, 7, 7])
     assert pack.prefix == [1, 2]
     assert pack.tokens == [3, 4, 5, 6, 9]
     assert pack.parents == [-1, 0, 0, 2, -1]
@@ -180,25 +211,58 @@ def test_a_tree_by_hand() -> None:
 def test_packs_hold_every_unit_once_and_keep_to_the_budget() -> None:
     generator = np.random.default_rng(3)
     units = [Unit([generator.integers(0, 3, 6).tolist() for _ in range(3)], 1) for _ in range(30)]
+    # Some with a long beginning in common.
+    units += [Unit([[1, 1, 1, 1, *generator.integers(0, 9, 3).tolist()]], 6) for _ in range(30)]
     for budget in (1, 12, 25, 1000):
         found = list(packs(units, budget))
-        assert sorted(unit for pack in found for unit in pack.units) == list(range(30))
+        assert sorted(unit for pack in found for unit in pack.units) == list(range(60))
         assert all(len(pack.tokens) <= budget or len(pack.units) == 1 for pack in found)
+        assert all(len(pack.tokens) > 1 and len(pack.prefix) != 1 for pack in found)
+        trunk: list[int] = []
         for pack in found:
+            assert trunk[: len(pack.prefix)] == pack.prefix
+            trunk = pack.prefix + [pack.tokens[place] for place in pack.paths[0][0]]
             for unit, paths in zip(pack.units, pack.paths, strict=True):
                 assert [pack.prefix + [pack.tokens[p] for p in path] for path in paths] == units[unit].sequences
+    assert any(len(pack.prefix) >= 4 for pack in packs(units, 12))
 
 
-def test_a_prefix_is_run_by_itself_only_where_packs_share_it() -> None:
-    alone = [Unit([[1, *range(1000 * n, 1000 * n + 60)]], 59) for n in range(1, 4)]
-    found = list(packs(alone, 70))
-    # All begin with 1; a pack of one long unit needs no more of it in a pass of its own.
-    assert [(pack.prefix, len(pack.tokens)) for pack in found] == [([1], 60)] * 3
+def test_a_unit_joins_only_where_little_is_run_again() -> None:
     shots = list(range(1, 41))
     asked = [Unit([[*shots, 100 * n, 100 * n + 1]], 41) for n in range(1, 31)]
-    packed = list(packs([*asked, Unit([[500] * 30], 29)], 50))
-    assert [len(pack.prefix) for pack in packed] == [40, 40, 0]
-    assert [len(pack.units) for pack in packed] == [25, 5, 1]
+    packed = list(packs([*asked, Unit([[500] * 10], 9)], 50))
+    assert [len(pack.prefix) for pack in packed] == [0, 40, 0]
+    assert [len(pack.units) for pack in packed] == [5, 25, 1]
+
+
+def test_passes_are_full_and_cut_off_no_single_token() -> None:
+    for sizes in ([1], [3, 1, 5], [2] * 30, [100], [13, 50, 2, 2, 7, 31, 4], [1, 1, 9, 1]):
+        blocks = []
+        for number, size in enumerate(sizes):
+            tokens = list(range(1000 * number, 1000 * number + size))
+            blocks.append(Block(tokens, np.arange(5 + size), np.tri(size, dtype=bool), [0, size - 1], True))
+        for most in (1, 2, 3, 4, 7, 17, 18, 33, 1000):
+            found = list(passes(blocks, most))
+            again = [block for group in found for block in group]
+            assert [token for block in again for token in block.tokens] == [t for block in blocks for t in block.tokens]
+            assert [b.tokens[w] for b in again for w in b.wanted] == [b.tokens[w] for b in blocks for w in b.wanted]
+            assert sum(block.ends_pack for block in again) == len(blocks)
+            for block in again:
+                count = len(block.tokens)
+                assert block.at[-count:].tolist() == [5 + token % 1000 for token in block.tokens]
+                # Each sees itself and what was before it in its block, nothing else.
+                assert block.seen.sum() == sum(1 + token % 1000 for token in block.tokens)
+                assert count > 1 or block.tokens[0] % 1000 == 0
+            for group in found:
+                assert len(group) <= BLOCKS
+                assert sum(len(block.tokens) for block in group) <= max(3, most)
+                assert len(group) == 1 or min(len(block.tokens) for block in group) > 1
+                cut = cut_into(BLOCKS, group)
+                assert cut is None or (len(cut) == BLOCKS and min(len(block.tokens) for block in cut) > 1)
+    full = [sum(len(block.tokens) for block in group) for group in passes(blocks[:1] + blocks[2:3], 1000)]
+    assert full == [1, 9]
+    long = Block(list(range(100)), np.arange(100), np.tri(100, dtype=bool), [], True)
+    assert [sum(len(b.tokens) for b in group) for group in passes([long, long], 40)] == [40, 40, 40, 40, 40]
 
 
 def test_a_sampled_answer_depends_on_seed_and_prompt_alone(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -38,13 +38,13 @@ def cut(graph: GraphProto, piece_bytes: int) -> list[Piece]:
     groups: list[list[NodeProto]] = [[]]
     held: set[str] = set()
     for node in _in_order(graph):
-        wanted = held | {name for name in _read_by(node) if name in sizes}
+        wanted = held | {name for name in read_by(node) if name in sizes}
         if held and wanted > held and sum(sizes[name] for name in wanted) > piece_bytes:
             groups.append([])
-            wanted -= held - set(_read_by(node))
+            wanted -= held - set(read_by(node))
         held = wanted
         groups[-1].append(node)
-    read = [list(dict.fromkeys(name for node in group for name in _read_by(node))) for group in groups]
+    read = [list(dict.fromkeys(name for node in group for name in read_by(node))) for group in groups]
     made = [[name for node in group for name in node.output if name] for group in groups]
     outputs = {output.name for output in graph.output}
     pieces = []
@@ -116,7 +116,7 @@ def _in_order(graph: GraphProto) -> list[NodeProto]:
     placed: dict[int, None] = {}
     while waiting:
         place = waiting[-1]
-        before = [makers[name] for name in _read_by(nodes[place]) if name in makers]
+        before = [makers[name] for name in read_by(nodes[place]) if name in makers]
         missing = [other for other in before if other not in placed]
         if missing and place not in placed:
             waiting += reversed(missing)
@@ -125,14 +125,14 @@ def _in_order(graph: GraphProto) -> list[NodeProto]:
     return [nodes[place] for place in placed]
 
 
-def _read_by(node: NodeProto) -> Iterator[str]:
+def read_by(node: NodeProto) -> Iterator[str]:
     """Names that a node reads, those that its branches take from around them included."""
     yield from filter(None, node.input)
     for attribute in node.attribute:
         for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
             inner = {output for part in graph.node for output in part.output}
             inner |= {entry.name for entry in (*graph.input, *graph.initializer)}
-            yield from (name for part in graph.node for name in _read_by(part) if name not in inner)
+            yield from (name for part in graph.node for name in read_by(part) if name not in inner)
 
 
 def _bytes(weight: onnx.TensorProto) -> int:

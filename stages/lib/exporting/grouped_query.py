@@ -1,10 +1,11 @@
-"""A second graph over the same weights, each layer's attention one GroupQueryAttention node of ONNX Runtime.
+"""A second graph over the same weights, each layer's attention GroupQueryAttention nodes of ONNX Runtime.
 
 The traced graph copies the whole past at every step and repeats every key and value head for the query heads
 that share it. The operator (`com.microsoft`, documented with ONNX Runtime's contrib operators) does neither: it writes
 new keys and values into the past's own buffer, and rotates queries and keys itself.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,16 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from stages.lib.errors import PipelineError
+from stages.lib.exporting.graph_pieces import read_by
 from stages.lib.inference.forest import Unit, packs
 from stages.lib.inference.grouped_session import (
-    ATTENTION_BIAS,
+    BLOCK_LENGTHS,
+    BLOCKS,
     GROUPED_GRAPH,
-    LAST_PLACES,
-    TOTAL_LENGTH,
+    IN_BLOCKS,
+    NODE_INPUTS,
     GroupedSession,
+    of_block,
 )
 from stages.lib.inference.session import GRAPH
 
@@ -43,9 +47,11 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
     Inputs become `input_ids` and `position_ids` [batch, time]; `last_places` int32 [batch], where each row's last token
     lies in its buffer; `total_length` int32 [1], the longest row's past and new tokens together; `attention_bias`
     [batch or 1, 1, time, total], added to the scores; and `past_key_values.*` [batch, key-value heads, capacity, head
-    size], which share their memory with `present.*`. ONNX Runtime 1.31 rotates by `position_ids` only where there is
-    a past, and takes several rows with a past only one token at a time. A sliding window is the caller's, in the bias.
-    Keys come out scaled by head size ** -0.25.
+    size]. Where `in_blocks` is true, the tokens of a single row are cut into stretches of `block_lengths`, and
+    `block_N.*` stand for the last four of each: a stretch begins anywhere in the buffer and reads what those before it
+    wrote. All `block_N.present.*` must be bound to the memory of `past_key_values.*`. ONNX Runtime 1.31 rotates by
+    `position_ids` only where there is a past, and takes several rows with a past only one token at a time. A sliding
+    window is the caller's, in the bias. Keys come out scaled by head size ** -0.25.
 
     Raises PipelineError when a layer's projections are not where Optimum puts them.
     """
@@ -76,47 +82,109 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
             biased = f"{attention}/{projection}/Add"
             projected.append(node_of(biased if biased in named else f"{attention}/{projection}/MatMul").output[0])
         out = node_of(f"{attention}/o_proj/MatMul")
-        past = [f"past_key_values.{layer}.{kind}" for kind in ("key", "value")]
-        present = [f"present.{layer}.{kind}" for kind in ("key", "value")]
-        for name in present:
-            made[name].output[0] = f"{name}.unread"
-        node = helper.make_node(
-            "GroupQueryAttention",
-            [
-                *projected,
-                *past,
-                LAST_PLACES,
-                TOTAL_LENGTH,
-                "rotary_cosines",
-                "rotary_sines",
-                "position_ids",
-                ATTENTION_BIAS,
-            ],
-            [f"{attention}/output", *present],
-            f"{attention}/GroupQueryAttention",
-            domain="com.microsoft",
-            num_heads=config.num_attention_heads,
-            kv_num_heads=config.num_key_value_heads,
-            do_rotary=1,
-            scale=1.0,
-        )
+        for kind in ("key", "value"):
+            made[f"present.{layer}.{kind}"].output[0] = f"present.{layer}.{kind}.unread"
+        node = _either(layer, projected, f"{attention}/output", config)
         graph.node.insert(list(graph.node).index(out), node)
         out.input[0] = node.output[0]
-    _drop_unread(graph)
-    graph.input.remove(next(entry for entry in graph.input if entry.name == "attention_mask"))
-    added: list[tuple[str, int, list[str | int | None]]] = [
-        (LAST_PLACES, TensorProto.INT32, ["batch_size"]),
-        (TOTAL_LENGTH, TensorProto.INT32, [1]),
-        (ATTENTION_BIAS, past_type.elem_type, ["bias_batch", 1, "sequence_length", "total"]),
-    ]
-    for name, kind, shape in added:
-        graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+    for entry in [entry for entry in graph.input if entry.name in ("attention_mask", "position_ids")]:
+        graph.input.remove(entry)
+    value = helper.make_tensor_value_info
+    graph.input.extend([value(IN_BLOCKS, TensorProto.BOOL, []), value(BLOCK_LENGTHS, TensorProto.INT64, [BLOCKS])])
+    for prefix in ("", *(of_block("", block) for block in range(BLOCKS))):
+        rows: str | int = 1 if prefix else "batch_size"
+        time = f"{prefix}sequence_length"
+        shapes: tuple[tuple[int, list[str | int]], ...] = (
+            (TensorProto.INT64, [rows, time]),
+            (TensorProto.INT32, [rows]),
+            (TensorProto.INT32, [1]),
+            (past_type.elem_type, [f"{prefix}bias_batch", 1, time, f"{prefix}total"]),
+        )
+        for name, (number_type, shape) in zip(NODE_INPUTS, shapes, strict=True):
+            graph.input.append(value(f"{prefix}{name}", number_type, shape))
     for entry in (*graph.input, *graph.output):
         if entry.name.startswith(("past_key_values.", "present.")):
             entry.type.tensor_type.shape.dim[2].dim_param = "capacity"
+    presents = [entry for entry in graph.output if entry.name.startswith("present.")]
+    for entry in presents:
+        graph.output.remove(entry)
+        for block in range(BLOCKS):
+            graph.output.append(onnx.ValueInfoProto(name=of_block(entry.name, block), type=entry.type))
+    _drop_unread(graph)
     del graph.value_info[:]
     if not any(entry.domain == "com.microsoft" for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+
+def _either(layer: int, projected: Sequence[str], output: str, config: PretrainedConfig) -> onnx.NodeProto:
+    """A layer's attention: block by block, one after another in the same buffer, or one node for all tokens."""
+    presents = [name for block in range(BLOCKS) for name in _presents(layer, block)]
+    return helper.make_node(
+        "If",
+        [IN_BLOCKS],
+        [output, *presents],
+        f"/model/layers.{layer}/self_attn/attention",
+        then_branch=_by_block(layer, projected, config),
+        else_branch=_at_once(layer, projected, config),
+    )
+
+
+def _by_block(layer: int, projected: Sequence[str], config: PretrainedConfig) -> onnx.GraphProto:
+    names = [[f"{of_block(kind, block)}.{layer}" for kind in ("q", "k", "v", "attended")] for block in range(BLOCKS)]
+    *parts, attended = zip(*names, strict=True)
+    nodes = [
+        helper.make_node("Split", [whole, BLOCK_LENGTHS], part, f"split_{place}", axis=1)
+        for place, (whole, part) in enumerate(zip(projected, parts, strict=True))
+    ]
+    past, presents = _pasts(layer), list[str]()
+    for block, (*part, made) in enumerate(names):
+        present = [f"{name}.by_block" for name in _presents(layer, block)]
+        nodes.append(_attention(config, part, past, of_block("", block), [made, *present]))
+        past, presents = present, presents + present
+    nodes.append(helper.make_node("Concat", attended, [f"attended.{layer}"], "join", axis=1))
+    return _branch("by_block", nodes, [f"attended.{layer}", *presents])
+
+
+def _at_once(layer: int, projected: Sequence[str], config: PretrainedConfig) -> onnx.GraphProto:
+    presents = [[f"{name}.at_once" for name in _presents(layer, block)] for block in range(BLOCKS)]
+    attended = f"attended.{layer}.at_once"
+    nodes = [_attention(config, projected, _pasts(layer), "", [attended, *presents[0]])]
+    # An If's branches have the same outputs. These are the first one's memory: nothing is copied.
+    nodes += [
+        helper.make_node("Identity", [source], [same], same)
+        for others in presents[1:]
+        for source, same in zip(presents[0], others, strict=True)
+    ]
+    return _branch("at_once", nodes, [attended, *(name for pair in presents for name in pair)])
+
+
+def _attention(
+    config: PretrainedConfig, part: Sequence[str], past: Sequence[str], prefix: str, outputs: Sequence[str]
+) -> onnx.NodeProto:
+    positions, *places, bias = (f"{prefix}{name}" for name in NODE_INPUTS)
+    return helper.make_node(
+        "GroupQueryAttention",
+        [*part, *past, *places, "rotary_cosines", "rotary_sines", positions, bias],
+        outputs,
+        outputs[0],
+        domain="com.microsoft",
+        num_heads=config.num_attention_heads,
+        kv_num_heads=config.num_key_value_heads,
+        do_rotary=1,
+        scale=1.0,
+    )
+
+
+def _branch(name: str, nodes: list[onnx.NodeProto], outputs: list[str]) -> onnx.GraphProto:
+    return helper.make_graph(nodes, name, [], [helper.make_empty_tensor_value_info(output) for output in outputs])
+
+
+def _pasts(layer: int) -> list[str]:
+    return [f"past_key_values.{layer}.{kind}" for kind in ("key", "value")]
+
+
+def _presents(layer: int, block: int) -> list[str]:
+    return [of_block(f"present.{layer}.{kind}", block) for kind in ("key", "value")]
 
 
 def write_grouped_graph(folder: Path) -> None:
@@ -137,7 +205,7 @@ def _drop_unread(graph: onnx.GraphProto) -> None:
             continue
         read.add(name)
         if name in made:
-            waiting += made[name].input
+            waiting += read_by(made[name])
     kept = [node for node in graph.node if any(output in read for output in node.output)]
     del graph.node[:]
     graph.node.extend(kept)
@@ -153,8 +221,9 @@ def grouped_logits(folder: Path, prompts: list[list[int]]) -> list[NDArray[np.fl
     """
     grouped = GroupedSession(folder)
     units = [Unit([prompt[:-1]], len(prompt) - 2) for prompt in prompts]
-    (pack,) = packs(units, sum(map(len, prompts)))
-    of_tree = grouped.run_pack(pack, list(range(len(pack.tokens))), len(pack.tokens))
+    tokens = sum(map(len, prompts))
+    (pack,) = packs(units, tokens)
+    (of_tree,) = grouped.run_packs([(pack, range(len(pack.tokens)))], tokens)
     cache = grouped.cache(len(prompts), max(map(len, prompts)))
     for row, (path,) in enumerate(pack.paths):
         grouped.copy_path(pack, path, cache, row)

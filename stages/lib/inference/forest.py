@@ -1,7 +1,8 @@
 """Token sequences as a forest: what several share is run once, and nothing is padding.
 
-Sorted sequences that begin alike lie next to each other. A pack takes as many as fit; what all of them begin with is
-its prefix, and the rest is a tree whose every token sees its own ancestors only.
+Sorted sequences that begin alike lie next to each other. A pack is a tree of some of them, whose every token sees its
+own ancestors only. It begins where the first sequence of the pack before it goes another way: keys and values up to
+there are still in place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,43 +59,40 @@ def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
     return min(len(one), len(other))
 
 
-def packs(units: Sequence[Unit], tokens_per_pass: int, most: int | None = None) -> Iterator[Pack]:
-    """All units, as packs of `tokens_per_pass` tokens beyond their prefix and `most` units; a larger unit is alone.
+def packs(units: Sequence[Unit], tokens_per_pack: int, most: int | None = None) -> Iterator[Pack]:
+    """All units, as packs of `tokens_per_pack` tokens beyond their prefix and `most` units; a larger unit is alone.
 
-    A pack's prefix is run in passes of its own, once while the packs that follow begin with it. So it is what all units
-    share, and more only where the next unit would else run so much again that another pass is cheaper.
+    A pack's prefix is what all its sequences share with the first sequence of the pack before it. A unit that shares
+    less joins only where it is cheap to run the difference again.
     """
     order = sorted(range(len(units)), key=lambda unit: min(units[unit].sequences))
     batch: list[int] = []
+    before: Sequence[int] = []
     start = 0
     for unit in order:
         if batch:
             grown = [units[place] for place in [*batch, unit]]
-            shared = _prefix_length(grown)
-            room = len(batch) != most
-            if room and _size(grown, min(start, shared)) <= tokens_per_pass:
-                batch, start = [*batch, unit], min(start, shared)
+            lower = _prefix_length(grown, before)
+            joins = len(batch) != most and lower + PASS_TOKENS > start
+            if joins and _size(grown, lower) <= tokens_per_pack:
+                batch.append(unit)
+                start = lower
                 continue
-            if shared >= start + PASS_TOKENS:
-                start = shared
-                if room and _size(grown, start) <= tokens_per_pass:
-                    batch.append(unit)
-                    continue
             yield _packed(units, batch, start)
-            start = min(start, shared)
-        else:
-            start = _prefix_length(units)
-        batch = [unit]
-        if _size([units[unit]], start) > tokens_per_pass:
-            start = _prefix_length([units[unit]])
+            before = units[batch[0]].sequences[0]
+        batch, start = [unit], _prefix_length([units[unit]], before)
     if batch:
         yield _packed(units, batch, start)
 
 
-def _prefix_length(units: Sequence[Unit]) -> int:
+def _prefix_length(units: Sequence[Unit], before: Sequence[int]) -> int:
     sequences = [sequence for unit in units for sequence in unit.sequences]
     # In the order of lists, what the first and the last share, all share.
-    return min([shared_length(min(sequences), max(sequences)), *(unit.silent for unit in units)])
+    shared = [shared_length(before, edge) for edge in (min(sequences), max(sequences))]
+    length = min([*shared, *(unit.silent for unit in units)])
+    # A single token has other last bits: no prefix is one, and no tree that has something before it.
+    length -= _size(units, length) == 1
+    return length if length > 1 else 0
 
 
 def _size(units: Sequence[Unit], start: int) -> int:

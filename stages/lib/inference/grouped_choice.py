@@ -1,7 +1,10 @@
 """Log-probabilities of the options of multiple-choice questions: every token that questions share is run once."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,10 +14,27 @@ from stages.lib.inference.grouped_session import GroupedSession
 from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.session import Float, require_finite
 
+# Questions up to so many tokens together are one tree, larger ones a tree each: a pass has a limited number of blocks.
+PACK_TOKENS = 96
 
-def question_units(questions: Sequence[Question]) -> list[Unit]:
+
+class _Asked(NamedTuple):
+    """A pack's questions.
+
+    `scored` has of every scored token its question, its option, the place of the token before it and itself;
+    `shared_ends` the last place that a question's options share; `wanted` all places, ascending.
+    """
+
+    units: list[int]
+    scored: list[tuple[int, int, int, int]]
+    shared_ends: list[int]
+    wanted: list[int]
+
+
+def question_packs(questions: Sequence[Question]) -> Iterator[Pack]:
     """A unit a question; an option's last token is not fed: nobody asks what follows it."""
-    return [Unit([full[:-1] for full in question.full], question.shared() - 1) for question in questions]
+    units = [Unit([full[:-1] for full in question.full], question.shared() - 1) for question in questions]
+    return packs(units, PACK_TOKENS)
 
 
 def score_grouped(
@@ -28,21 +48,29 @@ def score_grouped(
     parts: int = 1,
 ) -> list[Scores]:
     """Score every question's options. `advance` is told of finished questions, `started` of the questions (places in
-    `questions`) of each pack before it runs, `finished` of each one's scores. `wanted`
-    scores some questions only, in the packs of all of them, and `parts` runs a pack in so many passes; neither changes
-    a bit of a score. Returns the scores of the wanted questions, in their order.
+    `questions`) of each pack before it runs, `finished` of each one's scores. `wanted` scores some questions only, in
+    the packs of all of them, and `parts` divides the passes' tokens by so much; neither changes a bit of a score.
+    Returns the scores of the wanted questions, in their order.
 
     Raises PipelineError when a logit is not finite.
     """
     needed = set(range(len(questions)) if wanted is None else wanted)
     results: dict[int, Scores] = {}
-    for pack in packs(question_units(questions), tokens_per_pass):
-        if needed.isdisjoint(pack.units):
-            continue
-        asked = [unit for unit in pack.units if unit in needed]
-        for unit in asked:
-            started(unit)
-        scored = dict(zip(pack.units, _score_pack(session, pack, questions, tokens_per_pass // parts), strict=True))
+    running: deque[_Asked] = deque()
+
+    def starting() -> Iterator[tuple[Pack, Sequence[int]]]:
+        for pack in question_packs(questions):
+            asked = [unit for unit in pack.units if unit in needed]
+            if asked:
+                for unit in asked:
+                    started(unit)
+                running.append(_asked(pack, questions))
+                yield pack, running[-1].wanted
+
+    for logits in session.run_packs(starting(), tokens_per_pass // parts):
+        of_pack = running.popleft()
+        scored = dict(zip(of_pack.units, _scores(of_pack, logits, questions, session.folder), strict=True))
+        asked = [unit for unit in scored if unit in needed]
         for unit in asked:
             results[unit] = scored[unit]
             finished(unit, scored[unit])
@@ -50,11 +78,8 @@ def score_grouped(
     return [results[item] for item in sorted(needed)]
 
 
-def _score_pack(
-    session: GroupedSession, pack: Pack, questions: Sequence[Question], tokens_per_pass: int
-) -> list[Scores]:
+def _asked(pack: Pack, questions: Sequence[Question]) -> _Asked:
     start = len(pack.prefix)
-    # Of every scored token: its question, its option, the place of the token before it, and itself.
     scored: list[tuple[int, int, int, int]] = []
     shared_ends = []
     for number, (unit, paths) in enumerate(zip(pack.units, pack.paths, strict=True)):
@@ -63,19 +88,21 @@ def _score_pack(
         for option, (full, path) in enumerate(zip(question.full, paths, strict=True)):
             for place in range(len(question.context), len(full)):
                 scored.append((number, option, path[place - 1 - start], full[place]))
-    wanted = sorted({place for _, _, place, _ in scored} | set(shared_ends))
-    line = {place: number for number, place in enumerate(wanted)}
-    logits = session.run_pack(pack, wanted, tokens_per_pass)
+    return _Asked(pack.units, scored, shared_ends, sorted({place for _, _, place, _ in scored} | set(shared_ends)))
+
+
+def _scores(asked: _Asked, logits: Float, questions: Sequence[Question], folder: Path) -> list[Scores]:
+    line = {place: number for number, place in enumerate(asked.wanted)}
     normalisers = _log_normalisers(logits)
-    require_finite(normalisers, session.folder)
-    totals = [[0.0] * len(questions[unit].full) for unit in pack.units]
-    for number, option, place, token in scored:
+    require_finite(normalisers, folder)
+    totals = [[0.0] * len(questions[unit].full) for unit in asked.units]
+    for number, option, place, token in asked.scored:
         totals[number][option] += float(logits[line[place], token]) - float(normalisers[line[place]])
     return [
         Scores(
             total, mass(logits[line[end]], sorted({full[questions[unit].shared()] for full in questions[unit].full}))
         )
-        for total, end, unit in zip(totals, shared_ends, pack.units, strict=True)
+        for total, end, unit in zip(totals, asked.shared_ends, asked.units, strict=True)
     ]
 
 

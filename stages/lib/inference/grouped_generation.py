@@ -197,7 +197,7 @@ def _enter(
 ) -> None:
     """Run the prompts of a pack and give those `entering` a row each, but for those whose first token is their last."""
     ends = [path[-1] for (path,) in pack.paths]
-    logits = session.run_pack(pack, ends, tokens_per_pass)
+    (logits,) = session.run_packs([(pack, ends)], tokens_per_pass)
     units = [pack.units[number] for number in entering]
     tokens = choose(logits[list(entering)], [prompts[unit] for unit in units], [0] * len(units))
     for number, unit, token in zip(entering, units, tokens, strict=True):

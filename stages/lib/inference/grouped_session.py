@@ -1,13 +1,14 @@
 """A model's graph with GroupQueryAttention, its keys and values in buffers that every step writes in place."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from stages.lib.inference.batches import Int64
 from stages.lib.inference.forest import Pack, shared_length
@@ -15,8 +16,44 @@ from stages.lib.inference.session import CPU, LOGIT_POSITIONS, Float, require_pr
 
 GROUPED_GRAPH = "grouped.onnx"
 LAST_PLACES, TOTAL_LENGTH, ATTENTION_BIAS = "last_places", "total_length", "attention_bias"
+# What an attention node reads beside queries, keys, values and the past.
+NODE_INPUTS = ("position_ids", LAST_PLACES, TOTAL_LENGTH, ATTENTION_BIAS)
+# A pass over trees has so many attention nodes a layer, each for a stretch of its tokens: one node would multiply every
+# query with every key of the pass, most of which it must not see. With 4 or 16 a pass took as long.
+BLOCKS = 8
+IN_BLOCKS, BLOCK_LENGTHS = "in_blocks", "block_lengths"
 # Far below any score, and still finite in float16 after a score is added.
 HIDDEN = -6e4
+
+
+def of_block(name: str, block: int) -> str:
+    """An input or output of the graph, of one block of a pass."""
+    return f"block_{block}.{name}"
+
+
+class Block(NamedTuple):
+    """Tokens for the trunk, from some place on; `at` has the positions of all tokens up to its last, theirs last.
+
+    `seen` [tokens, columns] says which of the last of those each one sees; those before all see. `wanted` are places in
+    `tokens`, ascending. What the trunk had from that place on is overwritten.
+    """
+
+    tokens: list[int]
+    at: Int64
+    seen: NDArray[np.bool_]
+    wanted: list[int]
+    ends_pack: bool
+
+    def cut(self, place: int) -> tuple["Block", "Block"]:
+        """Two that do the same, one after the other."""
+        size, columns = len(self.tokens), self.seen.shape[1]
+        before = [wanted for wanted in self.wanted if wanted < place]
+        after = [wanted - place for wanted in self.wanted[len(before) :]]
+        seen = self.seen[:place, : columns - size + place], self.seen[place:]
+        return (
+            Block(self.tokens[:place], self.at[: len(self.at) - size + place], seen[0], before, False),
+            Block(self.tokens[place:], self.at, seen[1], after, self.ends_pack),
+        )
 
 
 class Cache(NamedTuple):
@@ -29,18 +66,48 @@ class Cache(NamedTuple):
         return Cache([buffer[:count] for buffer in self.buffers])
 
 
-def spans(start: int, end: int, most: int) -> Iterator[tuple[int, int]]:
-    """Cut `start` to `end` into spans of at most `most` tokens, but at least three, so that no bit depends on the cut.
+def passes(blocks: Iterable[Block], most: int) -> Iterator[list[Block]]:
+    """Blocks, cut where a pass of `most` tokens is full, or of three, in passes of at most `BLOCKS`.
 
-    For a single token ONNX Runtime takes another kernel, whose last bits differ. So only a range of one token is a span
-    of one.
+    No bit depends on the cut: only a single token is another kernel's, whose last bits differ. So none is cut off, and
+    a block of one is a pass.
     """
     most = max(3, most)
-    while start < end:
-        stop = min(start + most, end)
-        stop -= end - stop == 1
-        yield start, stop
-        start = stop
+    group: list[Block] = []
+    room = most
+    for block in blocks:
+        rest: Block | None = block
+        while rest is not None:
+            size = len(rest.tokens)
+            taken = size if size <= room else room - (size - room == 1)
+            if group and (taken < 2 or size == 1 or len(group) == BLOCKS):
+                yield group
+                group, room = [], most
+                continue
+            part, rest = (rest, None) if taken == size else rest.cut(taken)
+            group.append(part)
+            room = room - taken if size > 1 else 0
+    if group:
+        yield group
+
+
+def cut_into(count: int, group: Sequence[Block]) -> list[Block] | None:
+    """A pass as exactly so many blocks, the longest halved; none where that would leave a single token."""
+    blocks = list(group)
+    while len(blocks) < count:
+        longest = max(range(len(blocks)), key=lambda place: len(blocks[place].tokens))
+        size = len(blocks[longest].tokens)
+        if size < 4:
+            return None
+        blocks[longest : longest + 1] = blocks[longest].cut(size // 2)
+    return blocks
+
+
+def _node_inputs(positions: Int64, last_places: Int64, bias: Float) -> dict[str, NDArray[Any]]:
+    """What an attention node reads beside queries, keys, values and the past, in the order of `NODE_INPUTS`."""
+    total = np.array([bias.shape[-1]], np.int32)
+    arrays = positions.astype(np.int64), last_places.astype(np.int32), total, bias
+    return dict(zip(NODE_INPUTS, arrays, strict=True))
 
 
 class GroupedSession:
@@ -65,6 +132,10 @@ class GroupedSession:
         self._trunk = self._buffers(1, 1)
         self._arena: list[Float] = []
         self._bindings: list[tuple[list[tuple[int, tuple[int, ...]]], ort.IOBinding]] = []
+        nothing = _node_inputs(np.zeros((1, 1), np.int64), np.zeros(1, np.int64), np.zeros((1, 1, 1, 1), self.dtype))
+        self._unread: dict[str, NDArray[Any]] = {IN_BLOCKS: np.array(False), BLOCK_LENGTHS: np.ones(BLOCKS, np.int64)}
+        self._unread |= {of_block(name, number): nothing[name] for number in range(BLOCKS) for name in NODE_INPUTS}
+        self._unread |= nothing
         logits = next(entry for entry in self._session.get_outputs() if entry.name == "logits")
         self._vocabulary: int = logits.shape[-1]
 
@@ -87,57 +158,67 @@ class GroupedSession:
     def _buffers(self, rows: int, capacity: int) -> Cache:
         return Cache([np.zeros((rows, e.shape[1], capacity, e.shape[3]), self.dtype) for e in self._past])
 
-    def run_pack(self, pack: Pack, wanted: Sequence[int], tokens_per_pass: int) -> Float:
-        """Logits [wanted, vocabulary] at places of `pack.tokens`; its keys and values lie in the trunk until the next.
+    def run_packs(self, packs: Iterable[tuple[Pack, Sequence[int]]], tokens_per_pass: int) -> Iterator[Float]:
+        """Of every pack, the logits [wanted, vocabulary] at some places of its tokens, ascending.
 
-        The prefix is run first, as far as the last pack's prefix did not begin with it.
+        A prefix is run first, as far as the trunk does not begin with it. Packs are read when their turn comes; the
+        last one's keys and values lie in the trunk until the next call.
         """
-        start_of_tree, width = len(pack.prefix), len(pack.tokens)
+        found: list[Float] = []
+        trunk, self._held = self._held, []  # what a failed pass leaves is not to be trusted
+        for group in passes(self._blocks(packs, trunk), tokens_per_pass):
+            self._reserve(1 + max(len(block.at) for block in group))
+            logits = self._extend(group)
+            for block in group:
+                found.append(logits[: len(block.wanted)])
+                logits = logits[len(block.wanted) :]
+                if block.ends_pack:
+                    yield found[0] if len(found) == 1 else np.concatenate(found)
+                    found = []
+        self._held = trunk
+
+    @staticmethod
+    def _blocks(packs: Iterable[tuple[Pack, Sequence[int]]], trunk: list[int]) -> Iterator[Block]:
+        """A block for each pack, after one for what its prefix has beyond the `trunk`, which is kept up to date."""
+        for pack, wanted in packs:
+            start = len(pack.prefix)
+            done = shared_length(trunk, pack.prefix)
+            done -= start - done == 1
+            if done < start:
+                rest = pack.prefix[done:]
+                yield Block(rest, np.arange(start), np.tri(len(rest), dtype=bool), [], False)
+            at = np.concatenate([np.arange(start), start + pack.depths()])
+            yield Block(pack.tokens, at, pack.ancestors(), list(wanted), True)
+            trunk[:] = [*pack.prefix, *(pack.tokens[place] for place in pack.paths[0][0])]
+
+    def _extend(self, group: Sequence[Block]) -> Float:
+        """Logits at all wanted places of a pass, in order."""
+        blocks = cut_into(BLOCKS, group) if len(group[0].tokens) > 1 else None
+        if blocks is None:
+            return np.concatenate([self._extend_by_one(block) for block in group])
+        inputs = {IN_BLOCKS: np.array(True), BLOCK_LENGTHS: np.array([len(b.tokens) for b in blocks], np.int64)}
+        tokens: list[int] = []
+        wanted: list[int] = []
+        for number, block in enumerate(blocks):
+            inputs |= {of_block(name, number): array for name, array in self._inputs_of(block).items()}
+            wanted += [len(tokens) + place for place in block.wanted]
+            tokens += block.tokens
+        return self._run(self._trunk, np.array([tokens]), np.array([wanted], np.int64), inputs)
+
+    def _extend_by_one(self, block: Block) -> Float:
+        tokens, wanted = np.array([block.tokens]), np.array([block.wanted], np.int64)
+        return self._run(self._trunk, tokens, wanted, self._inputs_of(block))
+
+    def _inputs_of(self, block: Block) -> dict[str, NDArray[Any]]:
+        """What an attention node reads for a block."""
+        total, positions = 1 + len(block.at), block.at[-len(block.tokens) :]
+        bias = np.zeros((len(block.tokens), total), self.dtype)
         # Place 0 is an empty key that nobody sees: with no past at all the operator would ignore `position_ids`.
-        self._reserve(1 + start_of_tree + max(width, tokens_per_pass))
-        done = shared_length(self._held, pack.prefix)
-        done -= start_of_tree - done == 1 and done > 0
-        self._held = []  # what a failed pass leaves is not to be trusted
-        for begin, end in spans(done, start_of_tree, tokens_per_pass):
-            chunk = pack.prefix[begin:end]
-            self._extend(chunk, np.arange(end), np.tri(len(chunk), dtype=bool), [len(chunk) - 1])
-        self._held = list(pack.prefix)
-        positions = np.concatenate([np.arange(start_of_tree), start_of_tree + pack.depths()])
-        seen, places = pack.ancestors(), np.array(wanted, np.int64)
-        logits: Float | None = None
-        for begin, end in spans(0, width, tokens_per_pass):
-            here = np.flatnonzero((places >= begin) & (places < end))
-            # A pass wants at least one logit.
-            asked = (places[here] - begin).tolist() or [0]
-            found = self._extend(pack.tokens[begin:end], positions[: start_of_tree + end], seen[begin:end, :end], asked)
-            if end - begin == width:
-                return found
-            logits = np.empty((len(places), found.shape[-1]), found.dtype) if logits is None else logits
-            logits[here] = found[: len(here)]
-        assert logits is not None  # a pack has tokens
-        return logits
-
-    def _extend(self, tokens: Sequence[int], at: Int64, seen: Float, wanted: Sequence[int]) -> Float:
-        """Run `tokens` at the trunk's end; `at` has the position of every token of the trunk, theirs last.
-
-        `seen` [tokens, columns] says which of the trunk's last tokens each one sees; those before all see.
-        """
-        total, positions = 1 + len(at), at[-len(tokens) :]
-        bias = np.zeros((len(tokens), total), self.dtype)
         bias[:, 0] = HIDDEN
-        bias[:, total - seen.shape[1] :][~seen] = HIDDEN
+        bias[:, total - block.seen.shape[1] :][~block.seen] = HIDDEN
         if self._window is not None and positions.max() >= self._window:
-            bias[positions[:, None] - np.concatenate([[-1], at])[None] >= self._window] = HIDDEN
-        logits = self._run(
-            self._trunk,
-            np.array([tokens], np.int64),
-            positions[None],
-            np.array([total - 1]),
-            bias[None, None],
-            np.array([wanted], np.int64),
-        )
-        of_row: Float = logits[0]
-        return of_row
+            bias[positions[:, None] - np.concatenate([[-1], block.at])[None] >= self._window] = HIDDEN
+        return _node_inputs(positions[None], np.array([total - 1]), bias[None, None])
 
     def step(self, cache: Cache, tokens: Int64, lengths: Int64) -> Float:
         """Logits [rows, vocabulary] after one more token a row; `lengths` counts the tokens before it."""
@@ -148,8 +229,7 @@ class GroupedSession:
             bias = np.where(hidden, HIDDEN, 0).astype(self.dtype)[:, None, None]
         rows = len(tokens)
         wanted = np.zeros((rows, 1), np.int64)
-        logits: Float = self._run(cache.rows(rows), tokens[:, None], lengths[:, None], lengths, bias, wanted)[:, 0]
-        return logits
+        return self._run(cache.rows(rows), tokens[:, None], wanted, _node_inputs(lengths[:, None], lengths, bias))
 
     def copy_path(self, pack: Pack, path: Sequence[int], cache: Cache, row: int) -> None:
         """Put the prefix and the tree's places `path` into a row of `cache`, one after another."""
@@ -169,24 +249,18 @@ class GroupedSession:
                 new[:, :, :held] = old
             self._trunk = grown
 
-    def _run(
-        self, cache: Cache, tokens: Int64, positions: Int64, last_places: Int64, bias: Float, wanted: Int64
-    ) -> Float:
+    def _run(self, cache: Cache, tokens: Int64, wanted: Int64, inputs: dict[str, NDArray[Any]]) -> Float:
+        """Logits [all wanted, vocabulary]; `wanted` [rows, places in a row]. What is not among `inputs` is not read."""
         binding = self._binding(cache)
-        inputs = {
-            "input_ids": tokens,
-            "position_ids": positions.astype(np.int64),
-            LAST_PLACES: last_places.astype(np.int32),
-            TOTAL_LENGTH: np.array([bias.shape[-1]], np.int32),
-            ATTENTION_BIAS: bias,
-            LOGIT_POSITIONS: wanted,
-        }
-        for name, array in inputs.items():
+        # A run wants at least one logit.
+        places = wanted if wanted.size else np.zeros((len(tokens), 1), np.int64)
+        given = self._unread | inputs | {"input_ids": tokens, LOGIT_POSITIONS: places}
+        for name, array in given.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        logits = np.empty((*wanted.shape, self._vocabulary), self.dtype)
+        logits = np.empty((*places.shape, self._vocabulary), self.dtype)
         binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
-        return logits
+        return logits.reshape(-1, self._vocabulary)[: wanted.size]
 
     def _binding(self, cache: Cache) -> ort.IOBinding:
         """Inputs and outputs with `cache` bound: the same object while a run goes on with the same memory."""
@@ -198,7 +272,8 @@ class GroupedSession:
         for entry, present, buffer in zip(self._past, self._present, cache.buffers, strict=True):
             value = ort.OrtValue.ortvalue_from_numpy(buffer)
             made.bind_ortvalue_input(entry.name, value)
-            made.bind_ortvalue_output(present, value)
+            for number in range(BLOCKS):
+                made.bind_ortvalue_output(of_block(present, number), value)
         # One for trees and one for steps.
         self._bindings = [*self._bindings[-1:], (places, made)]
         return made

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from stages.lib.errors import PipelineError
 from stages.lib.inference.choice import Question, Scores, question_plan, score
-from stages.lib.inference.forest import packs, shared_length
+from stages.lib.inference.forest import shared_length
 from stages.lib.inference.generation import Chooser, Generated, Limits, StopText, answer_plan, generate
-from stages.lib.inference.grouped_choice import question_units, score_grouped
+from stages.lib.inference.grouped_choice import question_packs, score_grouped
 from stages.lib.inference.grouped_generation import generate_grouped, grouped_answer_plan
 from stages.lib.inference.open_session import Session
 from stages.lib.inference.provider_errors import PROVIDER_ERRORS, first_line, out_of_memory
@@ -68,15 +68,15 @@ def plan(part: Part, grouped: bool, settings: Infer) -> list[list[int]]:
             return grouped_answer_plan(part.items, limits(settings), settings.pass_tokens)
         return answer_plan(part.items, limits(settings))
     if grouped:
-        return [pack.units for pack in packs(question_units(part.items), settings.pass_tokens)]
+        return [pack.units for pack in question_packs(part.items)]
     return question_plan(part.items, settings.scoring_tokens, settings.rows_per_batch)
 
 
 def costs(part: Part, groups: Sequence[Sequence[int]], settings: Infer) -> list[int]:
     """Tokens that each group costs: what a question shares with the one before is run once."""
-    found = []
+    found, before = [], list[int]()
     for group in groups:
-        total, before = 0, list[int]()
+        total = 0
         for item in group:
             if isinstance(part, Answers):
                 total += len(part.items[item]) + settings.max_new_tokens
