@@ -8,6 +8,8 @@ from conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROSE = " ".join(README.split())
+# Folders of metrics/benchmarks/, in the order of the table's columns.
+MACHINES = ("", "xeon/", "avx2/")
 
 
 def kept(benchmark: str) -> Any:
@@ -40,33 +42,34 @@ def test_the_noise_floor_was_measured() -> None:
     [("MMLU, `letter`", "letter"), ("MMLU, `letter`, 5 shots", "few_shot"), ("MMLU, `continuation`", "continuation")],
 )
 def test_scoring_was_measured(what: str, part: str) -> None:
-    figures, slower = kept("inference")[part], kept("avx2/inference")[part]
-    ours, theirs = (of_way(figures, name) for name in ("ours", "lm_eval"))
+    runs = [kept(f"{machine}inference")[part] for machine in MACHINES]
+    ours, theirs = (of_way(runs[0], name) for name in ("ours", "lm_eval"))
     rates = [f"{ours['questions/s']:.1f} questions/s", f"lm-evaluation-harness {theirs['questions/s']:.1f}"]
-    ratios = [f"{of_way(run, 'lm_eval')['times_slower']:.1f}" for run in (figures, slower)]
-    assert row(what) == [*rates, *ratios]
-    assert figures["beyond_ties"] == slower["beyond_ties"] == 0
+    assert row(what) == [*rates, *(f"{of_way(run, 'lm_eval')['times_slower']:.1f}" for run in runs)]
+    assert not any(run["beyond_ties"] for run in runs)
 
 
 def test_answers_were_measured() -> None:
-    figures, slower = kept("inference")["answers"], kept("avx2/inference")["answers"]
-    ours, one, other = (of_way(figures, name) for name in ("ours", "transformers", "optimum"))
+    runs = [kept(f"{machine}inference")["answers"] for machine in MACHINES]
+    ours, one, other = (of_way(runs[0], name) for name in ("ours", "transformers", "optimum"))
     rates = [f"{of['tokens/s']:.0f}" for of in (ours, one, other)]
     ratios = [
-        ", ".join(f"{of_way(run, rival)['times_slower']:.1f}" for rival in ("transformers", "optimum"))
-        for run in (figures, slower)
+        ", ".join(f"{of_way(run, rival)['times_slower']:.1f}" for rival in ("transformers", "optimum")) for run in runs
     ]
     cells = [f"{rates[0]} tokens/s", f"Transformers {rates[1]}, Optimum {rates[2]}", *ratios]
     assert row("answers of 48 tokens") == cells
-    assert figures["beyond_ties"] == slower["beyond_ties"] == 0
+    assert not any(run["beyond_ties"] for run in runs)
 
 
 def test_shares_of_the_matrix_rate_were_measured() -> None:
-    parts = kept("avx2/inference")
-    scoring, decoding = (of["share_of_matrix_rate"] for of in (parts["letter"], parts["answers"]["decoding"]))
-    reached = f"`letter` reaches {scoring:.0%} and decoding {decoding:.0%} of the median rate".replace("%", " %")
-    assert f"On the AVX2 machine {reached}" in PROSE
-    assert f"ONNX Runtime, {parts['letter']['gemm_gflops']:.0f} GFLOP/s there" in PROSE
+    told = []
+    for machine in MACHINES[1:]:
+        parts = kept(f"{machine}inference")
+        shares = [of["share_of_matrix_rate"] for of in (parts["letter"], parts["answers"]["decoding"])]
+        told.append([f"{share:.0%}".replace("%", " %") for share in shares] + [f"{parts['letter']['gemm_gflops']:.0f}"])
+    (letter, decoding, rate), (letter_before, decoding_before, rate_before) = told
+    assert f"`letter` reaches {letter} and decoding {decoding} on the Xeon ({rate} GFLOP/s beside `letter`)" in PROSE
+    assert f"and reached {letter_before} and {decoding_before} on AVX2 ({rate_before} GFLOP/s)" in PROSE
 
 
 def test_merges_were_measured() -> None:
@@ -74,7 +77,7 @@ def test_merges_were_measured() -> None:
     ours, theirs = speed["ours"]["seconds"], speed["mergekit"]["seconds"]
     slower = kept("avx2/merge")["speed"]
     on_avx2 = slower["mergekit"]["seconds"] / slower["ours"]["seconds"]
-    cells = [f"{ours:.1f} s", f"mergekit {theirs:.1f} s", f"{theirs / ours:.1f}", f"{on_avx2:.1f}"]
+    cells = [f"{ours:.1f} s", f"mergekit {theirs:.1f} s", f"{theirs / ours:.1f}", "–", f"{on_avx2:.1f}"]
     assert row("TIES, the default model's shape") == cells
     size, peak = memory["checkpoint_bytes"] / 1e9, memory["peak_bytes"] / 1e9
     assert f"A merge of three checkpoints of {size:.1f} GB each takes {peak:.1f} GB at most" in PROSE
@@ -87,7 +90,8 @@ def test_exports_were_measured() -> None:
         ("export of a variant", "variant", "Optimum"),
         ("export of the base, both gates", "base", "Optimum, without its validation,"),
     ):
-        times = [f"{of[way]['times_faster_than_optimum']:.1f}" for of in (speed, kept("avx2/export")["speed"])]
+        here, on_avx2 = (of[way]["times_faster_than_optimum"] for of in (speed, kept("avx2/export")["speed"]))
+        times = [f"{here:.1f}", "–", f"{on_avx2:.1f}"]
         assert row(what) == [f"{speed[way]['median_seconds']:.1f} s", f"{rival} {optimum:.1f} s", *times]
     size, peak = memory["weights_bytes"] / 1e9, max(memory[variant]["peak_bytes"] for variant in ("base", "ties")) / 1e9
     assert f"an export of a float16 model of {size:.2f} GB takes {peak:.2f} GB" in PROSE
