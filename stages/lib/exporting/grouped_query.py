@@ -47,11 +47,12 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
     Inputs become `input_ids` and `position_ids` [batch, time]; `last_places` int32 [batch], where each row's last token
     lies in its buffer; `total_length` int32 [1], the longest row's past and new tokens together; `attention_bias`
     [batch or 1, 1, time, total], added to the scores; and `past_key_values.*` [batch, key-value heads, capacity, head
-    size]. Where `in_blocks` is true, the tokens of a single row are cut into stretches of `block_lengths`, and
-    `block_N.*` stand for the last four of each: a stretch begins anywhere in the buffer and reads what those before it
-    wrote. All `block_N.present.*` must be bound to the memory of `past_key_values.*`. ONNX Runtime 1.31 rotates by
-    `position_ids` only where there is a past, and takes several rows with a past only one token at a time. A sliding
-    window is the caller's, in the bias. Keys come out scaled by head size ** -0.25.
+    size]. Where `in_blocks` is true, the tokens of a single row are cut into stretches of `block_lengths`, and each has
+    `position_ids`, `last_places`, `total_length` and `attention_bias` of its own, behind `block_N.`: it begins anywhere
+    in the buffer and reads what those before it wrote. All `block_N.present.*` must be bound to the memory of
+    `past_key_values.*`. ONNX Runtime 1.31 rotates by `position_ids` only where there is a past, and takes several rows
+    with a past only one token at a time. A sliding window is the caller's, in the bias. Keys come out scaled by head
+    size ** -0.25.
 
     Raises PipelineError when a layer's projections are not where Optimum puts them.
     """

@@ -111,7 +111,7 @@ def _node_inputs(positions: Int64, last_places: Int64, bias: Float) -> dict[str,
 
 
 class GroupedSession:
-    """One forward pass over a tree of tokens, or over one new token of many rows."""
+    """Forward passes over trees of tokens in one buffer, the trunk, or over a new token of many rows."""
 
     def __init__(self, folder: Path) -> None:
         """Load the graph on the CPU: ONNX Runtime's CUDA kernel knows no bias, so no trees."""
@@ -161,8 +161,9 @@ class GroupedSession:
     def run_packs(self, packs: Iterable[tuple[Pack, Sequence[int]]], tokens_per_pass: int) -> Iterator[Float]:
         """Of every pack, the logits [wanted, vocabulary] at some places of its tokens, ascending.
 
-        A prefix is run first, as far as the trunk does not begin with it. Packs are read when their turn comes; the
-        last one's keys and values lie in the trunk until the next call.
+        Neither the packs around it nor `tokens_per_pass` change what a pack gets. Its prefix is run first, as far as
+        the trunk does not begin with it. Packs are read when their turn comes; the last one's keys and values lie in
+        the trunk until the next call.
         """
         found: list[Float] = []
         trunk, self._held = self._held, []  # what a failed pass leaves is not to be trusted
