@@ -9,12 +9,20 @@ import pytest
 import torch
 from conftest import SIZES, fit_to_answers
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from test_inference import INFER, SETTINGS, direct_logprob, model_entry, prompts_of, questions
-from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from stages.export import export
 from stages.lib.errors import PipelineError
-from stages.lib.exporting.grouped_query import grouped_logits, use_grouped_query_attention
+from stages.lib.exporting.grouped_query import ROOM, grouped_logits, use_grouped_query_attention
 from stages.lib.exporting.parity import onnx_logits, worst_difference
 from stages.lib.inference.batches import Int64
 from stages.lib.inference.choice import Question, score, tokenized
@@ -34,6 +42,7 @@ from stages.lib.inference.grouped_session import (
 )
 from stages.lib.inference.open_session import open_session
 from stages.lib.inference.session import CPU, Float, ModelSession
+from stages.lib.params import Infer
 from stages.lib.prompting import continuation_prompt, letter_prompt
 
 STOP = frozenset([2])
@@ -111,6 +120,8 @@ def test_option_scores_equal_pytorchs_on_the_full_text(
     texts = [(continuation_prompt(q), [f" {c}" for c in q.choices or []]) for q in questions(6)]
     texts.append(("Question: which?\nAnswer:", [" the same start one", " the same start two", " a"]))
     asked = [tokenized(context, options, encode) for context, options in texts]
+    shots = encode(" ".join(text for text, _ in texts))[:50]
+    asked += [Question([*shots, *q.context], [[*shots, *full] for full in q.full]) for q in asked[:3]]
     # As if the tokeniser merged the context's last character with the options' first.
     asked.append(Question([5, 6, 7], [[5, 6, 8, 9, 10], [5, 6, 11, 12]]))
     for tokens_per_pass in (1, 90, 4096):
@@ -147,6 +158,43 @@ def test_no_plan_changes_an_answer(llama: Path, tokenizer: PreTrainedTokenizerFa
     assert generate_grouped(session, prompts[::-1], stop, Limits(16, 4096, 64), 100) == alone[::-1]
     # Nothing in common at the start.
     assert generate_grouped(session, [prompts[0][3:], prompts[1]], stop, Limits(16, 4096, 8), 99)[1] == alone[1]
+
+
+def test_items_that_fit_the_context_run_in_packs_that_do_not(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    torch.manual_seed(7)
+    with pytest.raises(ValidationError, match="pass_tokens"):
+        Infer(**INFER.model_dump() | {"pass_tokens": ROOM + 1})
+    short = LlamaForCausalLM(LlamaConfig(**SIZES | {"max_position_embeddings": 64}, tie_word_embeddings=True))
+    short.save_pretrained(tmp_path / "short")
+    tokenizer.save_pretrained(tmp_path / "short")
+    (tmp_path / "onnx").mkdir()
+    export(tmp_path / "short", None, model_entry(), SETTINGS, tmp_path / "onnx")
+    session, limits = GroupedSession(tmp_path / "onnx"), Limits(4, 4096, 64)
+    prompts = [[5 + n, *range(40, 99)] for n in range(20)]
+    assert len(prompts[0]) + limits.max_new_tokens == 64
+    alone = [generate_grouped(session, [prompt], STOP, limits, 1)[0] for prompt in prompts]
+    assert generate_grouped(session, prompts, STOP, limits, ROOM) == alone
+    asked = [
+        Question(prompt[:60], [[*prompt[:60], *range(30 * n, 30 * n + 4)] for n in (1, 2, 3)]) for prompt in prompts
+    ]
+    expected = [score_grouped(session, [question], 1)[0] for question in asked]
+    assert score_grouped(session, asked, ROOM) == expected
+
+
+def test_no_number_of_threads_changes_a_bit(
+    llama: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [tokenized(letter_prompt(q), [" A", " B"], tokenizer.encode) for q in questions(6)]
+    found = []
+    for count in (1, 2, 3):
+        monkeypatch.setattr("stages.lib.inference.session.usable_cores", lambda count=count: count)
+        session = GroupedSession(llama)
+        assert session._session.get_session_options().intra_op_num_threads == count
+        answers = generate_grouped(session, prompts_of(tokenizer, 6), STOP, Limits(16, 4096, 8), 100)
+        found.append((answers, score_grouped(session, asked, 200)))
+    assert found[0] == found[1] == found[2]
 
 
 def test_equal_prompts_are_answered_once(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -30,15 +30,24 @@ from stages.lib.inference.grouped_session import (
 )
 from stages.lib.inference.session import GRAPH
 
+# What a pack's tokens may exceed the model's positions by; `infer.pass_tokens` allows no larger pass.
+ROOM = 4096
+
 
 def rotary_tables(config: PretrainedConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosines and sines, float32 [positions, head size / 2] each, as Transformers computes them for this model."""
+    """Cosines and sines, float32 [positions and room, head size / 2] each, as Transformers computes them for the model.
+
+    The operator refuses more keys than the tables have rows, and a pack of several items may have more tokens than the
+    model has positions: rows of zeros make room, which no token's position reads.
+    """
     # Llama's class serves all three architectures: the angles depend on the configuration alone.
     rotary = LlamaRotaryEmbedding(config)  # type: ignore[arg-type]  # annotated for Llama's alone
     positions = torch.arange(config.max_position_embeddings)[None]
     cosines, sines = rotary(torch.zeros(1), positions)
     half = cosines.shape[-1] // 2
-    return cosines[0, :, :half].float().numpy(), sines[0, :, :half].float().numpy()
+    room = np.zeros((1 + ROOM, half), np.float32)
+    filled, other = (np.concatenate([table[0, :, :half].float().numpy(), room]) for table in (cosines, sines))
+    return filled, other
 
 
 def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig) -> None:

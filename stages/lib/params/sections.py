@@ -243,7 +243,8 @@ class Infer(Section):
     scoring_tokens: Count
     rows_per_batch: Count
     attention: Literal["auto", "grouped_query", "plain"]
-    pass_tokens: Count
+    pass_tokens: Annotated[int, Field(gt=0, le=4096)]
+    """The exported graph has room for no more: `ROOM` in `stages/lib/exporting/grouped_query.py`."""
     temperature: Annotated[float, Field(ge=0)]
     sampling_seed: Annotated[int, Field(ge=0)]
     truncate: Literal["error", "left"]
