@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.files import folder_written_atomically
 from stages.lib.params import Model, load_params
-from stages.lib.sources import fetch
+from stages.lib.sources import fetch, put
 from stages.lib.tensor_files import Checkpoint, require_finite
 
 TEMPLATES = Path("data/chat_templates")
@@ -39,7 +38,7 @@ def bring(model: Model, folder: Path) -> None:
                     f"Expected safetensors only, found pickled weights in {file}; convert them and remove the file."
                 )
             if file.is_file() and file.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
-                _link_or_copy(file.resolve(), folder / file.name)
+                put(file, folder / file.name, model.source)
 
 
 def give_template(name: str, folder: Path) -> None:
@@ -56,13 +55,6 @@ def give_template(name: str, folder: Path) -> None:
             )
         (folder / "chat_template.jinja").unlink(missing_ok=True)  # it may be a link into a cache
         shutil.copyfile(file, folder / "chat_template.jinja")
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
 
 
 def check(folder: Path) -> int:

@@ -168,6 +168,8 @@ def test_the_stage_brings_the_donor_of_its_model(lora: Path, tmp_path: Path, mon
     donor = tmp_path / "models/donors/smollm2_135m/safety"
     assert names(donor) == {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
     assert names(donor.parent) == {"safety"}
+    # A copy: whoever rewrites the folder's file does not rewrite what DVC stores.
+    assert not (donor / "adapter_model.safetensors").samefile(lora / "adapter_model.safetensors")
 
 
 def fault(source: Any, **more: Any) -> str:

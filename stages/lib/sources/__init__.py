@@ -1,5 +1,8 @@
 """Where bytes come from: a wheel on the package index, the Hugging Face Hub, a folder. One file each."""
 
+import contextlib
+import os
+import shutil
 from pathlib import Path
 from typing import assert_never
 
@@ -29,3 +32,15 @@ def fetch(source: WheelSource | HubSource | HubDatasetSource | FolderSource, scr
             return fetch_dataset(source, scratch)
         case _:
             assert_never(source)
+
+
+def put(file: Path, target: Path, source: WheelSource | HubSource | FolderSource) -> None:
+    """Give a fetched file its place: a link to what a cache holds, a copy of what lies in a person's own folder.
+
+    DVC makes what it stores read-only, and a person who rewrites a linked file rewrites DVC's store.
+    """
+    if not isinstance(source, FolderSource):
+        with contextlib.suppress(OSError):  # another file system, or one without links
+            os.link(file.resolve(), target)
+            return
+    shutil.copyfile(file, target)

@@ -1,7 +1,5 @@
 """A donor that was tuned elsewhere: a LoRA adapter as PEFT saves it, or a full checkpoint, from the Hub or a folder."""
 
-import os
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +7,7 @@ from stages.lib.errors import PipelineError
 from stages.lib.merging.checks import require_same_vocabulary
 from stages.lib.merging.donors import ADAPTER_CONFIG, open_donor
 from stages.lib.params import FolderSource, HubSource
-from stages.lib.sources import fetch
+from stages.lib.sources import fetch, put
 from stages.lib.tensor_files import Checkpoint, require_finite
 
 SETTINGS = ("config.json", "tokenizer.json")
@@ -34,7 +32,7 @@ def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder:
                 "save it as safetensors: pickled weights run code when they are read."
             )
         for file in (*weights, *(found / name for name in settings if (found / name).exists())):
-            _link_or_copy(file.resolve(), folder / file.name)
+            put(file, folder / file.name, source)
     try:
         donor = open_donor(folder, Checkpoint(base, "model*.safetensors"))
         require_same_vocabulary(base, folder)
@@ -45,10 +43,3 @@ def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder:
         # It speaks of the folder under way, which nobody finds afterwards.
         raise PipelineError(str(error).replace(str(folder), where).replace(folder.name, name)) from None
     return len(donor.names())
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
