@@ -60,11 +60,15 @@ def read_datasets(datasets: Mapping[str, Dataset]) -> Found:
 
 
 def require_texts(items: Iterable[Item]) -> None:
-    """Raises TypeError where a group, a text or an option is none: JSON holds other things, too."""
+    """Raises TypeError where a group, a text or an option is none (JSON holds other things, too), ValueError where an
+    option is blank: it has no token to score.
+    """
     for item in items:
         texts = [item.group, item.text, *(item.choices or [])]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError(f"a row whose texts are {str(texts)[:80]}")
+        if not all(choice.strip() for choice in item.choices or []):
+            raise ValueError(f"a blank option of the question {item.text[:80]}")
 
 
 def fraction(seed: int, purpose: str, text: str) -> float:
@@ -117,6 +121,18 @@ def as_shots(shots: list[tuple[str, Item]]) -> list[Prompt]:
     ]
 
 
+def require_one_kind(rows: Mapping[Kind, list[Prompt]]) -> None:
+    """Raises PipelineError when a text is an item of two kinds: an answer belongs to one."""
+    kind_of: dict[str, Kind] = {}
+    for kind, prompts in rows.items():
+        for prompt in prompts:
+            if kind_of.setdefault(prompt.id, kind) != kind:
+                raise PipelineError(
+                    f"Expected each text in datasets of one kind, found the item {prompt.id} of {prompt.benchmark} "
+                    f"both {kind_of[prompt.id]} and {kind}; take one of the two datasets out of the benchmark set."
+                )
+
+
 def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Params) -> None:
     """Raises PipelineError when a chosen model wants more shots than a subject has."""
     there = Counter(shot.group for shot in shots)
@@ -142,6 +158,7 @@ def select(everything: Params) -> dict[str, list[Prompt]]:
             prompts[kind] = as_prompts(kind, items[kind], params)
             held[kind] = [prompt for prompt in prompts[kind] if prompt.split == "eval"]
     held["jailbreak"] = compose_jailbreaks(items["jailbreak"], held["harmful"], params)
+    require_one_kind(held)
     everything_held = [prompt for rows in held.values() for prompt in rows]
 
     tune = [p for rows in prompts.values() for p in in_nested_order(rows, params.seed) if p.split == "tune"]

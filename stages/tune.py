@@ -137,6 +137,17 @@ def as_dataset(rows: list[TuningRow]) -> Dataset:
     )
 
 
+def fitting_rows(rows: list[TuningRow], most: int, donor: str) -> list[TuningRow]:
+    """Those of at most `most` tokens. Raises PipelineError when they are too few to tune on and to measure the loss."""
+    fitting = [row for row in rows if len(row.prompt) + len(row.response) <= most]
+    if len(fitting) < 2:
+        raise PipelineError(
+            f"Expected two rows at least for the donor {donor!r}, to tune on and to measure the loss, found "
+            f"{len(fitting)} of at most {most:,} tokens; raise tune.max_tokens or donors.{donor} in params.yaml."
+        )
+    return fitting
+
+
 def split_rows(rows: list[TuningRow], tune: Tune) -> tuple[list[TuningRow], list[TuningRow]]:
     """Shuffle with the seed; the last `held_out` share (at least one row) measures the loss."""
     shuffled = list(rows)
@@ -259,7 +270,7 @@ def main() -> None:
     prompts: list[Prompt] = choose(read_rows(Path("data/benchmarks/tune.jsonl"), Prompt), donor, arguments.donor)
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, tokenizer, model, arguments.model) for prompt in prompts]
-    fitting = [row for row in rows if len(row.prompt) + len(row.response) <= tune.max_tokens]
+    fitting = fitting_rows(rows, tune.max_tokens, arguments.donor)
     say(f"tune: {arguments.model} {arguments.donor}, {len(fitting):,} rows, {len(rows) - len(fitting)} too long")
     settings = {"donor": donor.model_dump(), "tune": tune.model_dump(), "lora_targets": model.lora_targets}
     settings |= {"base_weights": str(base_dtype(model, tune))}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from stages.fetch_data import as_prompts, compose_jailbreaks, in_nested_order
+from stages.fetch_data import as_prompts, compose_jailbreaks, in_nested_order, require_one_kind
 from stages.lib.datasets import matched_benign
 from stages.lib.datasets.item import Item, normalised
 from stages.lib.datasets.jailbreak_texts import with_goal
@@ -68,6 +68,13 @@ def test_duplicates_are_dropped(settings: FetchData) -> None:
         ("b", "Same prompt"),
         ("c", "other"),
     ]
+
+
+def test_a_text_of_two_kinds_is_one_sentence(settings: FetchData) -> None:
+    rows = {"harmful": [prompt("One text"), prompt("another")], "benign": [prompt("one  text!", kind="benign")]}
+    with pytest.raises(PipelineError, match=r"found the item [0-9a-f]{16} of b both harmful and benign; take one"):
+        require_one_kind(rows)  # type: ignore[arg-type]
+    require_one_kind({"harmful": rows["harmful"]})
 
 
 def test_the_split_takes_the_share_it_says(settings: FetchData) -> None:

@@ -452,6 +452,12 @@ def test_rows_that_a_dataset_does_not_have_are_one_sentence(tmp_path: Path, name
         read_datasets({name: Dataset.model_validate({"kind": kind, "source": source})})
 
 
+def test_a_question_with_a_blank_option_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_text(ROW % ('"which?"', '" "'), encoding="utf-8")
+    with pytest.raises(ValueError, match="a blank option of the question which"):
+        require_texts(mmlu.read(tmp_path / "rows"))
+
+
 @pytest.mark.parametrize(("question", "option"), [("5", '"c"'), ('"q"', "null"), ("[]", '"c"')])
 def test_a_question_that_is_no_text_is_one_sentence(tmp_path: Path, question: str, option: str) -> None:
     (tmp_path / "rows").write_text(ROW % (question, option), encoding="utf-8")

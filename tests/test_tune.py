@@ -35,6 +35,7 @@ from stages.tune import (
     Tuner,
     as_dataset,
     base_dtype,
+    fitting_rows,
     require_learned,
     split_rows,
     train,
@@ -344,6 +345,13 @@ def test_a_donor_learns_on_a_base_in_bfloat16_and_is_float32_itself(
     require_learned(network, losses, "safety")
     assert {value.dtype for name, value in network.named_parameters() if "lora_" in name} == {torch.float32}
     assert {value.dtype for name, value in network.named_parameters() if "lora_" not in name} == {torch.bfloat16}
+
+
+def test_a_donor_whose_rows_are_all_too_long_is_one_sentence() -> None:
+    rows = [TuningRow([1] * size, [2]) for size in (3, 4, 9)]
+    assert fitting_rows(rows, 5, "safety") == rows[:2]
+    with pytest.raises(PipelineError, match=r"donor 'safety', .* found 1 of at most 4 tokens; raise tune.max_tokens"):
+        fitting_rows(rows, 4, "safety")
 
 
 def test_rows_held_out_are_not_trained_on() -> None:
