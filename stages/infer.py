@@ -69,8 +69,10 @@ def answers_part(
     stop_text: StopText | None,
     settings: Infer,
     run: Run,
-) -> tuple[Answers, int]:
-    """What to answer, and how many prompts lost their beginning to the model's context, as `infer.truncate` allows."""
+) -> tuple[Answers, list[str]]:
+    """What to answer, and the ids of prompts that lost their beginning to the model's context, as `infer.truncate`
+    allows.
+    """
     from transformers import GenerationConfig
 
     # A model may name several ends: of a turn, and of a text.
@@ -78,9 +80,9 @@ def answers_part(
     stop = frozenset([ends] if isinstance(ends, int) else ends or [tokenizer.eos_token_id])
     require_text(prompts)
     ids = [chat_token_ids(tokenizer, prompt.text, model) for prompt in prompts]
-    room, truncated = context_of(run.folder) - settings.max_new_tokens, 0
+    room, truncated = context_of(run.folder) - settings.max_new_tokens, list[str]()
     if settings.truncate == "left" and room > 0:
-        truncated = sum(len(tokens) > room for tokens in ids)
+        truncated = [prompt.id for tokens, prompt in zip(ids, prompts, strict=True) if len(tokens) > room]
         ids = [tokens[-room:] for tokens in ids]
     require_fits(ids, prompts, settings.max_new_tokens, run.folder)
     if not run.runner.choice.grouped:
@@ -97,8 +99,8 @@ def respond(
     name: str,
     model: Model,
     settings: Infer,
-) -> tuple[list[Response], int]:
-    """Answers, in the order of `prompts`, and how many of these were truncated."""
+) -> tuple[list[Response], list[str]]:
+    """Answers, in the order of `prompts`, and the ids of those that were truncated."""
     decode = partial(tokenizer.decode, skip_special_tokens=True)
     stop_text = StopText(tuple(model.stop), decode) if model.stop else None
     part, truncated = answers_part(tokenizer, prompts, name, stop_text, settings, run)
@@ -129,10 +131,10 @@ def score_format(
     form: str,
     settings: Infer,
     shots: Mapping[str, Sequence[Prompt]],
-) -> tuple[list[Scores], int]:
+) -> tuple[list[Scores], list[str]]:
     """Scores of all options in one format, `letter` (after the subject's `shots`) or `continuation`.
 
-    And how many questions lost their beginning to the model's context, as `infer.truncate` allows.
+    And the ids of questions that lost their beginning to the model's context, as `infer.truncate` allows.
     """
 
     def context(question: Prompt) -> str:
@@ -147,12 +149,17 @@ def score_format(
         return ids
 
     require_text(questions)
-    tokens, truncated = [tokenized(context(question), options(question), encode) for question in questions], 0
+    tokens = [tokenized(context(question), options(question), encode) for question in questions]
+    truncated: list[str] = []
     if settings.truncate == "left":
         limit = context_of(run.folder)
         # The grouped-query graph runs a question's options one after another, each of which sees its own tokens only.
         cut = [without_beginning(question, limit, run.runner.choice.grouped) for question in tokens]
-        truncated = sum(len(after.context) < len(before.context) for before, after in zip(tokens, cut, strict=True))
+        truncated = [
+            question.id
+            for question, before, after in zip(questions, tokens, cut, strict=True)
+            if len(after.context) < len(before.context)
+        ]
         tokens = cut
     longest = [max(question.full, key=len) for question in tokens]
     require_fits(longest, questions, 0, run.folder)
@@ -178,16 +185,16 @@ def score_choices(
     other_format: int,
     settings: Infer,
     shots: Mapping[str, Sequence[Prompt]],
-) -> tuple[list[ChoiceScore], int]:
+) -> tuple[list[ChoiceScore], list[str]]:
     """Scores of all questions in the model's own format, and of the first `other_format` in the other.
 
-    And how many of all of these were truncated.
+    And the ids of those that were truncated, once for each format.
     """
     own = model.utility_format
     other = "letter" if own == "continuation" else "continuation"
     counts = {own: len(questions), other: other_format}
     scores: dict[str, list[Scores]] = {own: [], other: []}
-    truncated = 0
+    truncated: list[str] = []
     for form, count in counts.items():
         if count:
             scores[form], cut = score_format(run, tokenizer, questions[:count], form, settings, shots)
@@ -268,10 +275,11 @@ def main() -> None:
         write_rows(output / "responses.jsonl", responses)
         write_rows(output / "choices.jsonl", choices)
     journal.remove()
-    tokens = sum(response.tokens for response in responses)
+    tokens, truncated = sum(response.tokens for response in responses), len(cut_prompts) + len(cut_questions)
     # Facts about the run, not results: no stage depends on them, or a slower machine would dirty the pipeline.
+    record = Path("runs") / arguments.model / f"{arguments.variant}.json"
     write_json(
-        Path("runs") / arguments.model / f"{arguments.variant}.json",
+        record,
         {
             "provider": choice.provider,
             "attention": choice.attention(),
@@ -290,7 +298,7 @@ def main() -> None:
         f"infer: {name}, {tokens:,} tokens in {generated_at - started:.0f} s, "
         f"{len(questions)} questions in {ended - generated_at:.0f} s"
         + (f", {run.resumed:,} items from the journal" if run.resumed else "")
-        + (f", {cut_prompts + cut_questions:,} truncated on the left" if cut_prompts + cut_questions else "")
+        + (f", {truncated:,} truncated on the left, named in {record}" if truncated else "")
     )
 
 

@@ -1,13 +1,11 @@
 """The inference loops against PyTorch and Transformers, and against themselves in other batches."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from benchmarks.noise_floor import cores
 from conftest import benign_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -22,7 +20,6 @@ from stages.lib.inference.choice import Question, score, tokenized
 from stages.lib.inference.generation import Limits, StopText, generate
 from stages.lib.inference.grouped_generation import generate_grouped
 from stages.lib.inference.grouped_session import GroupedSession
-from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_problem
 from stages.lib.params import Export, Infer, Model
@@ -143,15 +140,17 @@ def test_no_batch_plan_changes_an_answer(llama: tuple[Path, Path], tokenizer: Pr
     assert generate(session, [prompts[0][3:], prompts[1]], frozenset([2]), Limits(16, 4096, 8))[1] == alone[1]
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads are bound to cores on Linux only")
-def test_no_thread_count_changes_an_answer(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+def test_no_thread_count_changes_an_answer(
+    llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompts = prompts_of(tokenizer, 6)
-    limits = Limits(16, 4096, 64)
-    together = generate(ModelSession(llama[1], CPU), prompts, frozenset([2]), limits)
-    with cores(1):
-        assert usable_cores() == 1
-        alone = generate(ModelSession(llama[1], CPU), prompts, frozenset([2]), limits)
-    assert alone == together
+    found = []
+    for count in (1, 2, 3):
+        monkeypatch.setattr("stages.lib.inference.session.usable_cores", lambda count=count: count)
+        session = ModelSession(llama[1], CPU)
+        assert session._session.get_session_options().intra_op_num_threads == count
+        found.append(generate(session, prompts, frozenset([2]), Limits(16, 4096, 64)))
+    assert found[0] == found[1] == found[2]
 
 
 def test_an_answer_ends_with_a_string_in_it(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:

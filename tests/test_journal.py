@@ -4,7 +4,7 @@ import copy
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from workplace import ITEMS, JOURNAL, OUTPUT, infer, output_of, record_of, write
 import stages.infer
 from stages.lib.errors import PipelineError
 from stages.lib.inference import journal as journal_module
+from stages.lib.inference.choice import Question
 from stages.lib.inference.grouped_session import GroupedSession
 from stages.lib.inference.journal import Journal, folder_digest, part_key
 from stages.lib.inference.open_session import Choice
-from stages.lib.inference.parts import Answers, Report, run_items
+from stages.lib.inference.parts import Answers, Part, Questions, Report, run_items
+from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import CPU, ModelSession
 from stages.lib.params import Infer
 from stages.lib.rows import Prompt, read_rows, write_rows
@@ -233,6 +235,46 @@ def test_a_provider_error_names_its_items_and_keeps_the_others(
     assert attention == "grouped_query" or set(done) == {0}
 
 
+def test_a_provider_error_names_the_prompt_that_came_last_to_rows_that_ran_well(
+    place: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, params = place
+    prompts = [[5, 6, 7 + n, 8] for n in range(12)] + [[6, 70_000, 9]]
+    part = Answers("answers", prompts, frozenset([2]), [f"the item {n}" for n in range(13)])
+    session = GroupedSession(folder / "models/onnx/tiny_llama/base")
+    report = Report(lambda _: None, lambda *_: None, print)
+    with pytest.raises(PipelineError, match=r"found on the item 12, .* and 8 more: "):
+        run_items(session, part, range(13), settings_of(params, pass_tokens=4, rows_per_batch=64), report)
+
+
+class Listening(Here):
+    """Notes which items it is asked to run."""
+
+    ran: list[int]
+
+    def run(self, part: Part, wanted: Sequence[int], report: Report) -> None:
+        """See Runner."""
+        self.ran = list(wanted)
+        super().run(part, wanted, report)
+
+
+@pytest.mark.parametrize("attention", ["grouped_query", "plain"])
+def test_equal_items_run_once_and_get_equal_results(place: tuple[Path, dict[str, Any]], attention: str) -> None:
+    folder, params = place
+    settings = settings_of(params, attention=attention)
+    runner = Listening.opened(folder / "models/onnx/tiny_llama/base", settings)
+    first, second = (Question([5, 6, n], [[5, 6, n, 8], [5, 6, n, 9, 10]]) for n in (7, 11))
+    other_option = Question([5, 6, 7], [[5, 6, 7, 8], [5, 6, 7, 9, 11]])
+    titles = ["the item"] * 4
+    for part in (
+        Questions("letter", [first, second, other_option, first], titles),
+        Answers("answers", [[5, 6, 7], [5, 6, 11], [5, 6], [5, 6, 7]], frozenset([2]), titles),
+    ):
+        found = Run(folder, settings, runner).results(part, print, lambda _: None)
+        assert runner.ran == [0, 1, 2]
+        assert found[3] == found[0] != found[1]
+
+
 @pytest.mark.parametrize("attention", ["grouped_query", "plain"])
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("Error in execution: Failed to allocate memory for requested buffer")]
@@ -325,7 +367,7 @@ def test_bad_items_are_named(
 
 
 @pytest.mark.parametrize("attention", ["grouped_query", "plain"])
-def test_truncated_on_the_left_a_prompt_is_its_last_tokens_and_counted(
+def test_truncated_on_the_left_a_prompt_is_its_last_tokens_and_named(
     place: tuple[Path, dict[str, Any]],
     built: tuple[Path, dict[str, Any], dict[str, bytes]],
     monkeypatch: pytest.MonkeyPatch,
@@ -339,8 +381,8 @@ def test_truncated_on_the_left_a_prompt_is_its_last_tokens_and_counted(
     run_here(folder, monkeypatch)
     record = record_of(folder)
     # The question is asked in both formats.
-    assert (record["truncated_prompts"], record["truncated_questions"]) == (1, 2)
-    assert "3 truncated on the left" in capsys.readouterr().out
+    assert (record["truncated_prompts"], record["truncated_questions"]) == (["harmful0"], ["choice100"] * 2)
+    assert "3 truncated on the left, named in runs/tiny_llama/base.json" in " ".join(capsys.readouterr().out.split())
     if attention == "grouped_query":
         answers = (folder / OUTPUT / "responses.jsonl").read_text(encoding="utf-8").splitlines()
         before = built[2]["responses.jsonl"].decode().splitlines()

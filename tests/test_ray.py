@@ -101,6 +101,23 @@ def test_a_node_killed_in_the_middle_changes_no_byte(
     assert record_of(folder)["resumed_items"] == 0
 
 
+def test_an_error_on_a_node_names_its_item_and_keeps_what_its_task_had_finished(
+    cluster: Any, built: tuple[Path, dict[str, Any], dict[str, bytes]]
+) -> None:
+    folder, params, expected = built
+    shutil.rmtree(folder / "data/responses", ignore_errors=True)
+    # A task for each slot's share, a row at a time: the prompt that fails, last in order, has others before it.
+    write_params(folder, params, cluster="auto", rows_per_batch=1, pass_tokens=4)
+    broken = "import stages.infer as verb\nmade = verb.answers_part\n"
+    broken += "def answers_part(*given):\n    part, cut = made(*given)\n    part.items[20].append(70_000)\n"
+    broken += "    return part, cut\nverb.answers_part = answers_part\n"
+    said = infer(folder, broken, status=1)
+    assert "found on the benign item benign20" in said and "what was finished is kept" in said
+    assert len((folder / JOURNAL).read_text(encoding="utf-8").splitlines()) > 1
+    infer(folder)
+    assert output_of(folder) == expected
+
+
 def test_a_killed_driver_goes_on_from_its_journal(
     cluster: Any, built: tuple[Path, dict[str, Any], dict[str, bytes]]
 ) -> None:

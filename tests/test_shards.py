@@ -21,11 +21,13 @@ from workplace import JOURNAL, OUTPUT, infer, output_of, record_of, write_params
 from stages.export import export
 from stages.lib.errors import PipelineError
 from stages.lib.inference.choice import Question, score, tokenized
-from stages.lib.inference.cluster import _own_folder
+from stages.lib.inference.cluster import Weights, _own_folder, _run_shard
 from stages.lib.inference.generation import Chooser, Limits, generate
 from stages.lib.inference.grouped_choice import score_grouped
 from stages.lib.inference.grouped_generation import generate_grouped
 from stages.lib.inference.grouped_session import GroupedSession
+from stages.lib.inference.journal import folder_digest
+from stages.lib.inference.open_session import Choice
 from stages.lib.inference.parts import Answers, Questions, costs, plan
 from stages.lib.inference.session import CPU, ModelSession
 from stages.lib.inference.shards import shards
@@ -192,6 +194,16 @@ def test_workers_end_with_a_parent_that_is_killed(
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
     shutil.rmtree(folder / "runs")
+
+
+def test_a_ray_task_that_fails_gives_what_it_had_finished(onnx: Path) -> None:
+    settings = Infer(**workplace.tiny_params({})["infer"] | {"pass_tokens": 4, "rows_per_batch": 1})
+    # Token 70,000 is none of the model's 600.
+    part = Answers("answers", [[5, 6, 7, 8], [5, 70_000, 9]], frozenset([2]), ["the item one", "the item two"])
+    weights = Weights(onnx, folder_digest(onnx), {})
+    kind, (results, _, _, failure) = _run_shard(weights, part, [0, 1], settings, Choice(CPU, True))
+    assert (kind, [item for item, _ in results]) == ("results", [0])
+    assert "found on the item two: " in failure
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no owners and rights of this kind")

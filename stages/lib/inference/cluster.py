@@ -86,14 +86,27 @@ class Cluster:
         shared = self._ray.put(part)
         cut = shards(part, wanted, self.choice.grouped, self._settings, self.slots * TASKS_PER_SLOT)
         waiting = [self._task.remote(self._weights, shared, shard, self._settings, self.choice) for shard in cut]
-        while waiting:
-            ended, waiting = self._ray.wait(waiting, num_returns=1)
-            results, said, advanced = self._get(ended[0])
-            for item, result in results:
-                report.finished(item, result)
-            for message in said:
-                report.say(message)
-            report.advance(advanced)
+        try:
+            while waiting:
+                ended, waiting = self._ray.wait(waiting, num_returns=1)
+                self._pass_on(ended[0], report)
+        except PipelineError:
+            # What other tasks have finished by now is finished, too.
+            for task in self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if waiting else ():
+                with contextlib.suppress(PipelineError):
+                    self._pass_on(task, report)
+            raise
+
+    def _pass_on(self, task: Any, report: Report) -> None:
+        """Report what a task finished. Raises PipelineError when that is not all."""
+        results, said, advanced, failure = self._get(task)
+        for item, result in results:
+            report.finished(item, result)
+        for message in said:
+            report.say(message)
+        report.advance(advanced)
+        if failure:
+            raise PipelineError(failure)
 
     def close(self) -> None:
         """Leave the cluster, which goes on."""
@@ -173,7 +186,8 @@ def _look(weights: Weights, settings: Infer) -> tuple[str, Any]:
 
 
 def _run_shard(weights: Weights, part: Part, wanted: list[int], settings: Infer, choice: Choice) -> tuple[str, Any]:
-    """Results of a shard by item, what there is to say, and the progress made."""
+    """Results of a shard by item, what there is to say, the progress made, and why it ended before its end, if so."""
+    failure = None
     results: list[tuple[int, Result]] = []
     said: list[str] = []
     steps = [0]
@@ -192,8 +206,8 @@ def _run_shard(weights: Weights, part: Part, wanted: list[int], settings: Infer,
         run_items(session, part, wanted, settings, Report(advance, lambda *result: results.append(result), said.append))
         session.require_provider()
     except PipelineError as error:
-        return "error", str(error)
-    return "results", (results, said, steps[0])
+        failure = str(error)
+    return "results", (results, said, steps[0], failure)
 
 
 def _session(weights: Weights, settings: Infer) -> Session:

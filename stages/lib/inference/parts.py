@@ -1,5 +1,7 @@
 """What a run does: its parts, each of them prompts to answer or questions to score in one format."""
 
+import hashlib
+from array import array
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -54,6 +56,20 @@ class Report(NamedTuple):
 def result_of(part: Part, value: Any) -> Result:
     """A result from JSON, into which it went as a list."""
     return Generated(*value) if isinstance(part, Answers) else Scores(*value)
+
+
+def first_alike(part: Part) -> list[int]:
+    """For each item, the first one that asks the same; equal prompts get equal results, so that one is enough."""
+    seen: dict[bytes, int] = {}
+    sequences = ([item.context, *item.full] if isinstance(item, Question) else [item] for item in part.items)
+    return [seen.setdefault(_digest(of_item), number) for number, of_item in enumerate(sequences)]
+
+
+def _digest(sequences: Sequence[Sequence[int]]) -> bytes:
+    digest = hashlib.sha256()
+    for tokens in sequences:
+        digest.update(array("q", [len(tokens), *tokens]).tobytes())
+    return digest.digest()
 
 
 def limits(settings: Infer) -> Limits:
@@ -161,8 +177,8 @@ def _run(
         score_grouped(session, part.items, settings.pass_tokens, advance, started, finished, wanted, parts)
 
 
-def _titles(part: Part, running: Collection[int]) -> str:
-    """The items of a batch, for a person."""
-    titles = [part.titles[item] for item in running]
+def _titles(part: Part, running: dict[int, None]) -> str:
+    """The items of a batch, for a person: the last to start first, since those before it were running well."""
+    titles = [part.titles[item] for item in reversed(running)]
     more = f" and {len(titles) - NAMED_ITEMS} more" if len(titles) > NAMED_ITEMS else ""
     return (", ".join(titles[:NAMED_ITEMS]) or "its first batch") + more

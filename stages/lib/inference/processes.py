@@ -172,7 +172,7 @@ def _work(connection: Connection, folder: Path, settings: Infer, cores: tuple[in
             connection.send(("done", None))
     except PipelineError as error:
         connection.send(("error", str(error)))
-    except (EOFError, OSError):
+    except (EOFError, ConnectionError):
         sys.exit(0)  # the parent has closed its end
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from stages.lib.inference.generation import Generated
 from stages.lib.inference.journal import Journal, part_key
 from stages.lib.inference.open_session import Choice, Session, open_session
-from stages.lib.inference.parts import Part, Report, Result, result_of, run_items
+from stages.lib.inference.parts import Part, Report, Result, first_alike, result_of, run_items
 from stages.lib.inference.session import ModelSession
 from stages.lib.params import Infer
 
@@ -18,10 +18,12 @@ class Runner(Protocol):
     choice: Choice
 
     def run(self, part: Part, wanted: Sequence[int], report: Report) -> None:
-        """Raises PipelineError when an item cannot be run; those reported are finished."""
+        """Raises PipelineError when an item cannot be run, or the provider is not the one asked for; those reported are
+        finished.
+        """
 
     def close(self) -> None:
-        """Give everything back. Raises PipelineError when the provider is not the one asked for."""
+        """Give everything back."""
 
 
 class Here:
@@ -61,7 +63,7 @@ class Run:
         self._weights = weights
 
     def results(self, part: Part, say: Callable[[str], None], advance: Callable[[int], None]) -> list[Result]:
-        """Results of all items of a part, in their order.
+        """Results of all items of a part, in their order; of equal items the first is run.
 
         Raises PipelineError as the runner does; what is finished by then is in the journal.
         """
@@ -76,7 +78,8 @@ class Run:
             if journal:
                 journal.note(key, item, list(result))
 
-        wanted = [item for item in range(len(part.items)) if item not in done]
+        first = first_alike(part)
+        wanted = [item for item in dict.fromkeys(first) if item not in done]
         if wanted:
             self.runner.run(part, wanted, Report(advance, finished, say))
-        return [done[item] for item in range(len(part.items))]
+        return [done[item] for item in first]
