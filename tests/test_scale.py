@@ -1,11 +1,14 @@
 """SCALE.md: its figures are the command's, its formulas those of what was run, its simulation that of the formulas."""
 
 import dataclasses
+import json
 
 import pytest
 import yaml
-from benchmarks.scale import CLUSTERS, PAGE, Assumptions, Cluster, costs, page, simulate, work
-from conftest import ROOT
+from benchmarks.scale import CLUSTERS, ONCE, PAGE, Assumptions, Cluster, costs, page, simulate, work
+from conftest import ROOT, real_params
+
+from stages.lib.params import Donor, validated
 
 
 def test_the_page_is_what_the_command_prints() -> None:
@@ -20,6 +23,22 @@ def test_the_size_of_a_variant_is_that_of_the_default_run() -> None:
     assert len(sizes) >= 13
     for size in sizes:
         assert size == pytest.approx(copy + Assumptions().shared_bytes / 2, rel=0.03)
+
+
+def test_what_the_repository_says_is_what_the_page_rests_on() -> None:
+    a, params = Assumptions(), validated(real_params())
+    assert a.batch == params.infer.rows_per_batch
+    assert a.new_tokens == params.infer.max_new_tokens
+    rows = [(d.harmful + d.benign + d.choice) * d.epochs for d in params.donors.values() if isinstance(d, Donor)]
+    assert a.tune_rows == pytest.approx(sum(rows) * (1 - params.tune.held_out))
+    # In float32, on the queries and outputs, keys and values, and three projections of Mistral-7B's 32 layers.
+    shapes = 2 * [8192] + 2 * [5120] + 3 * [18432]
+    assert a.adapter_bytes == pytest.approx(4 * 32 * params.tune.rank * sum(shapes), rel=0.01)
+    speed = json.loads((ROOT / "metrics/benchmarks/merge.json").read_text(encoding="utf-8"))["speed"]["ours"]
+    assert a.merge_rate == pytest.approx(135e6 / speed["seconds"], rel=0.3)
+    stages = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    of_model = [name for name in stages if "@smollm2_135m" in name]
+    assert len(of_model) == ONCE + 4 * len(params.recipes)
 
 
 def test_one_clone_takes_the_sum_of_its_steps() -> None:

@@ -16,6 +16,9 @@ from typing import NamedTuple
 # ruff: noqa: E501
 PAGE = Path(__file__).parents[2] / "SCALE.md"
 GB, HOUR = 1e9, 3600.0
+# Stages of a model whatever its recipes: fetch_model, export_base, baseline, two of tune, curvature, judge_base, metrics,
+# plots.
+ONCE = 9
 
 
 def assume(value: float, why: str) -> float:
@@ -40,22 +43,22 @@ class Assumptions:
     new_tokens: float = assume(48, "`infer.max_new_tokens`")
     gpu_flops: float = assume(250e12, "a quarter of an H100's 989e12 in float16: not measured here")
     gpu_bandwidth: float = assume(1.7e12, "half of an H100's 3.35e12 bytes/s: not measured here")
-    batch: float = assume(128, "`infer.rows_per_batch`")
-    tune_rows: float = assume(630, "rows and epochs of both default donors")
+    batch: float = assume(256, "`infer.rows_per_batch`")
+    tune_rows: float = assume(774, "rows and epochs of both default donors, without those held out")
     tune_tokens: float = assume(150, "a row")
     tune_slowdown: float = assume(3, "backward pass and adapter: three times a forward pass, at half its rate")
     merge_rate: float = assume(
-        14e6, "weights/s: TIES of the default model, 135e6 in 9.5 s on two cores, start left out"
+        30e6, "weights/s: TIES of the default model's shape, 135e6 in 4.2 s on two cores, its start included"
     )
     copy_rate: float = assume(0.5e9, "bytes/s to bind and check an export, and to load it: not measured at this size")
     hash_rate: float = assume(0.5e9, "bytes/s of MD5 on one core, when DVC takes an output in")
-    start: float = assume(10, "seconds until a stage has imported torch and opened its files")
+    start: float = assume(5, "seconds until a stage has imported torch and opened its files")
     lock_seconds: float = assume(
         0.024, "seconds for each stage in dvc.lock whenever one ends: 35 take 0.8 s, 140 take 3.4"
     )
     link: float = assume(3.1e9, "bytes/s of a machine's network, 25 Gbit/s")
     store: float = assume(10e9, "bytes/s that the DVC remote gives to all machines together")
-    adapter_bytes: float = assume(84e6, "a LoRA donor of rank 16")
+    adapter_bytes: float = assume(168e6, "a LoRA donor of rank 16, in float32")
     result_bytes: float = assume(4.5e6, "responses, choices and verdicts of a variant")
     shared_bytes: float = assume(12e6, "graph, tokenizer and configuration: equal in each variant of a model")
 
@@ -75,6 +78,7 @@ class Costs(NamedTuple):
     infer: float
     """GPU seconds, one variant."""
     stages: float
+    """Those of the base, the donors and the metrics, and four a recipe."""
 
 
 def costs(a: Assumptions) -> Costs:
@@ -92,7 +96,7 @@ def costs(a: Assumptions) -> Costs:
         export=2 * copy / a.copy_rate,
         take_in=2 * copy / a.hash_rate,
         infer=infer,
-        stages=7 + 4 * a.recipes,
+        stages=ONCE + 4 * a.recipes,
     )
 
 
@@ -131,7 +135,7 @@ def work(a: Assumptions, cluster: Cluster) -> Iterator[Step]:
         yield Step("DVC's hashes", c.take_in)
         yield Step("network", away)
         yield Step("infer", c.infer / cluster.gpus + a.start)
-        yield Step("dvc.lock", (4 if variant else 7) * lock)
+        yield Step("dvc.lock", (4 if variant else ONCE) * lock)
 
 
 class Outcome(NamedTuple):
@@ -196,11 +200,12 @@ def page(a: Assumptions) -> str:
     copies = a.models * (2 * (a.recipes + 1))  # base and merged, each as weights and as ONNX
     weights, shared = copies * c.fetch, (copies - a.models) * a.shared_bytes
     small = variants * a.result_bytes + a.models * 2 * a.adapter_bytes
-    rows = []
+    rows, shares = [], list[float]()
     for cluster in CLUSTERS:
         found = simulate(a, cluster)
         (first, seconds), (second, less) = found.spent.most_common(2)
         whole = sum(found.spent.values())
+        shares.append(found.gpu_share)
         rows.append(
             f"| {cluster.name} | {found.hours:,.0f} | {found.gpu_share:.0%} | {first} {seconds / whole:.0%}, "
             f"{second} {less / whole:.0%} |"
@@ -239,10 +244,10 @@ One `dvc repro` runs one stage after another; `infer` alone spreads over GPUs. C
 |---|---|---|---|
 {chr(10).join(rows)}
 
-The first bottleneck is the processor, and `merge` most of all: a recipe takes {c.merge:,.0f} s of it to merge and {c.export + c.take_in:,.0f} s to export and
-to hash, against {c.infer:,.0f} s on one GPU; and one `dvc repro` runs one stage at a time, so more GPUs for it wait longer. The second is
-dvc.lock, which DVC rewrites whole whenever a stage ends: {a.models * c.stages:,.0f} stages of all models, {c.stages:,.0f} of one. So give each model a clone of its own, with
-`models: [one]` in its `params.yaml`, and each clone one GPU: that keeps them busiest. The network is no limit: {a.models * c.fetch / 1e12:,.2f} TB of bases at
+One GPU to a clone is limited by `infer` itself: {c.infer:,.0f} s a variant. More GPUs to a clone wait for two things, since one `dvc repro` runs one
+stage at a time. One is the processor: a recipe takes {c.merge:,.0f} s of it to merge and {c.export + c.take_in:,.0f} s to export and to hash. The other is dvc.lock, which DVC
+rewrites whole whenever a stage ends: {a.models * c.stages:,.0f} stages of all models, {c.stages:,.0f} of one. So give each model a clone of its own, with
+`models: [one]` in its `params.yaml`, and each clone one GPU: that keeps them {max(shares):.0%} busy, the most of these. The network is no limit: {a.models * c.fetch / 1e12:,.2f} TB of bases at
 {a.store / GB:,.0f} GB/s are {a.models * c.fetch / a.store / 60:,.0f} minutes; in one clone over 8 machines each variant's weights go to 7 others, {7 * c.fetch / a.link:,.0f} s a variant.
 
 ## Assumptions
