@@ -202,6 +202,9 @@ def markdown(report: Report) -> str:
             closing = f"More than noise, in bold: {'; '.join(real)}. Every other change could be noise ({basis})."
         elif any(change.moved for change in changes.values()):
             closing = f"Every change could be noise ({basis})."
+        elif others := [change for change in comparison.distinct if change.moved]:
+            closing = f"None of these rates changed on any item; {len(others)} of the others did: see "
+            closing += "`python -m stages.compare`."
         else:
             closing = "Nothing changed on any item."
         lines += ["", closing, ""]

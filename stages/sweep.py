@@ -60,7 +60,8 @@ def dvc(*arguments: str) -> None:
     if subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode:
         raise PipelineError(
             f"Expected `dvc {' '.join(arguments[:2])}` to succeed, found the failure above; `dvc queue logs NAME` says "
-            "more of an experiment. Those that finished are kept: run the sweep again to go on."
+            "more of an experiment. Those that finished are kept: run the sweep again to go on, without a setting that "
+            "fails each time."
         )
 
 
@@ -73,12 +74,16 @@ def run_missing(model: str, wanted: dict[str, tuple[str, Settings]]) -> dict[str
     found = experiments_of(head)
     missing = {name: of for name, of in wanted.items() if name not in found}
     say(f"sweep: {len(wanted)} settings, {len(missing)} to run")
+    # What is reported depends on two files alone; a queue takes the whole workspace, but for the sweeps' own results.
+    paths = [".", f":(exclude){FOLDER}"] if missing else ["params.yaml", "dvc.lock"]
+    changed = git("diff", "--name-only", "HEAD", "--", *paths).stdout.decode().split("\n")[0]
+    if changed:
+        raise PipelineError(
+            f"Expected a workspace without changes, since experiments belong to a commit, found some in {changed}; "
+            "commit them."
+        )
     if not missing:
         return found
-    if git("diff", "--quiet", "HEAD").returncode:
-        raise PipelineError(
-            "Expected a workspace without changes, since experiments belong to a commit, found some; commit them."
-        )
     for name, (recipe, settings) in missing.items():
         values = [part for key, value in settings.items() for part in ("-S", f"recipes.{recipe}.{key}={value}")]
         dvc("exp", "run", "--queue", "--quiet", "--name", name, *values, f"metrics@{model}")
@@ -190,13 +195,13 @@ def main() -> None:
         params.recipe(recipe)
     if arguments.points < 2:
         raise PipelineError(f"Expected --points of 2 or more, found {arguments.points}; a range has two ends.")
-    over = dict(parse_over(text, arguments.points) for text in arguments.over)
+    dials_given = [parse_over(text, arguments.points) for text in arguments.over]
+    over = dict(dials_given)
+    if len(over) < len(dials_given):
+        raise PipelineError(
+            f"Expected each dial of --over once, found {' '.join(arguments.over)}; give all its values in one."
+        )
     wanted = planned(read_params(), model, arguments.recipes, over)
-    found = run_missing(model, wanted)
-    points = []
-    for name, (recipe, settings) in wanted.items():
-        key = (model, recipe)
-        points.append(Point(recipe, settings, name, read_verdicts(read_revision(found[name]), [key])[key]))
     yardsticks = [(model, "base"), (model, arguments.donor)]
     measured = read_verdicts(read_revision("HEAD"), yardsticks)
     if len(measured) < len(yardsticks):
@@ -204,6 +209,11 @@ def main() -> None:
             f"Expected verdicts of base and {arguments.donor} in the present commit, found {len(measured)} of the two; "
             "run `dvc repro`, commit dvc.lock, then sweep."
         )
+    found = run_missing(model, wanted)
+    points = []
+    for name, (recipe, settings) in wanted.items():
+        key = (model, recipe)
+        points.append(Point(recipe, settings, name, read_verdicts(read_revision(found[name]), [key])[key]))
     base, donor = (measured[key] for key in yardsticks)
     result = report(params, model, points, next(iter(over)), base, donor)
     path = FOLDER / model / f"{'-'.join(arguments.recipes)}.json"

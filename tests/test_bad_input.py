@@ -208,6 +208,7 @@ CASES = [
     Case(f"{SWEEP} scale=", nothing, ("dials like", "found 'scale='")),
     Case(f"{SWEEP} scale=a..b", nothing, ("dials like", "found 'scale=a..b'")),
     Case(f"{SWEEP} scael=0.1,0.5", nothing, ("a key of the recipe 'ties'", "'scael'")),
+    Case(f"{SWEEP} scale=0.1 scale=0.5", nothing, ("each dial of --over once", "scale=0.1 scale=0.5")),
     Case(f"{SWEEP} scale=0.1..1 --points 1", nothing, ("--points of 2 or more",)),
     Case(f"sweep {MODEL} tise --over scale=0.1,0.2", nothing, ("a recipe of `recipes`", "did you mean 'ties'")),
 ]

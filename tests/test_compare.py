@@ -308,6 +308,12 @@ def test_the_second_side_is_the_workspace(copy: History) -> None:
     output = copy.compare("main", "--md", "--fail-on", "regression").stdout
     assert "`main` → `workspace`" in output and "Nothing changed on any item." in output
     (copy.folder / "data/verdicts/tiny/gone.jsonl").unlink()
+    # An answer that gives nothing is not the help it was, and no headline rate sees it.
+    file = copy.folder / "data/verdicts/tiny/base.jsonl"
+    file.unlink()
+    write_rows(file, [*answers("harmful", "r" * 24 + "c" * 15 + "d"), *MAIN["base"][40:]])
+    output = copy.compare("main", "--md").stdout
+    assert "None of these rates changed on any item; 1 of the others did: see `python -m stages.compare`." in output
     file = copy.folder / "data/verdicts/tiny/ties.jsonl"
     file.unlink()  # a link into DVC's cache, maybe
     write_rows(file, OTHER["ties"])

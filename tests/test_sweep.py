@@ -127,6 +127,14 @@ def test_a_sweep_through_dvcs_experiments(project: Project) -> None:
     assert names[0] == "tiny_llama-ties-scale=0.8"
     assert set(names) <= set(project.dvc("exp", "list", "--name-only").split())
 
+    # Experiments of HEAD must not be reported under other params; the sweep's own result is no change.
+    params = project.folder / "params.yaml"
+    before = params.read_text(encoding="utf-8")
+    params.write_text(before.replace("price: 0.25", "price: 0.5"), encoding="utf-8")
+    assert "found some in params.yaml; commit them" in project.stage(*sweep, status=1)
+    params.write_text(before, encoding="utf-8")
+    assert "sweep: 3 settings, 1 to run" in project.stage(*sweep[:-1], "scale=0.8,0.9,1.0")
+
     message = project.stage("stages.sweep", "tiny_llama", "tis", "--over", "scale=1", status=1)
     assert "did you mean 'ties'" in message
     message = project.stage("stages.sweep", "tiny_llama", "ties", "--over", "density=2", status=1)

@@ -1,4 +1,4 @@
-"""Does the same model give the same verdicts in other batches, another order, with other threads?
+"""Does the same model give the same verdicts alone, in other batches, beside other items, with other threads?
 
 `python -m tests.benchmarks.noise_floor [MODEL] [--items N]`, after `dvc repro`: runs the model's base on the
 first items of each benchmark in several ways, counts what differs from the first way, and keeps the counts in
@@ -7,7 +7,7 @@ first items of each benchmark in several ways, counts what differs from the firs
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,17 +38,35 @@ def cores(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
+Cut = Callable[[list[Prompt]], list[list[Prompt]]]
+
+
+def together(items: list[Prompt]) -> list[list[Prompt]]:
+    """All in one run."""
+    return [items]
+
+
+def one_by_one(items: list[Prompt]) -> list[list[Prompt]]:
+    """Each in a run of its own."""
+    return [[item] for item in items]
+
+
+def halves(items: list[Prompt]) -> list[list[Prompt]]:
+    """Every other one in a run, beside half of the neighbours that it has among all, and the rest in another."""
+    return [items[::2], items[1::2]]
+
+
 def measure(
-    model: str, entry: Model, prompts: list[Prompt], questions: list[Prompt], settings: Infer
+    model: str, entry: Model, prompts: list[Prompt], questions: list[Prompt], settings: Infer, cut: Cut
 ) -> tuple[dict[str, Response], dict[str, float], dict[str, bool]]:
-    """Responses, gold option scores (nats a byte) and outcomes by item id."""
+    """Responses, gold option scores (bits a byte) and outcomes by item id, of as many runs as `cut` makes."""
     folder = Path("models/onnx") / model / "base"
     run = Run(folder, settings, Here.opened(folder, settings))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    responses, _ = respond(run, tokenizer, prompts, model, entry, settings)
-    scores, _ = score_format(run, tokenizer, questions, "continuation", settings, {})
+    responses = [r for part in cut(prompts) for r in respond(run, tokenizer, part, model, entry, settings)[0]]
+    asked = [(part, score_format(run, tokenizer, part, "continuation", settings, {})[0]) for part in cut(questions)]
     gold, correct = {}, {}
-    for question, of in zip(questions, scores, strict=True):
+    for question, of in (pair for part, scores in asked for pair in zip(part, scores, strict=True)):
         sizes = [len(choice.strip().encode()) for choice in question.choices or []]
         row = ChoiceScore(id=question.id, continuation_logprobs=of.logprobs, continuation_bytes=sizes)
         verdict = outcome(question, row, "continuation")
@@ -68,22 +86,20 @@ def main() -> None:
     prompts = [prompt for rows in by_kind for prompt in rows[: arguments.items // 3]]
     questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[: arguments.items]
 
-    alone = settings.model_copy(update={"rows_per_batch": 1, "pass_tokens": 64})
     sevens = settings.model_copy(update={"rows_per_batch": 7, "scoring_tokens": 300, "pass_tokens": 150})
     ways = {
-        "as params.yaml says": (settings, False, usable_cores()),
-        "one item at a time": (alone, False, usable_cores()),
-        "batches of at most 7": (sevens, False, usable_cores()),
-        "reversed order": (settings, True, usable_cores()),
-        "one thread": (settings, False, 1),
+        "as params.yaml says": (settings, together, usable_cores()),
+        "one item at a time": (settings, one_by_one, usable_cores()),
+        "batches of at most 7": (sevens, together, usable_cores()),
+        "every other item": (settings, halves, usable_cores()),
+        "one thread": (settings, together, 1),
     }
     table = Table("way", "responses differ", "labels differ", "outcomes differ", "largest score difference")
     first = None
     report = {}
-    for name, (way, backwards, threads) in ways.items():
-        step = -1 if backwards else 1
+    for name, (way, cut, threads) in ways.items():
         with cores(threads):
-            found = measure(arguments.model, entry, prompts[::step], questions[::step], way)
+            found = measure(arguments.model, entry, prompts, questions, way, cut)
         first = first or found
         responses = sum(found[0][item].text != response.text for item, response in first[0].items())
         labels = sum(

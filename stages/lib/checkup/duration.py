@@ -26,8 +26,8 @@ TRACED_LAYERS = 2.0
 """Layers that Optimum traces and binds in a second."""
 MERGE_RANKS = 3
 """A merge beside setting each donor's update in order once: products, signs, sums, the update itself."""
-EXPORT_READS = 6
-"""How often the gate reads the float32 weights: PyTorch once a prompt, ONNX Runtime for all."""
+GRAPHS = 2
+"""Beside PyTorch, once a prompt, the base's gate reads the float32 weights once for each graph."""
 
 
 class Load(NamedTuple):
@@ -83,12 +83,12 @@ def stage_seconds(
     used = sum(len(recipe.donors) for recipe in params.recipes.values())
     stored = shape.bytes(model.dtype) / rates.store
     merging = used * MERGE_RANKS * shape.linear / rates.rank
-    gate = EXPORT_READS * shape.bytes("float32") / rates.read
+    gate = (params.export.parity_prompts + GRAPHS) * shape.bytes("float32") / rates.read
     work = {
         "fetch_model": stored,
         "tune": sum(tuning_operations(shape, donor, params) for donor in donors) / (TUNING * rates.tuning),
         "merge": merging + recipes * stored,
-        "export": shape.layers / TRACED_LAYERS + (1 + recipes) * (gate + stored),
+        "export": shape.layers / TRACED_LAYERS + gate + (1 + recipes) * stored,
         "infer": (1 + recipes) * inference_seconds(shape, model, params, load, rates, on_gpu),
         "judge, metrics, plots": 0.0,
     }

@@ -27,7 +27,6 @@ def _inside(path: str) -> str:
 
 Inside = Annotated[str, AfterValidator(_inside)]
 Entry = TypeVar("Entry")
-Size = Annotated[int, Field(ge=0)] | Literal["all"]
 
 
 class Section(BaseModel):
@@ -106,11 +105,11 @@ class Model(Section):
 class SampleSizes(Section):
     """How many items of each kind; `other_format` choice items are also scored in the other format."""
 
-    harmful: Size
-    jailbreak: Size
-    benign: Size
-    choice: Size
-    other_format: Size
+    harmful: Count | Literal["all"]
+    jailbreak: Count | Literal["all"]
+    benign: Count | Literal["all"]
+    choice: Count | Literal["all"]
+    other_format: Annotated[int, Field(ge=0)] | Literal["all"]
 
 
 class Dataset(Section):

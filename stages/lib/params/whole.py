@@ -30,6 +30,8 @@ from stages.lib.params.sections import (
 from stages.lib.recipes import AnyRecipe, recipe_curvature
 
 LIBRARY = Path(__file__).parents[1]
+# Beside the folders of the models.
+METRICS_FOLDERS = ("benchmarks", "detail", "figures", "plots", "sweeps")
 NAME = r"[a-z0-9][a-z0-9_]*"
 
 
@@ -96,6 +98,9 @@ class Params(Section):
                     raise ValueError(
                         f"{section} has the name {name!r}; use small letters, digits and underscores, and not 'base'"
                     )
+        for name in self.catalog:
+            if name in METRICS_FOLDERS:
+                raise ValueError(f"catalog has the name {name!r}, a folder of metrics/; choose another")
         return self
 
     def model(self, name: str) -> Model:
