@@ -247,7 +247,8 @@ def corrected_safety(observed: Interval, judge: dict[str, Any], confidence: floa
 def report_numbers(gain: PairedDifference, loss: PairedDifference) -> Numbers:
     """The two formulas of the report that this project follows, for comparison with its figures.
 
-    `report_tax` clips both at zero, `report_tax_abs` takes absolute values; absent where the gain is zero.
+    `report_tax` clips both at zero, and is absent without a gain; `report_tax_abs` takes absolute values, and is absent
+    where the gain is zero.
     """
     values = {"report_tax": report_tax(gain, loss), "report_tax_abs": report_tax_abs(gain, loss)}
     return {key: value for key, value in values.items() if value is not None}
