@@ -1,11 +1,18 @@
 """What only a GPU can show: `python -m pytest -m gpu`."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import workplace
 from benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
+from conftest import ROOT
 from test_export import SETTINGS, exported
 
 from stages.lib.checkup.machine import check_provider, gpu_memory
@@ -95,6 +102,26 @@ def test_steps_say_which_share_of_the_bandwidth_they_reach(
     with capsys.disabled():
         print(f"\n{tokens:.0f} tokens/s of a tiny model, {used / copied:.2%} of {copied / 1e9:.0f} GB/s")
     assert 0 < used < copied
+
+
+def test_answers_in_half_precision_race_transformers_on_the_same_prompts(
+    tiny_models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workplace.build(tmp_path, tiny_models["tiny_llama"])
+    shutil.copytree(tiny_models["tiny_llama"], tmp_path / "models/base/tiny_llama")
+    # The benchmark, its figures kept here: those of the default model are `python -m tests.benchmarks.inference answers
+    # --provider cuda`, after `dvc repro`.
+    code = "from pathlib import Path; from tests.benchmarks import inference, results; "
+    code += "results.FOLDER = Path.cwd(); inference.main()"
+    command = [sys.executable, "-c", code, "answers", "--provider", "cuda", "--model", "tiny_llama", "--rows", "4", "12"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stdout + result.stderr
+    with capsys.disabled():
+        print(f"\n{result.stdout}")
+    found = json.loads((tmp_path / "inference.json").read_text(encoding="utf-8"))["answers_cuda"]
+    assert {way.split(",")[0] for way in found["ways"]} == {"ours", "transformers"}
+    assert 0 < found["share_of_bandwidth"] < 1
 
 
 def test_a_gpu_gives_the_cpus_scores_and_answers(tiny_models: dict[str, Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ After `dvc repro`, on the base. Parts, all by default:
   lm-evaluation-harness (hf backend, its best batch size) where LM_EVAL_PYTHON names the Python of an environment that
   has it.
 - `growth`: seconds at a quarter, half and all of the items.
+With `--provider cuda` the plain graph runs in float16, in which a float32 base is exported first, as does `generate`.
 Ways take turns in each repeat. Medians, ratios and the share of the machine's float32 matrix rate (on CUDA: of its
 copy bandwidth) are printed and kept in `metrics/benchmarks/inference.json`, each part on its own. Exit status 1 when
 two ways disagree beyond ties.
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from stages.export import export
 from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.inference.choice import Question, score, tokenized
@@ -56,12 +58,18 @@ STEPS = 3
 class Bench:
     """The model and the items, and this project's own ways."""
 
-    def __init__(self, model: str, provider: str, items: int) -> None:
-        self.name, self.settings = model, load_params().infer
+    def __init__(self, model: str, provider: str, items: int, scratch: Path) -> None:
+        params = load_params()
+        self.name, self.settings = model, params.infer
         self.weights, self.folder = Path("models/base") / model, Path("models/onnx") / model / "base"
+        self.provider = choose_provider("cuda" if provider == "cuda" else "cpu")
+        if self.provider == CUDA and params.model(model).dtype != "float16":
+            self.folder = scratch / "float16"
+            self.folder.mkdir()
+            half = params.model(model).model_copy(update={"dtype": "float16"})
+            export(self.weights, None, half, params.export, self.folder)
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         self.config = AutoConfig.from_pretrained(self.folder)
-        self.provider = choose_provider("cuda" if provider == "cuda" else "cpu")
         self.session = ModelSession(self.folder, CUDA) if self.provider == CUDA else GroupedSession(self.folder)
         harmful = read_rows(BENCHMARKS / "harmful.jsonl", Prompt)[:items]
         self.prompts = [chat_token_ids(self.tokenizer, prompt.text, model) for prompt in harmful]
@@ -273,12 +281,12 @@ def main() -> None:
     if unknown:
         raise PipelineError(f"Expected parts among {', '.join(PARTS)}, found {unknown[0]!r}.")
     parts = arguments.parts or PARTS
-    bench = Bench(arguments.model, arguments.provider, arguments.items)
-    say(f"inference benchmark: {bench.provider}, float32 matrix product {gemm_rate() / 1e9:.0f} GFLOP/s")
     beyond: dict[str, int] = {}
     python = os.environ.get("LM_EVAL_PYTHON")
     scored = [part for part in parts if part in ("letter", "continuation", "few_shot")]
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        bench = Bench(arguments.model, arguments.provider, arguments.items, Path(scratch))
+        say(f"inference benchmark: {bench.provider}, float32 matrix product {gemm_rate() / 1e9:.0f} GFLOP/s")
         tasks = {part: asked_in(part, bench.questions) for part in scored}
         on_cpu = bench.provider == CPU
         harness = Harness(python, bench.weights, Path(scratch), tasks) if python and scored and on_cpu else None
