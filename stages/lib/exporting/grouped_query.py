@@ -30,7 +30,7 @@ from stages.lib.inference.grouped_session import (
 )
 from stages.lib.inference.session import GRAPH
 
-# What a pack's tokens may exceed the model's positions by; `infer.pass_tokens` allows no larger pass.
+# How many tokens beyond the model's positions a pack may have; `infer.pass_tokens` allows no larger pass.
 ROOM = 4096
 
 
