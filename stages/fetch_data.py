@@ -121,16 +121,16 @@ def as_shots(shots: list[tuple[str, Item]]) -> list[Prompt]:
     ]
 
 
-def require_one_kind(rows: Mapping[Kind, list[Prompt]]) -> None:
-    """Raises PipelineError when a text is an item of two kinds: an answer belongs to one."""
-    kind_of: dict[str, Kind] = {}
+def of_one_kind(rows: Mapping[Kind, list[Prompt]]) -> dict[Kind, list[Prompt]]:
+    """The rows without those whose text is an item of an earlier kind, too: an answer belongs to one item."""
+    seen: set[str] = set()
+    kept: dict[Kind, list[Prompt]] = {}
     for kind, prompts in rows.items():
-        for prompt in prompts:
-            if kind_of.setdefault(prompt.id, kind) != kind:
-                raise PipelineError(
-                    f"Expected each text in datasets of one kind, found the item {prompt.id} of {prompt.benchmark} "
-                    f"both {kind_of[prompt.id]} and {kind}; take one of the two datasets out of the benchmark set."
-                )
+        kept[kind] = [prompt for prompt in prompts if prompt.id not in seen]
+        seen |= {prompt.id for prompt in prompts}
+        if len(kept[kind]) < len(prompts):
+            say(f"  {kind}: {len(prompts) - len(kept[kind]):,} dropped whose text is an item of another kind, too")
+    return kept
 
 
 def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Params) -> None:
@@ -158,7 +158,7 @@ def select(everything: Params) -> dict[str, list[Prompt]]:
             prompts[kind] = as_prompts(kind, items[kind], params)
             held[kind] = [prompt for prompt in prompts[kind] if prompt.split == "eval"]
     held["jailbreak"] = compose_jailbreaks(items["jailbreak"], held["harmful"], params)
-    require_one_kind(held)
+    held = of_one_kind(held)
     everything_held = [prompt for rows in held.values() for prompt in rows]
 
     tune = [p for rows in prompts.values() for p in in_nested_order(rows, params.seed) if p.split == "tune"]

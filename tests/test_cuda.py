@@ -113,7 +113,19 @@ def test_answers_in_half_precision_race_transformers_on_the_same_prompts(
     # --provider cuda`, after `dvc repro`.
     code = "from pathlib import Path; from tests.benchmarks import inference, results; "
     code += "results.FOLDER = Path.cwd(); inference.main()"
-    command = [sys.executable, "-c", code, "answers", "--provider", "cuda", "--model", "tiny_llama", "--rows", "4", "12"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "answers",
+        "--provider",
+        "cuda",
+        "--model",
+        "tiny_llama",
+        "--rows",
+        "4",
+        "12",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr

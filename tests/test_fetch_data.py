@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from stages.fetch_data import as_prompts, compose_jailbreaks, in_nested_order, require_one_kind
+from stages.fetch_data import as_prompts, compose_jailbreaks, in_nested_order, of_one_kind
 from stages.lib.datasets import matched_benign
 from stages.lib.datasets.item import Item, normalised
 from stages.lib.datasets.jailbreak_texts import with_goal
@@ -70,11 +70,10 @@ def test_duplicates_are_dropped(settings: FetchData) -> None:
     ]
 
 
-def test_a_text_of_two_kinds_is_one_sentence(settings: FetchData) -> None:
-    rows = {"harmful": [prompt("One text"), prompt("another")], "benign": [prompt("one  text!", kind="benign")]}
-    with pytest.raises(PipelineError, match=r"found the item [0-9a-f]{16} of b both harmful and benign; take one"):
-        require_one_kind(rows)  # type: ignore[arg-type]
-    require_one_kind({"harmful": rows["harmful"]})
+def test_a_text_of_two_kinds_stays_in_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    harmful, benign = [prompt("One text"), prompt("another")], [prompt("one  text!", kind="benign"), prompt("a third")]
+    assert of_one_kind({"harmful": harmful, "benign": benign}) == {"harmful": harmful, "benign": benign[1:]}
+    assert "benign: 1 dropped whose text is an item of another kind" in capsys.readouterr().out
 
 
 def test_the_split_takes_the_share_it_says(settings: FetchData) -> None:
