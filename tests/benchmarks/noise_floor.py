@@ -98,8 +98,10 @@ def main() -> None:
     first = None
     report = {}
     for name, (way, cut, threads) in ways.items():
+        console.quiet = cut is one_by_one  # a bar for each item would be many
         with cores(threads):
             found = measure(arguments.model, entry, prompts, questions, way, cut)
+        console.quiet = False
         first = first or found
         responses = sum(found[0][item].text != response.text for item, response in first[0].items())
         labels = sum(
