@@ -62,3 +62,7 @@ def test_clones_wait_for_a_slow_remote_and_for_nothing_else() -> None:
 def test_gpus_work_no_more_than_all_the_time() -> None:
     for cluster in CLUSTERS:
         assert 0 < simulate(Assumptions(), cluster).gpu_share <= 1
+
+
+def test_a_clone_for_each_gpu_keeps_them_busiest_as_the_page_advises() -> None:
+    assert max(CLUSTERS, key=lambda cluster: simulate(Assumptions(), cluster).gpu_share) is CLUSTERS[-1]
