@@ -197,16 +197,6 @@ def test_no_number_of_threads_changes_a_bit(
     assert found[0] == found[1] == found[2]
 
 
-def test_equal_prompts_are_answered_once(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    session = GroupedSession(llama)
-    prompts = prompts_of(tokenizer, 2)
-    told: list[int] = []
-    twice = generate_grouped(session, prompts * 2, STOP, Limits(8, 4096, 8), 99, advance=told.append)
-    assert twice[:2] == twice[2:]
-    written = sum(len(g.tokens) + (g.finish_reason == "stop") for g in twice[:2])
-    assert sum(told) == written
-
-
 def test_a_shared_prefix_is_run_once(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shots = list(range(5, 105))
     asked = [Question([*shots, 200 + n], [[*shots, 200 + n, 300], [*shots, 200 + n, 301]]) for n in range(40)]

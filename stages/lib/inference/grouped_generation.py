@@ -47,34 +47,23 @@ def generate_grouped(
 ) -> list[Generated]:
     """Continue every prompt until a stop token, a string of `stop_text` or `max_new_tokens`.
 
-    Equal prompts are answered once. The result does not depend on who shares a batch. `advance` is told of new tokens,
-    `started` of the items (places in `prompts`) of each pack before it runs, `finished` of each item's answer as soon
-    as it ends. `wanted` answers some items only, their prompts run in the packs of all of them, and `parts` divides
-    rows and passes by so much; neither changes a bit of an answer. Returns the answers to the wanted prompts, in their
-    order. Raises PipelineError when a logit is not finite.
+    The result does not depend on who shares a batch. `advance` is told of new tokens, `started` of the items (places in
+    `prompts`) of each pack before it runs, `finished` of each item's answer as soon as it ends. `wanted` answers some
+    items only, their prompts run in the packs of all of them, and `parts` divides rows and passes by so much; neither
+    changes a bit of an answer. Returns the answers to the wanted prompts, in their order. Raises PipelineError when a
+    logit is not finite.
     """
     choose = choose or Chooser(session.folder)
-    items: dict[tuple[int, ...], list[int]] = {}
-    for item, prompt in enumerate(prompts):
-        items.setdefault(tuple(prompt), []).append(item)
-
-    def start(prompt: tuple[int, ...]) -> None:
-        for item in items[prompt]:
-            started(item)
-
-    def finish(prompt: tuple[int, ...], generated: Generated) -> None:
-        for item in items[prompt]:
-            finished(item, generated)
-
     needed = set(range(len(prompts)) if wanted is None else wanted)
-    done: dict[tuple[int, ...], Generated] = {}
-    for alike in _of_similar_length(list(items), limits):
-        units = {unit for unit, prompt in enumerate(alike) if not needed.isdisjoint(items[prompt])}
-        if units:
-            answers = _generate(
+    done: dict[int, Generated] = {}
+    for group in _of_similar_length(prompts, limits):
+        asked = needed.intersection(group)
+        if asked:
+            done |= _generate(
                 session,
-                alike,
-                units,
+                prompts,
+                group,
+                asked,
                 stop_tokens,
                 stop_text,
                 limits,
@@ -82,54 +71,58 @@ def generate_grouped(
                 tokens_per_pass,
                 parts,
                 advance,
-                start,
-                finish,
+                started,
+                finished,
             )
-            done |= {alike[unit]: answers[unit] for unit in units}
-    return [done[tuple(prompts[item])] for item in sorted(needed)]
+    return [done[item] for item in sorted(needed)]
 
 
 def grouped_answer_plan(prompts: Sequence[Sequence[int]], limits: Limits, tokens_per_pass: int) -> list[list[int]]:
-    """Which prompts run together, before each answer has a row of its own; equal ones together."""
-    items: dict[tuple[int, ...], list[int]] = {}
-    for item, prompt in enumerate(prompts):
-        items.setdefault(tuple(prompt), []).append(item)
+    """Which prompts run together, before each answer has a row of its own."""
     return [
-        [item for unit in pack.units for item in items[alike[unit]]]
-        for alike in _of_similar_length(list(items), limits)
-        for pack in _packs(alike, limits, tokens_per_pass)
+        pack.units
+        for group in _of_similar_length(prompts, limits)
+        for pack in _packs(prompts, group, limits, tokens_per_pass)
     ]
 
 
-def _capacity(prompts: Sequence[tuple[int, ...]], limits: Limits) -> int:
-    longest = max(map(len, prompts)) + limits.max_new_tokens
-    most = max(1, min(limits.rows_per_batch, limits.tokens_per_batch // longest))
+def _longest(prompts: Sequence[Sequence[int]], group: Sequence[int], limits: Limits) -> int:
+    return max(len(prompts[item]) for item in group) + limits.max_new_tokens
+
+
+def _capacity(prompts: Sequence[Sequence[int]], group: Sequence[int], limits: Limits) -> int:
+    most = max(1, min(limits.rows_per_batch, limits.tokens_per_batch // _longest(prompts, group, limits)))
     # Answers mostly end together, at the limit: equal waves, so that the last one is not a few rows.
-    return -(-len(prompts) // -(-len(prompts) // most))
+    return -(-len(group) // -(-len(group) // most))
 
 
-def _packs(prompts: Sequence[tuple[int, ...]], limits: Limits, tokens_per_pass: int) -> Iterator[Pack]:
-    units = [Unit([list(prompt)], len(prompt) - 1) for prompt in prompts]
-    return packs(units, tokens_per_pass, _capacity(prompts, limits))
+def _packs(
+    prompts: Sequence[Sequence[int]], group: Sequence[int], limits: Limits, tokens_per_pass: int
+) -> Iterator[Pack]:
+    """A group's prompts in packs, whose units are places in `prompts`."""
+    units = [Unit([list(prompts[item])], len(prompts[item]) - 1) for item in group]
+    for pack in packs(units, tokens_per_pass, _capacity(prompts, group, limits)):
+        yield pack._replace(units=[group[unit] for unit in pack.units])
 
 
-def _of_similar_length(prompts: Sequence[tuple[int, ...]], limits: Limits) -> list[list[tuple[int, ...]]]:
-    """Prompts in groups, longest first. Every row of a group has the size of its longest, so a group that is large
-    enough to be worth its passes ends where prompts would fill less than half of that.
+def _of_similar_length(prompts: Sequence[Sequence[int]], limits: Limits) -> list[list[int]]:
+    """Places in `prompts`, longest first, in groups. Every row of a group has the size of its longest, so a group that
+    is large enough to be worth its passes ends where prompts would fill less than half of that.
     """
-    groups: list[list[tuple[int, ...]]] = []
-    for prompt in sorted(prompts, key=len, reverse=True):
+    groups: list[list[int]] = []
+    for item in sorted(range(len(prompts)), key=lambda item: len(prompts[item]), reverse=True):
         enough = groups and len(groups[-1]) >= limits.rows_per_batch / 4
-        size = len(prompt) + limits.max_new_tokens
-        if not groups or (enough and 2 * size < len(groups[-1][0]) + limits.max_new_tokens):
+        size = len(prompts[item]) + limits.max_new_tokens
+        if not groups or (enough and 2 * size < _longest(prompts, groups[-1][:1], limits)):
             groups.append([])
-        groups[-1].append(prompt)
+        groups[-1].append(item)
     return groups
 
 
 def _generate(
     session: GroupedSession,
-    prompts: Sequence[tuple[int, ...]],
+    prompts: Sequence[Sequence[int]],
+    group: Sequence[int],
     needed: set[int],
     stop_tokens: frozenset[int],
     stop_text: StopText | None,
@@ -138,39 +131,40 @@ def _generate(
     tokens_per_pass: int,
     parts: int,
     advance: Callable[[int], None],
-    start: Callable[[tuple[int, ...]], None],
-    finish: Callable[[tuple[int, ...], Generated], None],
-) -> list[Generated]:
-    longest = max(map(len, prompts)) + limits.max_new_tokens
-    capacity = min(len(needed), max(1, _capacity(prompts, limits) // parts))
+    started: Callable[[int], None],
+    finished: Callable[[int, Generated], None],
+) -> dict[int, Generated]:
+    """Answers to the `needed` of a group, by their places in `prompts`."""
+    capacity = min(len(needed), max(1, _capacity(prompts, group, limits) // parts))
     # A pack always runs whole; of its prompts, those enter that are needed, and as many at once as there is room for.
     waiting: deque[tuple[Pack, Sequence[int]]] = deque()
-    for pack in _packs(prompts, limits, tokens_per_pass):
+    for pack in _packs(prompts, group, limits, tokens_per_pass):
         asked = [number for number, unit in enumerate(pack.units) if unit in needed]
         waiting.extend((pack, together) for together in slices(asked, max(1, -(-len(asked) // capacity))))
-    rows = _Rows(session.cache(capacity, longest))
-    written: list[list[int]] = [[] for _ in prompts]
-    stopped = [False] * len(prompts)
+    rows = _Rows(session.cache(capacity, _longest(prompts, group, limits)))
+    written: dict[int, list[int]] = {item: [] for item in needed}
+    done: dict[int, Generated] = {}
 
     def take(row: int, token: int) -> bool:
         """Note a row's new token; returns whether the row is finished."""
         item = rows.items[row]
         advance(1)
-        stopped[item] = token in stop_tokens
-        if not stopped[item]:
+        stopped = token in stop_tokens
+        if not stopped:
             written[item].append(token)
             rows.last[row] = token
-            stopped[item] = stop_text is not None and stop_text.ends(written[item])
-        ended = stopped[item] or len(written[item]) == limits.max_new_tokens
+            stopped = stop_text is not None and stop_text.ends(written[item])
+        ended = stopped or len(written[item]) == limits.max_new_tokens
         if ended:
-            finish(prompts[item], Generated(written[item], "stop" if stopped[item] else "length"))
+            done[item] = Generated(written[item], "stop" if stopped else "length")
+            finished(item, done[item])
         return ended
 
     while waiting or rows.items:
         while waiting and len(rows.items) + len(waiting[0][1]) <= capacity:
             pack, entering = waiting.popleft()
             for number in entering:
-                start(prompts[pack.units[number]])
+                started(pack.units[number])
             _enter(session, pack, entering, prompts, rows, choose, tokens_per_pass // parts, take)
         if not rows.items:
             continue
@@ -182,7 +176,7 @@ def _generate(
         for row in reversed(range(len(rows.items))):
             if take(row, int(tokens[row])):
                 rows.remove(row)
-    return [Generated(tokens, "stop" if ended else "length") for tokens, ended in zip(written, stopped, strict=True)]
+    return done
 
 
 def _enter(
