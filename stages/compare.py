@@ -187,7 +187,7 @@ def print_tables(report: Report) -> None:
 
 def markdown(report: Report) -> str:
     """For a pull request: the headline rates, one row a variant, bold where more than noise."""
-    basis = f"{report.level}, paired by item, p-values Holm-corrected over the variants"
+    basis = f"{report.level}, paired by item, p-values Holm-corrected over the variants that changed"
     lines = []
     for model, comparison in report.models.items():
         changes = {(c.variant, c.rate): c for c in comparison.changes if c.rate in HEADLINE}

@@ -76,11 +76,21 @@ def test_a_change_must_survive_the_correction_over_the_variants() -> None:
     assert alone.beyond_noise and alone.better is False
     assert regressions([alone]) == [alone]
     assert not regressions([changes({"ties": fallen}, {"ties": still})["ties", "safety"]])
-    family = changes({"ties": still, "base": still, "dare": still}, {"ties": fallen, "base": still, "dare": still})
+    flipped = answers("harmful", "crrrrrcccc")
+    family = changes({"ties": still, "base": still, "dare": still}, {"ties": fallen, "base": flipped, "dare": flipped})
     assert family["ties", "safety"].p == pytest.approx(0.03125)
     assert family["ties", "safety"].p_holm == pytest.approx(0.09375)  # the smallest of three
     assert not family["ties", "safety"].beyond_noise
     assert not regressions(list(family.values()))
+
+
+def test_variants_that_did_not_change_weaken_no_test() -> None:
+    still, fallen = answers("harmful", "rrrrrrcccc"), answers("harmful", "cccccccccc")
+    found = changes({"ties": still, "base": still, "dare": still}, {"ties": fallen, "base": still, "dare": still})
+    assert found["ties", "safety"].p_holm == pytest.approx(0.03125)
+    assert [change.variant for change in regressions(list(found.values()))] == ["ties"]
+    assert found["dare", "safety"].p_holm == 1
+    assert not found["dare", "safety"].beyond_noise
 
 
 def test_a_mean_has_an_interval_and_no_flips() -> None:

@@ -41,7 +41,7 @@ class Change:
     p: float | None
     """Exact McNemar; None for a mean, which has no flips to count."""
     p_holm: float | None
-    """`p`, Holm-corrected over the variants of the model."""
+    """`p`, Holm-corrected over the variants of the model in which the rate has flips."""
     beyond_noise: bool
     """The interval leaves zero out and, where there is a `p_holm`, it is below 1 - confidence."""
 
@@ -134,15 +134,18 @@ def _change(
 
 
 def _corrected(changes: Sequence[Change], confidence: float) -> list[Change]:
-    """The changes with `p_holm` and `beyond_noise`; a rate's tests on all variants are one family."""
+    """The changes with `p_holm` and `beyond_noise`; a rate's tests on all variants are one family.
+
+    A test without flips can never reject, so it takes no share of the level (Tarone 1990).
+    """
     families: dict[str, dict[str, float]] = {}
     for change in changes:
-        if change.p is not None:
+        if change.p is not None and change.moved:
             families.setdefault(change.rate, {})[change.variant] = change.p
     corrected = {rate: holm(family) for rate, family in families.items()}
     found = []
     for change in changes:
-        p_holm = corrected[change.rate][change.variant] if change.p is not None else None
+        p_holm = corrected.get(change.rate, {}).get(change.variant, change.p)
         clear_of_zero = change.difference.lower > 0 or change.difference.upper < 0
         significant = p_holm is None or p_holm < 1 - confidence
         found.append(replace(change, p_holm=p_holm, beyond_noise=clear_of_zero and significant))
