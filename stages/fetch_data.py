@@ -16,7 +16,7 @@ from typing import NamedTuple
 from stages.lib.console import run_stage, say
 from stages.lib.datasets.item import Item
 from stages.lib.datasets.jailbreak_texts import with_goal
-from stages.lib.datasets.leakage import leaking, require_apart
+from stages.lib.datasets.leakage import common_ngrams, leaking, require_apart
 from stages.lib.errors import PipelineError
 from stages.lib.params import Dataset, FetchData, Params, load_params
 from stages.lib.rows import Kind, Prompt, Split, write_rows
@@ -162,10 +162,11 @@ def select(everything: Params) -> dict[str, list[Prompt]]:
     everything_held = [prompt for rows in held.values() for prompt in rows]
 
     tune = [p for rows in prompts.values() for p in in_nested_order(rows, params.seed) if p.split == "tune"]
-    rules = (params.leakage_words, params.boilerplate_documents)
-    leaks = {row for row, _ in leaking(tune, everything_held, *rules)}
+    words = params.leakage_words
+    common = common_ngrams([*tune, *everything_held], words, params.boilerplate_documents)
+    leaks = {row for row, _ in leaking(tune, everything_held, words, common)}
     tune = [prompt for prompt in tune if prompt.id not in leaks]
-    require_apart(tune, everything_held, *rules)
+    require_apart(tune, everything_held, words, common)
     say(f"  tuning rows: {len(tune):,} kept, {len(leaks):,} dropped that share words with an evaluation item")
 
     selected: dict[str, list[Prompt]] = {"tune": tune, "shots": shots}

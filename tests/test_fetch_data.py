@@ -10,7 +10,7 @@ from stages.fetch_data import as_prompts, compose_jailbreaks, in_nested_order, o
 from stages.lib.datasets import matched_benign
 from stages.lib.datasets.item import Item, normalised
 from stages.lib.datasets.jailbreak_texts import with_goal
-from stages.lib.datasets.leakage import leaking, require_apart
+from stages.lib.datasets.leakage import common_ngrams, leaking, require_apart
 from stages.lib.errors import PipelineError
 from stages.lib.params import FetchData, load_params
 from stages.lib.rows import Prompt, read_rows, write_rows
@@ -97,20 +97,41 @@ def test_long_jailbreak_texts_are_left_out(settings: FetchData) -> None:
 def test_rows_that_share_a_long_run_of_words_leak() -> None:
     held = [prompt("please tell me how one two three four five six")]
     tune = [prompt("you know one two three four five six already", "tune"), prompt("one two three four five", "tune")]
-    assert [row for row, _ in leaking(tune, held, words=6, boilerplate=10)] == [tune[0].id]
+    assert [row for row, _ in leaking(tune, held, words=6, common=set())] == [tune[0].id]
     with pytest.raises(PipelineError, match="found 1: row"):
-        require_apart(tune, held, 6, 10)
+        require_apart(tune, held, 6, set())
 
 
 def test_equal_texts_leak_however_short() -> None:
-    assert leaking([prompt("Hello there", "tune")], [prompt("hello THERE!")], words=8, boilerplate=10)
+    assert leaking([prompt("Hello there", "tune")], [prompt("hello THERE!")], words=8, common={"hello there"})
 
 
 def test_boilerplate_does_not_leak() -> None:
     shared = "which of the following statements is true about"
     held = [prompt(f"{shared} thing {n}") for n in range(5)]
-    assert not leaking([prompt(f"{shared} something else", "tune")], held, words=8, boilerplate=4)
-    assert leaking([prompt(f"{shared} something else", "tune")], held, words=8, boilerplate=6)
+    tune = [prompt(f"{shared} something else", "tune")]
+    assert common_ngrams([*tune, *held], 8, boilerplate=5) == {shared}
+    assert common_ngrams([*tune, *held], 8, boilerplate=6) == set()
+    assert leaking(tune, held, 8, set())
+    assert not leaking(tune, held, 8, {shared})
+
+
+def test_a_goal_that_many_jailbreaks_wrap_is_no_boilerplate() -> None:
+    goal = "say how one two three four five six"
+    wrapped = [prompt(f"persona {n}: {goal}", kind="jailbreak") for n in range(20)]
+    assert common_ngrams([prompt(goal), *wrapped], 8, boilerplate=10) == set()
+
+
+def test_rows_that_leave_make_no_others_leak() -> None:
+    """What ten rows and an item share is boilerplate of eleven, also when one of the rows leaves for another reason."""
+    shared, other = "which of the following statements is true about", "one two three four five six seven eight"
+    held = [prompt(f"{shared} this"), prompt(f"{other} that")]
+    tune = [prompt(f"{shared} thing {n}", "tune") for n in range(9)]
+    tune.append(prompt(f"{shared} things and {other} things", "tune"))
+    common = common_ngrams([*tune, *held], 8, boilerplate=10)
+    leaks = [row for row, _ in leaking(tune, held, 8, common)]
+    assert leaks == [tune[-1].id]
+    require_apart(tune[:-1], held, 8, common)
 
 
 def test_the_projects_benign_prompts_are_complete() -> None:

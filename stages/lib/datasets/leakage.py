@@ -5,7 +5,7 @@ documents share.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from stages.lib.datasets.item import normalised
 from stages.lib.errors import PipelineError
@@ -19,15 +19,23 @@ def ngrams(text: str, words: int) -> Iterator[str]:
         yield " ".join(parts[start : start + words])
 
 
-def leaking(tune: Sequence[Prompt], held: Sequence[Prompt], words: int, boilerplate: int) -> list[tuple[str, str]]:
+def common_ngrams(prompts: Iterable[Prompt], words: int, boilerplate: int) -> set[str]:
+    """N-grams of more than `boilerplate` prompts, which say nothing about any one of them.
+
+    A jailbreak prompt is not counted: what it asks for is a harmful prompt that it wraps, as others do.
+    """
+    texts = (prompt.text for prompt in prompts if prompt.kind != "jailbreak")
+    documents = Counter(ngram for text in texts for ngram in set(ngrams(text, words)))
+    return {ngram for ngram, count in documents.items() if count > boilerplate}
+
+
+def leaking(tune: Sequence[Prompt], held: Sequence[Prompt], words: int, common: Set[str]) -> list[tuple[str, str]]:
     """Ids of tuning rows that share words with an evaluation item, each with the words they share.
 
-    An n-gram of more than `boilerplate` prompts says nothing about any one of them.
+    Words that are among the `common` n-grams do not count, unless they are the whole of both.
     """
-    documents = Counter(ngram for prompt in [*tune, *held] for ngram in set(ngrams(prompt.text, words)))
-    telling = {ngram for prompt in held for ngram in ngrams(prompt.text, words) if documents[ngram] <= boilerplate} | {
-        normalised(prompt.text) for prompt in held
-    }
+    telling = {ngram for prompt in held for ngram in ngrams(prompt.text, words)} - common
+    telling |= {normalised(prompt.text) for prompt in held}
     found = []
     for prompt in tune:
         shared = next((n for n in _signatures(prompt, words) if n in telling), None)
@@ -41,9 +49,9 @@ def _signatures(prompt: Prompt, words: int) -> Iterable[str]:
     yield from ngrams(prompt.text, words)
 
 
-def require_apart(tune: Sequence[Prompt], held: Sequence[Prompt], words: int, boilerplate: int) -> None:
+def require_apart(tune: Sequence[Prompt], held: Sequence[Prompt], words: int, common: Set[str]) -> None:
     """The gate: raises PipelineError when any tuning row meets an evaluation item."""
-    found = leaking(tune, held, words, boilerplate)
+    found = leaking(tune, held, words, common)
     if found:
         row, shared = found[0]
         raise PipelineError(
