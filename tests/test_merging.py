@@ -68,6 +68,12 @@ def test_slerp_keeps_to_the_circle_and_is_straight_for_parallel_vectors() -> Non
     assert slerp.merge([Update("b", 1, 1.0, row(4, 2))], recipe, W).tolist() == [[2, 1]]
 
 
+def test_the_order_of_donors_means_nothing() -> None:
+    """DVC compares mappings without their order, so another order must not be another merge."""
+    listed = [Slerp(method="slerp", donors=dict(order), t=0.3) for order in (DONORS.items(), [*DONORS.items()][::-1])]
+    assert [list(recipe.donors) for recipe in listed] == [sorted(DONORS)] * 2
+
+
 def test_task_arithmetic_is_the_scaled_weighted_sum() -> None:
     recipe = TaskArithmetic(method="task_arithmetic", donors=DONORS, scale=0.5)
     # 0.5 · (1·[2, -4] + 3·[1, 1]) = [2.5, -0.5]

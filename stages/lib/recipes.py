@@ -2,8 +2,8 @@
 
 Names, parameters and defaults are mergekit's where it has the method (its `lambda` is `scale` here); where a
 default differs, the docstring says so. δᵢ is donor i's task vector, wᵢ its weight, W0 the base. Every method
-works tensor by tensor and draws its random numbers by seed, donor and tensor name: neither the order of the
-tensors nor the sharding changes a result.
+works tensor by tensor and draws its random numbers by seed, donor and tensor name. Donors are taken by name. So
+neither the order of the donors, which DVC does not see, nor that of the tensors nor the sharding changes a result.
 """
 
 import re
@@ -65,7 +65,7 @@ class Recipe(BaseModel):
 
     @field_validator("donors")
     @classmethod
-    def _some_weight(cls, donors: dict[str, Weight]) -> dict[str, Weight]:
+    def _some_weight_by_name(cls, donors: dict[str, Weight]) -> dict[str, Weight]:
         if not donors:
             raise ValueError("a recipe needs at least one donor")
         values = []
@@ -78,7 +78,7 @@ class Recipe(BaseModel):
                         raise ValueError(f"layer ranges overlap in {weight}; give each layer one weight")
         if any(not 0 <= value < float("inf") for value in values) or not sum(values) > 0:
             raise ValueError("no donor's weight may be negative or infinite, and their total must be above 0")
-        return donors
+        return dict(sorted(donors.items()))
 
 
 class Linear(Recipe):
@@ -93,6 +93,8 @@ class Linear(Recipe):
 
 class Slerp(Recipe):
     """W0 + slerp(t; w₁ δ₁, w₂ δ₂), along the great circle between two task vectors (Shoemake 1985).
+
+    δ₁, where `t` is 0, is that of the donor whose name comes first in the alphabet, however they are listed.
 
     mergekit interpolates whole weights. LoRA donors' weights are all but parallel (cosine above .999), and slerp of
     them is linear; between the task vectors there is an angle. Below an angle of arccos .9995, linear as in mergekit.
