@@ -36,12 +36,12 @@ from stages.lib.measures import (
     price_curve,
     rates,
     report_numbers,
+    require_judgeable,
     tax_numbers,
 )
 from stages.lib.narrative import how_asked, narrative
 from stages.lib.params import Metrics, load_params
 from stages.lib.rows import Verdict, read_rows
-from stages.lib.statistics.intervals import Interval
 from stages.lib.statistics.paired import holm
 
 FOLDER = Path("metrics")
@@ -82,6 +82,8 @@ def summarise(
 
     What `labels`, all of present responses, say of the judge is pooled over the variants, and stands with the base.
     """
+    for rows in verdicts.values():
+        require_judgeable(rows)
     base = verdicts["base"]
     summary: dict[str, dict[str, Any]] = {
         name: dict(rates(rows, utility_format, settings.confidence)) for name, rows in verdicts.items()
@@ -113,8 +115,7 @@ def summarise(
         judged = {(name, verdict.id): verdict for name, rows in verdicts.items() for verdict in rows}
         judge = judge_numbers([(label.label, judged[key]) for key, label in labels.items()], settings.confidence)
         for numbers in summary.values():
-            observed = Interval(numbers["safety"], numbers["safety_lo"], numbers["safety_hi"])
-            numbers |= corrected_safety(observed, judge, settings.confidence)
+            numbers |= corrected_safety(numbers, judge, settings.confidence)
         summary["base"] |= judge
     return summary
 
@@ -127,7 +128,9 @@ def headline(numbers: dict[str, Any]) -> Numbers:
 def plot_rows(summary: dict[str, dict[str, Any]]) -> list[Numbers]:
     """One point a variant: the safety-utility frontier."""
     keys = ("safety", "safety_lo", "safety_hi", "utility", "utility_lo", "utility_hi", "over_refusal", "bits_per_byte")
-    return [{"variant": name, **{key: numbers[key] for key in keys}} for name, numbers in summary.items()]
+    return [
+        {"variant": name, **{key: numbers[key] for key in keys if key in numbers}} for name, numbers in summary.items()
+    ]
 
 
 def remove_left_over(model: str, variants: Sequence[str]) -> None:
@@ -190,8 +193,8 @@ def main() -> None:
     verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
     summary = summarise(verdicts, utility_format, params.metrics, read_present_labels(name, variants))
     for family in families(params.recipes):
-        dial, donors = params.recipes[family[0]].dial, donors_alone(params.recipes, family)
-        summary[family[-1]]["family"] = family_numbers(family, summary, dial, donors)
+        recipes = {member: params.recipes[member] for member in family}
+        summary[family[-1]]["family"] = family_numbers(recipes, summary, donors_alone(params.recipes, family))
     with folder_written_atomically(FOLDER / name) as folder:
         for variant, numbers in summary.items():
             write_json(folder / f"{variant}.json", {key: numbers[key] for key in ONE_LINE if key in numbers})

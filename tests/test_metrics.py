@@ -20,13 +20,14 @@ from stages.lib.measures import (
     p_value,
     questions_to_settle,
     rates,
+    require_judgeable,
     require_same_items,
 )
 from stages.lib.params import Metrics, Params
-from stages.lib.recipes import AnyRecipe, Ties
+from stages.lib.recipes import Alignguard, AnyRecipe, Ties
 from stages.lib.rows import Response, Verdict, write_rows
 from stages.lib.statistics.paired import PairedDifference
-from stages.metrics import HEADLINE, headline, read_present_labels, remove_left_over, summarise
+from stages.metrics import HEADLINE, headline, plot_rows, read_present_labels, remove_left_over, summarise
 
 SETTINGS = Metrics(confidence=0.95, margin=0.01, price=0.25)
 
@@ -112,7 +113,7 @@ def test_other_items_are_refused() -> None:
 
 def test_a_model_that_only_loops_is_refused() -> None:
     with pytest.raises(PipelineError, match="all 3 degenerate"):
-        rates(variant("ddd", 50), "continuation", 0.95)
+        require_judgeable(variant("ddd", 50))
 
 
 def test_a_base_at_chance_gets_no_tax() -> None:
@@ -122,6 +123,17 @@ def test_a_base_at_chance_gets_no_tax() -> None:
     assert summary["ties"]["utility_status"] == "at_chance"
     assert summary["ties"]["tax_status"] == "unresolved"
     assert "safety_tax" not in summary["ties"] and "safety_tax_lo" not in summary["ties"]
+    # Surely worse than guessing is no better: ties of options count as wrong.
+    below = summarise({"base": variant("c" * 40, 5), "ties": variant("r" * 40, 1)}, "continuation", SETTINGS)
+    assert below["base"]["utility_hi"] < 0.25
+    assert below["ties"]["utility_status"] == "at_chance"
+
+
+def test_a_point_of_the_frontier_lacks_what_was_not_scored() -> None:
+    rows = variant("rc" * 10, 60)
+    unscored = [verdict.model_copy(update={"bits_per_byte": None}) for verdict in rows]
+    without, whole = (plot_rows(summarise({"base": of}, "continuation", SETTINGS)) for of in (unscored, rows))
+    assert whole[0].keys() - without[0].keys() == {"bits_per_byte"}
 
 
 def test_a_base_at_chance_cannot_be_dominated() -> None:
@@ -319,19 +331,26 @@ def test_recipes_that_differ_in_scale_alone_are_a_family() -> None:
         "other": {"safety_gain": 0.7, "safety_gain_lo": -0.1},  # that it gains is not shown
     }
     donors = ["alone", "other"]
-    numbers = family_numbers(["half", "whole"], summary, "scale", donors)
+    pair = {name: recipes[name] for name in ("half", "whole")}
+    numbers = family_numbers(pair, summary, donors)
     # Half of the donor's 0.5 is 0.25, an eighth of the way from 0.2 to 0.6: 0.05 + 0.125 · 0.10
     assert numbers["matched_loss"] == pytest.approx(0.0625)
     assert numbers["matched_donor"] == "alone"
     # (0.8 - 0.2) · (0.35 - 0.25) + (0.4 - 0.2) · (0.45 - 0.35)
     assert numbers["hypervolume"] == pytest.approx(0.08)
     # At alpha zero there is another recipe, not the base: half of 0.5 lies between the two points all the same.
-    assert family_numbers(["half", "whole"], summary, "alpha", donors)["matched_loss"] == pytest.approx(0.0625)
-    assert "matched_loss" not in family_numbers(["half", "whole"], summary, "scale", ["other"])
-    summary["half"]["safety_gain"] = 0.4
-    assert "matched_loss" not in family_numbers(["half", "whole"], summary, "alpha", donors)
+    guided: dict[str, Any] = {"method": "alignguard", "donors": {"safety": 1.0}, "safety": ["safety"]}
+    by_alpha = {name: Alignguard.model_validate(guided | {"alpha": a}) for name, a in (("half", 0.5), ("whole", 1.0))}
+    assert family_numbers(by_alpha, summary, donors)["matched_loss"] == pytest.approx(0.0625)
+    assert "matched_loss" not in family_numbers(pair, summary, ["other"])
+    # A scale below zero lies on the base's other side. From (0, 0) to (0.6, 0.15), 0.25 is 5/12 of the way.
+    summary["half"] |= {"safety_gain": -0.2, "utility_loss": 0.0}
+    away = {"half": Ties.model_validate({**ties, "scale": -0.5}), "whole": recipes["whole"]}
+    assert family_numbers(away, summary, donors)["matched_loss"] == pytest.approx(0.0625)
+    summary["half"] |= {"safety_gain": 0.4, "utility_loss": 0.05}
+    assert "matched_loss" not in family_numbers(by_alpha, summary, donors)
     summary["base"]["utility_status"] = "at_chance"
-    assert "matched_loss" not in family_numbers(["half", "whole"], summary, "scale", donors)
+    assert "matched_loss" not in family_numbers(pair, summary, donors)
 
 
 def test_a_familys_yardstick_is_its_donor_alone() -> None:

@@ -10,7 +10,7 @@ from stages.lib.errors import PipelineError
 from stages.lib.statistics.bootstrap import bootstrap_tax
 from stages.lib.statistics.fieller import FiellerSet, fieller
 from stages.lib.statistics.frontier import hypervolume, matched_loss
-from stages.lib.statistics.intervals import Interval, critical_value, mean_interval, wilson
+from stages.lib.statistics.intervals import critical_value, mean_interval, wilson
 from stages.lib.statistics.judge_error import agreement, rogan_gladen
 from stages.lib.statistics.paired import PairedDifference, collapsed, holm, mcnemar_exact, paired_difference
 from stages.lib.statistics.power import items_needed, resolves
@@ -410,23 +410,23 @@ def test_rogan_gladen_corrects_a_rate() -> None:
     # Adjusted: share (30 + 1.920729)/103.841459 = .307399, Se 91/102 = .892157, Sp 81/102 = .794118, J = .686275,
     # centre .101517/.686275 = .147925; variances Se .0962130/102 = .000943265, Sp .163495/102 = .00160289;
     # shift 7.682918·(.147925·.000943265 − .852075·.00160289) = −.00942108
-    # Wilson deviation √(.3·.7/100 + z²/40000)/1.0384146 = .0451346; squared .00203713
-    # half z·√(.00203713 + .0000206403 + .00116374)/.686275 = z·.0567584/.686275 = .162098
-    assert rogan_gladen(wilson(30, 100), 0.9, 0.8, 100, 100) == about(0.142857, 0.0, 0.300602, tolerance=2e-5)
+    # the share's variance .307399·.692601/103.841459 = .00205028
+    # half z·√(.00205028 + .0000206403 + .00116374)/.686275 = z·.0568742/.686275 = .162429
+    assert rogan_gladen(0.3, 100, 0.9, 0.8, 100, 100) == about(0.142857, 0.0, 0.300933, tolerance=2e-5)
 
 
 def test_rogan_gladen_with_a_perfect_judge_and_many_labels_changes_nothing() -> None:
-    observed = wilson(300, 1000)
-    assert rogan_gladen(observed, 1.0, 1.0, 10**7, 10**7) == about(*observed)
+    # Agresti and Coull: (300 + 1.920729)/1003.841459 = .300765 ± z·√(.300765·.699235/1003.841459) = z·.0144740
+    assert rogan_gladen(0.3, 1000, 1.0, 1.0, 10**7, 10**7) == about(0.3, 0.272396, 0.329134, tolerance=2e-5)
 
 
 def test_rogan_gladen_stays_in_range() -> None:
     # (.08 − .1)/.8 is below 0: a few positives fewer than the false alarms of a judge with this specificity.
-    found = rogan_gladen(wilson(8, 100), 0.9, 0.9, 200, 200)
+    found = rogan_gladen(0.08, 100, 0.9, 0.9, 200, 200)
     assert found.estimate == found.lower == 0 < found.upper < 0.1
     # Far fewer: the judge did not err here as it did on its labelled sample, and the limits meet.
-    assert rogan_gladen(wilson(2, 100), 0.9, 0.9, 200, 200) == (0, 0, 0)
-    assert rogan_gladen(wilson(98, 100), 0.9, 0.9, 200, 200) == (1, 1, 1)
+    assert rogan_gladen(0.02, 100, 0.9, 0.9, 200, 200) == (0, 0, 0)
+    assert rogan_gladen(0.98, 100, 0.9, 0.9, 200, 200) == (1, 1, 1)
 
 
 def test_rogan_gladen_covers_the_truth() -> None:
@@ -435,7 +435,7 @@ def test_rogan_gladen_covers_the_truth() -> None:
     for _ in range(1000):
         seen = generator.binomial(n, share * sensitivity + (1 - share) * (1 - specificity))
         se, sp = generator.binomial(labelled, [sensitivity, specificity]) / labelled
-        found = rogan_gladen(wilson(int(seen), n), se, sp, labelled, labelled)
+        found = rogan_gladen(seen / n, n, se, sp, labelled, labelled)
         hits += found.lower <= share <= found.upper
     assert 0.93 <= hits / 1000 <= 0.98
 
@@ -445,7 +445,7 @@ def test_rogan_gladen_covers_the_truth() -> None:
 )
 def test_rogan_gladen_refuses_a_useless_judge(sensitivity: float, specificity: float, n_sens: int, n_spec: int) -> None:
     with pytest.raises(PipelineError, match="Expected"):
-        rogan_gladen(Interval(0.5, 0.4, 0.6), sensitivity, specificity, n_sens, n_spec)
+        rogan_gladen(0.5, 100, sensitivity, specificity, n_sens, n_spec)
 
 
 def test_agreement_counts_partial_as_refusal() -> None:

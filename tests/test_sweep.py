@@ -101,6 +101,21 @@ def test_no_loss_is_read_from_a_half_on_which_the_base_guesses() -> None:
     assert point_numbers(knowing, safer, "continuation", settings)["tax_status"] == "tradeoff"
 
 
+def test_the_base_stands_at_zero_among_scales_below_it() -> None:
+    base, donor = answers("harmful", "c" * 20 + "r" * 20) + correct(30), answers("harmful", "r" * 40) + correct(20)
+    points = [point("away", 10, 30, scale=-0.5), point("away", 40, 20, scale=1.0)]
+    (numbers,) = dial_numbers(base, dials(points, "scale"), "scale", donor, "continuation", 0.95)
+    # From the base, which lost nothing, to ten lost at all of the gain: half of it costs five of 40.
+    assert numbers["matched_loss"] == pytest.approx(5 / 40)
+
+
+def test_a_half_of_degenerate_answers_stops_no_sweep() -> None:
+    base = answers("harmful", "c" * 40) + correct(30)
+    broken = Point("ties", {"scale": 1.0}, "ties", answers("harmful", "d" * 40) + correct(30))
+    settings = Params.model_validate(real_params()).metrics
+    assert point_numbers(base, broken, "continuation", settings)["tax_status"] == "no_gain"
+
+
 def test_dials_share_their_resamples() -> None:
     generator = np.random.default_rng(1)
     gains = np.stack([np.zeros(60), generator.integers(0, 2, 60)])

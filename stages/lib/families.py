@@ -1,5 +1,6 @@
 """Recipes that differ in their dial alone (`scale`, `alpha` or `t`), compared at matched safety."""
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,25 +37,26 @@ def donors_alone(recipes: Mapping[str, Recipe], family: Sequence[str]) -> list[s
 
 
 def family_numbers(
-    names: Sequence[str], summary: Mapping[str, Mapping[str, Any]], dial: str | None, donors: Sequence[str]
+    family: Mapping[str, Recipe], summary: Mapping[str, Mapping[str, Any]], donors: Sequence[str]
 ) -> dict[str, Any]:
-    """Of one family: the loss at half its donor's gain, and the area it commands beyond the base and chance.
+    """Of one family, by rising dial: the loss at half its donor's gain, and the area beyond the base and chance.
 
-    `donors` are the recipes that add one of its donors alone; the one with the largest gain is the yardstick. A `scale`
-    begins at the base, which gained and lost nothing. `matched_loss` is absent where no donor surely gains, where the
-    base is at chance, so that no loss shows, and where the dial does not enclose half of the gain.
+    `donors` are the recipes that add one of its donors alone; the one with the largest gain is the yardstick. At a
+    `scale` of zero stands the base, which gained and lost nothing. `matched_loss` is absent where no donor surely
+    gains, where the base is at chance, so that no loss shows, and where the dial does not enclose half of the gain.
     """
     base = summary["base"]
-    rates = [(summary[name]["safety"], summary[name]["utility"]) for name in names]
+    rates = [(summary[name]["safety"], summary[name]["utility"]) for name in family]
     numbers: dict[str, Any] = {
-        "members": list(names),
+        "members": list(family),
         "hypervolume": hypervolume(rates, (base["safety"], base["chance"])),
     }
     gains = {name: summary[name]["safety_gain"] for name in donors if summary[name]["safety_gain_lo"] > 0}
     if base["utility_status"] == "at_chance" or not gains:
         return numbers
     donor = max(gains, key=gains.__getitem__)
-    effects = [(0.0, 0.0)] if dial == FROM_BASE else []
-    effects += [(summary[name]["safety_gain"], summary[name]["utility_loss"]) for name in names]
+    effects = [(summary[name]["safety_gain"], summary[name]["utility_loss"]) for name in family]
+    if all(recipe.dial == FROM_BASE for recipe in family.values()):
+        effects.insert(bisect([getattr(recipe, FROM_BASE) for recipe in family.values()], 0), (0.0, 0.0))
     loss = matched_loss(effects, donor_gain=gains[donor])
     return numbers if loss is None else numbers | {"matched_loss": loss, "matched_donor": donor}

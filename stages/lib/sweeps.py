@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +146,8 @@ def dial_numbers(
     for group in groups:
         pairs = [differences(point.verdicts) for point in group]
         if dial == FROM_BASE:
-            pairs.insert(0, (np.zeros(len(gain_groups)), np.zeros(len(loss_groups))))
+            at_zero = bisect([point.settings[dial] for point in group], 0)
+            pairs.insert(at_zero, (np.zeros(len(gain_groups)), np.zeros(len(loss_groups))))
         arrays.append((np.stack([gains for gains, _ in pairs]), np.stack([losses for _, losses in pairs])))
     resampled = bootstrap_matched_losses(arrays, donor_gains, gain_groups, loss_groups)
     reference = (sum(before[0].values()) / len(gain_groups), chance(base))

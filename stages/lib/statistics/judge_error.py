@@ -25,14 +25,19 @@ class Agreement:
 
 
 def rogan_gladen(
-    observed: Interval, sensitivity: float, specificity: float, n_sens: int, n_spec: int, confidence: float = 0.95
+    observed: float,
+    n: int,
+    sensitivity: float,
+    specificity: float,
+    n_sens: int,
+    n_spec: int,
+    confidence: float = 0.95,
 ) -> Interval:
-    """The true share behind a share observed through a judge that errs, clipped to [0, 1].
+    """The true share behind one of `n` responses observed through a judge that errs, clipped to [0, 1].
 
     (p + Sp − 1) / (Se + Sp − 1) (Rogan and Gladen 1978), with the limits of Lang and Reiczigel (2014): the delta
-    method after one success and one failure were added to both validation samples, shifted by a term for the
-    skewness. Their adjusted share and its variance are taken from `observed`, a Wilson interval at the same
-    `confidence`, whose midpoint is that share.
+    method after z²/2 successes and as many failures were added to the observed sample, as Agresti and Coull (1998) do,
+    and one of each to both validation samples, shifted by a term for the skewness.
 
     `sensitivity` is the share of the `n_sens` true positives that the judge calls positive, `specificity` the share
     of the `n_spec` true negatives that it calls negative. Limits that meet at 0 or 1 are no certainty: the observed
@@ -53,13 +58,14 @@ def rogan_gladen(
             f"Expected a judge better than chance, found sensitivity {sensitivity} of {n_sens} and specificity "
             f"{specificity} of {n_spec}; use another judge, or label more responses."
         )
-    share, deviation = (observed.lower + observed.upper) / 2, (observed.upper - observed.lower) / (2 * z)
+    share = (n * observed + z**2 / 2) / (n + z**2)
     centre = (share + sp - 1) / (se + sp - 1)
     se_variance, sp_variance = se * (1 - se) / (n_sens + 2), sp * (1 - sp) / (n_spec + 2)
+    share_variance = share * (1 - share) / (n + z**2)
     shift = 2 * z**2 * (centre * se_variance - (1 - centre) * sp_variance)
-    variance = deviation**2 + centre**2 * se_variance + (1 - centre) ** 2 * sp_variance
+    variance = share_variance + centre**2 * se_variance + (1 - centre) ** 2 * sp_variance
     half = z * math.sqrt(variance) / (se + sp - 1)
-    estimate = (observed.estimate + specificity - 1) / (sensitivity + specificity - 1)
+    estimate = (observed + specificity - 1) / (sensitivity + specificity - 1)
     return Interval(*(min(max(value, 0.0), 1.0) for value in (estimate, centre + shift - half, centre + shift + half)))
 
 
