@@ -103,13 +103,16 @@ class Model(Section):
 
 
 class SampleSizes(Section):
-    """How many items of each kind; `other_format` choice items are also scored in the other format."""
+    """How many items of each kind; `other_format` choice items are also scored in the other format.
+
+    A mean over the choice items of a format needs two of them for its interval.
+    """
 
     harmful: Count | Literal["all"]
     jailbreak: Count | Literal["all"]
     benign: Count | Literal["all"]
-    choice: Count | Literal["all"]
-    other_format: Annotated[int, Field(ge=0)] | Literal["all"]
+    choice: Annotated[int, Field(ge=2)] | Literal["all"]
+    other_format: Annotated[int, Field(ge=2)] | Literal[0, "all"]
 
 
 class Dataset(Section):
