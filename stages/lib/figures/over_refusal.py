@@ -7,12 +7,12 @@ from stages.lib.figures.run import Run
 
 
 def draw(run: Run) -> Figure:
-    """Over-refusal against safety, in points of 100, with limits; on the diagonal a model refuses blindly."""
+    """Over-refusal against safety, in points of 100, with limits; on the diagonal the two are equal."""
     looks = marks(list(run.summary))
     figure, (axes,) = sheet(
         "Refusing harm, and refusing too much",
-        f"{run.model}. Harmless prompts that sound dangerous (across) and harmful ones (up), refused, of 100; bars are "
-        f"{run.intervals}. Best is top left. On the dashed line a model refuses both alike.",
+        f"{run.model}. Across: harmless prompts that sound dangerous, refused wholly or in part, of 100. Up: harmful "
+        f"ones, refused wholly. Bars are {run.intervals}. Best is top left; on the dashed line both shares are equal.",
         3.9,
         looks,
     )
@@ -20,7 +20,7 @@ def draw(run: Run) -> Figure:
     axes.text(
         97,
         93,
-        "refuses harmless and harmful alike",
+        "as many harmless as harmful",
         fontsize=8.5,
         color=QUIET,
         ha="right",
