@@ -85,11 +85,13 @@ def test_past_key_values_stay_on_the_gpu_and_are_read_there(
 
 
 def test_the_token_budget_fits_the_free_memory(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    session = ModelSession(exported(tiny_models["tiny_llama"], tmp_path / "onnx", "float16"), CUDA)
+    folder = exported(tiny_models["tiny_llama"], tmp_path / "onnx", "float16")
+    session = ModelSession(folder, CUDA)
     assert session.token_budget(1) == 1
     most = session.token_budget(10**15)
     taken = torch.empty(torch.cuda.mem_get_info()[0] // 2, dtype=torch.uint8, device="cuda")
-    assert 0 < session.token_budget(10**15) < 0.6 * most
+    assert 0 < ModelSession(folder, CUDA).token_budget(10**15) < 0.6 * most
+    assert session.token_budget(10**15) == most  # what it was when the session began
     del taken
 
 

@@ -1,5 +1,6 @@
 """The inference loops against PyTorch and Transformers, and against themselves in other batches."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from stages.lib.inference.generation import Limits, StopText, generate
 from stages.lib.inference.grouped_generation import generate_grouped
 from stages.lib.inference.grouped_session import GroupedSession
 from stages.lib.inference.runners import Here, Run
-from stages.lib.inference.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_problem
+from stages.lib.inference.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_options, cuda_problem
 from stages.lib.params import Export, Infer, Model
 from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt
 from stages.lib.rows import ChoiceScore, Prompt
@@ -327,6 +328,35 @@ def test_auto_takes_what_starts_and_cuda_is_never_replaced() -> None:
     assert choose_provider("auto") == choose_provider("cpu") == CPU
     with pytest.raises(PipelineError, match=r"infer\.provider"):
         choose_provider("cuda")
+
+
+def test_a_gpus_memory_is_asked_for_once(llama: tuple[Path, Path]) -> None:
+    session = ModelSession(llama[1], CPU)
+    assert session.token_budget(10**12) == 10**12
+    # A CUDA session's arena keeps what it has taken, so later the driver would say that next to nothing is free.
+    session._free = 8_000_000
+    of_token = 4 * sum(entry.shape[1] * entry.shape[3] for entry in session._past_inputs)
+    assert session.token_budget(10**12) == session.token_budget(10**12) == 8_000_000 // (4 * of_token)
+
+
+def test_cuda_leaves_a_quarter_beside_the_weights(llama: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = (llama[1] / "model.onnx.data").stat().st_size
+    monkeypatch.setattr("stages.lib.inference.session.free_gpu_memory", lambda: weights + 4000)
+    assert cuda_options(llama[1]) == {"use_tf32": "0", "gpu_mem_limit": str(weights + 3000)}
+    # Weights that do not fit, or a torch that knows no GPU, set no limit: ONNX Runtime says what is wrong.
+    for free in (weights - 1, None):
+        monkeypatch.setattr("stages.lib.inference.session.free_gpu_memory", lambda free=free: free)
+        assert cuda_options(llama[1]) == {"use_tf32": "0"}
+
+
+def test_a_graph_that_does_not_load_is_a_sentence(llama: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(llama[1], folder)
+    (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:1000])
+    with pytest.raises(
+        PipelineError, match=r"Expected ONNX Runtime to load .*model.onnx on CPU.*, found"
+    ):
+        ModelSession(folder, CPU)
 
 
 def test_a_session_on_another_provider_is_refused(llama: tuple[Path, Path]) -> None:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from stages.lib.errors import PipelineError
 from stages.lib.inference.processors import usable_cores
+from stages.lib.inference.provider_errors import PROVIDER_ERRORS, first_line
 
 GRAPH = "model.onnx"
 LOGIT_POSITIONS = "logit_positions"
@@ -79,17 +80,42 @@ def choose_provider(setting: Literal["auto", "cuda", "cpu"]) -> str:
     return CPU
 
 
+def free_gpu_memory() -> int | None:
+    """Bytes that nobody on the first GPU has taken; None where torch, which is asked, knows no GPU."""
+    import torch  # only here: it takes seconds
+
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+
+
+def cuda_options(folder: Path) -> dict[str, str]:
+    """What the CUDA provider is told for a folder's graph."""
+    # TF32 rounds to 10 bits: float32 on a GPU must mean float32, or the parity gate means little.
+    options = {"use_tf32": "0"}
+    free, weights = free_gpu_memory(), sum(file.stat().st_size for file in folder.glob("*.onnx.data"))
+    if free is not None and free > weights:
+        # A session gives nothing back, and takes more than it needs: a quarter is left to the one that gathers rows.
+        options["gpu_mem_limit"] = str(weights + (free - weights) * 3 // 4)
+    return options
+
+
 def start(folder: Path, provider: str, graph: str = GRAPH) -> ort.InferenceSession:
-    """A session of one of a folder's graphs. Raises PipelineError when it runs on another provider than `provider`."""
+    """A session of one of a folder's graphs.
+
+    Raises PipelineError when ONNX Runtime does not load it, or runs it on another provider than `provider`.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = usable_cores()
     # Threads wait for a run's next operator awake, but not for the next run: the cores belong to others then.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # TF32 rounds to 10 bits: float32 on a GPU must mean float32, or the parity gate means little.
-    providers = [(CUDA, {"use_tf32": "0"})] if provider == CUDA else [CPU]
-    session = ort.InferenceSession(str(folder / graph), options, providers=providers)
-    session.disable_fallback()
+    providers = [(CUDA, cuda_options(folder))] if provider == CUDA else [CPU]
+    try:
+        session = ort.InferenceSession(str(folder / graph), options, providers=providers, enable_fallback=0)
+    except PROVIDER_ERRORS as error:
+        raise PipelineError(
+            f"Expected ONNX Runtime to load {folder / graph} on {provider}, found: {first_line(error)}; free the "
+            "memory that others take, or export the model again: `dvc repro --force export_base export`."
+        ) from error
     require_provider(session, provider, folder)
     return session
 
@@ -137,6 +163,8 @@ class ModelSession:
         self.provider = provider
         self.folder = folder
         self._session = start(folder, provider)
+        # Asked once, before the first run: later the session holds memory that is not in use.
+        self._free = free_gpu_memory() if provider == CUDA else None
         self._device = "cuda" if provider == CUDA else "cpu"
         self._past_inputs = [i for i in self._session.get_inputs() if i.name.startswith("past_key_values.")]
         self._past_outputs = [i.name.replace("past_key_values", "present") for i in self._past_inputs]
@@ -144,14 +172,11 @@ class ModelSession:
         self._rows = _start_gather(helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype)), provider)
 
     def token_budget(self, asked: int) -> int:
-        """`asked` tokens of past key values, or on a GPU as many as its free memory holds; at least one."""
-        if self.provider != CUDA:
+        """`asked` tokens of past key values, or on a GPU as many as fit beside the weights; at least one."""
+        if self._free is None:
             return asked
-        import torch  # only here: it takes seconds
-
         of_token = sum(entry.shape[1] * entry.shape[3] for entry in self._past_inputs) * np.dtype(self.dtype).itemsize
-        free, _ = torch.cuda.mem_get_info()
-        fitting: int = free // (COPIES_OF_PAST * of_token)
+        fitting: int = self._free // (COPIES_OF_PAST * of_token)
         return max(1, min(asked, fitting))
 
     def require_provider(self) -> None:
