@@ -346,6 +346,37 @@ def test_a_guard_labels_what_it_was_fitted_to(guard_folder: Path) -> None:
     assert found == [("refuse", "refusal"), ("comply", "harmless")]
 
 
+def test_a_guard_that_was_stopped_goes_on_and_takes_less_at_once_when_memory_runs_out(
+    guard_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = [exchange(row["answer"], kind="benign", id=f"i{n}") for n, row in enumerate(benign_rows()[:8])]
+    expected = load_guard(guard_folder, guard_settings(), INFER)(asked)
+    ran: list[int] = []
+    run = ModelSession.run
+
+    def failing(session: ModelSession, tokens: Any, *others: Any) -> Any:
+        ran.append(len(tokens))
+        if len(ran) == 2:
+            raise MemoryError
+        if len(ran) == 40:
+            raise KeyboardInterrupt
+        return run(session, tokens, *others)
+
+    monkeypatch.setattr(ModelSession, "run", failing)
+    judge = load_guard(guard_folder, guard_settings(), INFER)
+    with pytest.raises(KeyboardInterrupt):
+        judge(asked)
+    assert "memory ran out on 8 item(s) of `verdicts`" in capsys.readouterr().out
+    # Batches of half as many ended before the interrupt.
+    noted = Path("runs/journal/judge/tiny.jsonl").read_text(encoding="utf-8").splitlines()
+    assert 0 < len(noted) < len(asked)
+    before = sum(ran)
+    assert judge(asked) == expected
+    assert 0 < sum(ran) - before < before
+    assert not list(Path("runs/journal/judge").iterdir())
+
+
 def test_an_answer_outside_the_format_names_the_item(guard_folder: Path) -> None:
     # The guard of these tests has only learnt WildGuard's answers.
     judge = load_guard(guard_folder, guard_settings("llama_guard_3"), INFER)

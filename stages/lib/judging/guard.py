@@ -12,7 +12,10 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 
 from stages.lib.console import progress_bar, say
 from stages.lib.errors import PipelineError
-from stages.lib.inference.generation import Limits, generate
+from stages.lib.inference.generation import Generated
+from stages.lib.inference.journal import Journal, folder_digest
+from stages.lib.inference.parts import Answers
+from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import GRAPH, ModelSession, choose_provider
 from stages.lib.judging import rules
 from stages.lib.judging.exchange import Exchange
@@ -22,6 +25,7 @@ from stages.lib.params import GuardJudge, Infer
 
 # Of an answer that does not parse, this much is shown.
 SHOWN_CHARACTERS = 40
+JOURNALS = Path("runs/journal/judge")
 
 
 def load_guard(folder: Path, settings: GuardJudge, infer: Infer) -> Callable[[Sequence[Exchange]], list[Judgement]]:
@@ -57,24 +61,31 @@ def ask(
     infer: Infer,
     exchanges: Sequence[Exchange],
 ) -> list[Judgement]:
-    """The guard's own labels, by its most likely answer to each exchange."""
+    """The guard's own labels, by its most likely answer to each exchange; a run that was stopped goes on.
+
+    Raises PipelineError as `Run.results` does, and on an answer outside the guard's format.
+    """
     prompts = [token_ids(session, tokenizer, settings, exchange) for exchange in exchanges]
-    limits = Limits(settings.max_new_tokens, infer.generation_tokens, infer.rows_per_batch)
-    stop = stop_tokens(session.folder, tokenizer)
+    titles = [f"item {exchange.id}" for exchange in exchanges]
+    part = Answers("verdicts", prompts, stop_tokens(session.folder, tokenizer), titles)
+    journal = Journal(JOURNALS / f"{settings.model}.jsonl")
+    greedy = infer.model_copy(update={"max_new_tokens": settings.max_new_tokens, "temperature": 0.0})
     with progress_bar() as progress:
         task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
-        answers = generate(session, prompts, stop, limits, advance=lambda tokens: progress.advance(task, tokens))
+        run = Run(session.folder, greedy, Here(session, greedy), journal, folder_digest(session.folder))
+        answers = run.results(part, say, lambda tokens: progress.advance(task, tokens))
         progress.update(task, total=progress.tasks[task].completed)
-    session.require_provider()
+    journal.remove()
     judgements = []
-    for exchange, (tokens, finish_reason) in zip(exchanges, answers, strict=True):
-        answer = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        judgement = TEMPLATES[settings.template].read(answer) if finish_reason == "stop" else None
+    for exchange, generated in zip(exchanges, answers, strict=True):
+        assert isinstance(generated, Generated)
+        answer = tokenizer.decode(generated.tokens, skip_special_tokens=True).strip()
+        judgement = TEMPLATES[settings.template].read(answer) if generated.finish_reason == "stop" else None
         if judgement is None:
             shown = answer if len(answer) <= SHOWN_CHARACTERS else answer[:SHOWN_CHARACTERS] + "…"
             raise PipelineError(
                 f"Expected {settings.model} to answer in the format of {settings.template} on item {exchange.id}, "
-                f"found {shown!r}{' at the token limit' if finish_reason == 'length' else ''}; "
+                f"found {shown!r}{' at the token limit' if generated.finish_reason == 'length' else ''}; "
                 "check judge.template and judge.max_new_tokens in params.yaml."
             )
         judgements.append(judgement)
