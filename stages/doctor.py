@@ -33,7 +33,7 @@ from stages.lib.checkup.rates import measure
 from stages.lib.checkup.shape import Shape, read_shape
 from stages.lib.console import console, run_stage, say
 from stages.lib.errors import PipelineError
-from stages.lib.inference.session import CPU, CUDA
+from stages.lib.inference.session import CPU, CUDA, cuda_problem
 from stages.lib.params import FolderSource, GivenDonor, HubDatasetSource, HubSource, Params, load_params
 
 
@@ -104,8 +104,11 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
     return findings, Sizes(models, judging, given)
 
 
-def check_room(params: Params, sizes: Sizes, gpu: int | None) -> list[Finding]:
-    """Disk and memory for the models, judges and donors whose size is known; see `unchecked` for the others."""
+def check_room(params: Params, sizes: Sizes, gpu: int | None, on_gpu: bool) -> list[Finding]:
+    """Disk and memory for the models, judges and donors whose size is known; see `unchecked` for the others.
+
+    `gpu` is the memory of the one that torch tunes on; `on_gpu` says whether ONNX Runtime runs there, too.
+    """
     disk = {
         name: disk_need(name, size.stored, size.shape, params.model(name), params)
         for name, size in sizes.models.items()
@@ -118,12 +121,12 @@ def check_room(params: Params, sizes: Sizes, gpu: int | None) -> list[Finding]:
     }
     findings = check_disk(Path.cwd(), disk | sizes.donors)
     needs: dict[str, dict[str, Need]] = {
-        name: memory_needs(size.shape, params.model(name), params, gpu is not None)
+        name: memory_needs(size.shape, params.model(name), params, gpu is not None, on_gpu)
         for name, size in sizes.models.items()
         if size.shape
     }
     needs |= {
-        f"judge {name}": judge_memory_needs(size.shape, params.judge_models[name], params, gpu is not None)
+        f"judge {name}": judge_memory_needs(size.shape, params.judge_models[name], params, on_gpu)
         for name, size in sizes.judges.items()
         if size.shape
     }
@@ -143,15 +146,14 @@ def unchecked(params: Params, sizes: Sizes) -> list[str]:
     return parts
 
 
-def show_times(params: Params, sizes: dict[str, Size], gpu: int | None) -> None:
-    """How long each model's stages will take here, by rates that are measured now."""
+def show_times(params: Params, sizes: dict[str, Size], on_gpu: bool) -> None:
+    """How long each model's stages will take here, by rates that are measured now; ONNX Runtime's on the GPU or not."""
     shapes = {name: size.shape for name, size in sizes.items() if size.shape}
     loads = {name: load_of(params.model(name), params) for name in shapes}
     if len(shapes) < len(sizes) or None in loads.values():
         say("  expected time: known once `dvc repro fetch_model fetch_data` has brought the model and the items")
         return
     name, largest = max(shapes.items(), key=lambda pair: pair[1].parameters)
-    on_gpu = gpu is not None and params.infer.provider != "cpu"
     say("  measuring this machine, about 20 seconds ...")
     rates = measure(largest, CUDA if on_gpu else CPU, params.model(name).dtype, params.tune)
     say(
@@ -199,16 +201,17 @@ def main() -> None:
     params = load_params()
     say(f"doctor: {', '.join(params.models)}, {len(params.recipes)} recipes, size {params.size}")
     findings = check_python(Path(__file__).parent.parent) + check_provider(params.infer.provider)
-    gpu = gpu_memory()
+    # Torch and ONNX Runtime want libraries of their own: either may find the GPU without the other.
+    gpu, on_gpu = gpu_memory(), params.infer.provider != "cpu" and cuda_problem() is None
     sources, sizes = check_sources(params)
-    findings += sources + check_room(params, sizes, gpu) + check_remote()
+    findings += sources + check_room(params, sizes, gpu, on_gpu) + check_remote()
     findings += check_cache() if arguments.cache else []
     show(findings)
     reasons = [f"{finding.what}: {finding.step}" for finding in findings if finding.step is not None]
     if reasons:
         raise PipelineError(f"This run cannot succeed here. {' | '.join(reasons)}")
     if not arguments.no_time:
-        show_times(params, sizes.models, gpu)
+        show_times(params, sizes.models, on_gpu)
     left_out = unchecked(params, sizes)
     if left_out:
         say(f"doctor: nothing found speaks against a run; not checked, until fetched: {'; '.join(left_out)}")

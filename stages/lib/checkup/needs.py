@@ -23,8 +23,11 @@ class Need(NamedTuple):
     gpu: float = 0.0
 
 
-def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool) -> dict[str, Need]:
-    """Peak memory of the stages that take the most, by the stage's name."""
+def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool, infers_on_gpu: bool) -> dict[str, Need]:
+    """Peak memory of the stages that take the most, by the stage's name.
+
+    `on_gpu` says whether torch has a GPU to tune on, `infers_on_gpu` whether ONNX Runtime starts on it.
+    """
     donors = max((len(recipe.donors) for recipe in params.recipes.values()), default=0)
     needs = {}
     if any(isinstance(donor, Donor) for donor in params.donors.values()):
@@ -40,9 +43,10 @@ def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool) -> di
     # A float32 copy each of base, result, donors' updates and what a method makes of these.
     needs["merge"] = Need(PROGRAM + 4.0 * shape.largest * (2 * donors + 3))
     needs["export"] = Need(PROGRAM + export_bytes(shape, model.dtype))
-    inference = inference_bytes(shape, model, params, on_gpu)
-    gpu_inference = inference_bytes(shape, model, params, on_gpu=True)
-    needs["infer"] = Need(PROGRAM if on_gpu else PROGRAM + inference, gpu_inference)
+    inference = inference_bytes(shape, model, params, infers_on_gpu)
+    # Beside a GPU that only tunes, nothing of this is asked of it; without one it says what one would have to hold.
+    of_gpu = 0.0 if on_gpu and not infers_on_gpu else inference_bytes(shape, model, params, on_gpu=True)
+    needs["infer"] = Need(PROGRAM if infers_on_gpu else PROGRAM + inference, of_gpu)
     return needs
 
 

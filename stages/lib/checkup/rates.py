@@ -20,7 +20,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from stages.lib.checkup.shape import Shape
 from stages.lib.inference.processors import usable_cores
-from stages.lib.inference.session import CUDA
+from stages.lib.inference.session import CPU, CUDA
 from stages.lib.params import Tune
 
 CACHES = 128_000_000
@@ -112,7 +112,8 @@ def _session(model: ModelProto, provider: str) -> ort.InferenceSession:
     options.log_severity_level = 3
     options.intra_op_num_threads = usable_cores()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+    providers = [(CUDA, {"use_tf32": "0"})] if provider == CUDA else [CPU]
+    return ort.InferenceSession(model.SerializeToString(), options, providers=providers, enable_fallback=0)
 
 
 def tuning_rate(shape: Shape, dtype: str, tune: Tune, seconds: float) -> float:
