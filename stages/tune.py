@@ -98,7 +98,8 @@ class Tuner(Trainer):
         model: Any = self.model
         model.eval()
         total = 0.0
-        with torch.inference_mode(), self.compute_loss_context_manager():  # type: ignore[no-untyped-call]
+        # Training leaves the model in the precision of `tune`; before it, only this puts it there.
+        with torch.inference_mode(), self.accelerator.autocast():
             for batch in self.get_eval_dataloader(as_dataset(rows)):
                 total += self.compute_loss(model, batch, num_items_in_batch=counted).item()
         return total
