@@ -152,7 +152,7 @@ def _start_gather(kind: int, provider: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+    return ort.InferenceSession(model.SerializeToString(), options, providers=[provider], enable_fallback=0)
 
 
 class ModelSession:
