@@ -315,6 +315,15 @@ def test_the_readmes_sizes_are_the_sums_of_dvc_lock(row: str, place: str) -> Non
     assert said[1] == f"{size / {'M': 1e6, 'G': 1e9}[said[2]]:#.3g}".rstrip(".")
 
 
+def test_the_readme_names_the_recipes_that_mmlu_cannot_settle() -> None:
+    detail = json.loads((ROOT / "metrics/detail/smollm2_135m.json").read_text(encoding="utf-8"))
+    of_mmlu = 14_042
+    beyond = {name for name, numbers in detail.items() if numbers.get("questions_to_settle", 0) > of_mmlu}
+    assert {name for name in beyond if detail[name]["tax_status"] == "unresolved"} == {"ties"}
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "how many more questions would settle each; for `ties` that is more than MMLU has." in readme
+
+
 def test_recipes_that_differ_in_scale_alone_are_a_family() -> None:
     ties = {"method": "ties", "donors": {"safety": 1.0}, "density": 0.5}
     recipes: dict[str, AnyRecipe] = {
