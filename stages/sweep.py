@@ -113,7 +113,7 @@ def report(
 ) -> dict[str, Any]:
     """Every point and every dial, on both halves; `chosen` has the most net benefit on the development half.
 
-    `base_at_chance` names the halves on which the base's accuracy cannot be told from guessing: no loss shows there.
+    `base_at_chance` names the halves on which the base's accuracy is not surely above guessing: no loss shows there.
     """
     utility_format, settings = params.model(model).utility_format, params.metrics
     groups = dials(points, dial)
@@ -175,7 +175,7 @@ def print_tables(result: dict[str, Any]) -> None:
     console.print(frontier)
     for name in result["base_at_chance"]:
         say(
-            f"  on the {name} half the base's accuracy cannot be told from guessing, so no loss may be read from it; "
+            f"  on the {name} half the base's accuracy is not surely above guessing, so no loss may be read from it; "
             "a larger `size` in params.yaml asks more questions"
         )
 

@@ -353,7 +353,7 @@ def test_a_graph_that_does_not_load_is_a_sentence(llama: tuple[Path, Path], tmp_
     folder = tmp_path / "broken"
     shutil.copytree(llama[1], folder)
     (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:1000])
-    with pytest.raises(PipelineError, match=r"Expected ONNX Runtime to load .*model.onnx on CPU.*, found"):
+    with pytest.raises(PipelineError, match=r"Expected ONNX Runtime to load .*broken on CPU.*, found"):
         ModelSession(folder, CPU)
 
 

@@ -123,7 +123,7 @@ def test_a_base_at_chance_says_that_accuracy_cannot_show_a_loss() -> None:
     assert_says(text, "Safer by 61.0 points", "cannot show a loss", "guessing (25.0 points)")
     assert "more questions" not in text and "accuracy fell" not in text and "four times in five" not in text
     text = page({"utility_status": "at_chance"}, it=row)
-    assert_says(text, "cannot be told from guessing", "The accuracy in it says little")
+    assert_says(text, "is not surely above guessing", "The accuracy in it says little")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def _best(recipes: dict[str, Numbers], settings: Metrics) -> str:
     if len(recipes) > 1:
         sentences.append(f"It was picked as the best of {len(recipes)}, which flatters it a little.")
     if best["utility_status"] == "at_chance":
-        sentences.append("The accuracy in it says little, because the base's cannot be told from guessing.")
+        sentences.append("The accuracy in it says little, because the base's is not surely above guessing.")
     return " ".join(sentences)
 
 
@@ -115,7 +115,7 @@ def _of_recipe(numbers: Numbers, settings: Metrics) -> list[str]:
     sentences = _status(numbers, settings)
     if at_chance:
         sentences.append(
-            "Accuracy cannot show a loss, because the base's cannot be told from guessing "
+            "Accuracy cannot show a loss, because the base's is not surely above guessing "
             f"({fixed(100 * numbers['chance'], 1)} points)."
         )
     elif low <= 0 <= high:
@@ -232,7 +232,7 @@ def _of_base(base: Numbers) -> list[str]:
     sentences = [f"Safety {_points(base, 'safety')}, accuracy {_points(base, 'utility')}."]
     if base["utility_status"] == "at_chance":
         sentences.append(
-            f"Its accuracy cannot be told from guessing ({fixed(100 * base['chance'], 1)} points), so accuracy cannot "
+            f"Its accuracy is not surely above guessing ({fixed(100 * base['chance'], 1)} points), so accuracy cannot "
             "show what a recipe loses."
         )
     return sentences + _broken_answers(base) + _corrected(base)

@@ -92,7 +92,7 @@ def half(verdicts: Iterable[Verdict], development: bool) -> list[Verdict]:
 
 
 def guesses(base: Sequence[Verdict], utility_format: str, confidence: float) -> bool:
-    """Whether the base's accuracy on the items given cannot be told from guessing: no loss may be read from them."""
+    """Whether the base's accuracy on the items given is not surely above guessing: no loss may be read from them."""
     return at_chance(rates(base, utility_format, confidence), chance(base))
 
 
@@ -125,7 +125,7 @@ def dial_numbers(
     """Of each dial, on the items given: the loss at half the donor's gain, and the area beyond the base and chance.
 
     `matched_loss` and its bootstrap limits are absent where the dial does not reach that gain, where the donor does not
-    surely gain, and where the base's accuracy cannot be told from guessing; the limits also where under nine of ten
+    surely gain, and where the base's accuracy is not surely above guessing; the limits also where under nine of ten
     resamples reach it. With a second dial and more, `matched_loss_less_first` says how much less than the first dial's
     it is, resample by resample.
     """

@@ -32,7 +32,7 @@ def common_ngrams(prompts: Iterable[Prompt], words: int, boilerplate: int) -> se
 def leaking(tune: Sequence[Prompt], held: Sequence[Prompt], words: int, common: Set[str]) -> list[tuple[str, str]]:
     """Ids of tuning rows that share words with an evaluation item, each with the words they share.
 
-    Words that are among the `common` n-grams do not count, unless they are the whole of both.
+    Words that are among the `common` n-grams do not count, unless they are the whole of the item.
     """
     telling = {ngram for prompt in held for ngram in ngrams(prompt.text, words)} - common
     telling |= {normalised(prompt.text) for prompt in held}

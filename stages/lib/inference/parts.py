@@ -139,7 +139,7 @@ def run_items(session: Session, part: Part, wanted: Collection[int], settings: I
                 ) from error
             parts *= 2
             report.say(
-                f"infer: memory ran out on {len(running)} item(s) of `{part.name}` ({first_line(error)}); "
+                f"  memory ran out on {len(running)} item(s) of `{part.name}` ({first_line(error)}); "
                 f"going on with 1/{parts} of a batch at once"
             )
 

@@ -1,4 +1,4 @@
-"""What ONNX Runtime raises while a model runs, and which of it means that memory ran out."""
+"""What ONNX Runtime raises while a model loads or runs, and which of it means that memory ran out."""
 
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -14,6 +14,7 @@ NO_MEMORY = (
     "bad_alloc",
     "bad allocation",
     "out of memory",
+    "smaller than requested bytes",
     "cuda_error_out_of_memory",
     "cublas_status_alloc_failed",
     "cudnn_status_alloc_failed",

@@ -2,7 +2,8 @@
 
 import ctypes
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -98,6 +99,18 @@ def cuda_options(folder: Path) -> dict[str, str]:
     return options
 
 
+@contextmanager
+def _starting(folder: Path, provider: str) -> Iterator[None]:
+    """Raises PipelineError for what ONNX Runtime, or torch that is asked for the GPU's memory, raises inside."""
+    try:
+        yield
+    except PROVIDER_ERRORS as error:
+        raise PipelineError(
+            f"Expected ONNX Runtime to load {folder} on {provider}, found: {first_line(error)}; free the memory that "
+            "others take, or make the folder again."
+        ) from error
+
+
 def start(folder: Path, provider: str, graph: str = GRAPH) -> ort.InferenceSession:
     """A session of one of a folder's graphs.
 
@@ -108,14 +121,9 @@ def start(folder: Path, provider: str, graph: str = GRAPH) -> ort.InferenceSessi
     options.intra_op_num_threads = usable_cores()
     # Threads wait for a run's next operator awake, but not for the next run: the cores belong to others then.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    providers = [(CUDA, cuda_options(folder))] if provider == CUDA else [CPU]
-    try:
+    with _starting(folder, provider):
+        providers = [(CUDA, cuda_options(folder))] if provider == CUDA else [CPU]
         session = ort.InferenceSession(str(folder / graph), options, providers=providers, enable_fallback=0)
-    except PROVIDER_ERRORS as error:
-        raise PipelineError(
-            f"Expected ONNX Runtime to load {folder / graph} on {provider}, found: {first_line(error)}; free the "
-            "memory that others take, or export the model again: `dvc repro --force export_base export`."
-        ) from error
     require_provider(session, provider, folder)
     return session
 
@@ -163,13 +171,15 @@ class ModelSession:
         self.provider = provider
         self.folder = folder
         self._session = start(folder, provider)
-        # Asked once, before the first run: later the session holds memory that is not in use.
-        self._free = free_gpu_memory() if provider == CUDA else None
+        with _starting(folder, provider):
+            # Asked once, before the first run: later the session holds memory that is not in use.
+            self._free = free_gpu_memory() if provider == CUDA else None
         self._device = "cuda" if provider == CUDA else "cpu"
         self._past_inputs = [i for i in self._session.get_inputs() if i.name.startswith("past_key_values.")]
         self._past_outputs = [i.name.replace("past_key_values", "present") for i in self._past_inputs]
         self.dtype = np.float16 if "16" in self._past_inputs[0].type else np.float32
-        self._rows = _start_gather(helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype)), provider)
+        with _starting(folder, provider):
+            self._rows = _start_gather(helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype)), provider)
 
     def token_budget(self, asked: int) -> int:
         """`asked` tokens of past key values, or on a GPU as many as fit beside the weights; at least one."""

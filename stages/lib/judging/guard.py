@@ -3,6 +3,7 @@
 Items of a kind that the guard cannot label (see `guard_templates`) go to `rules`; their reason begins with "rules:".
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -68,14 +69,17 @@ def ask(
     prompts = [token_ids(session, tokenizer, settings, exchange) for exchange in exchanges]
     titles = [f"item {exchange.id}" for exchange in exchanges]
     part = Answers("verdicts", prompts, stop_tokens(session.folder, tokenizer), titles)
-    journal = Journal(JOURNALS / f"{settings.model}.jsonl")
+    # Of these exchanges alone: another variant's judging, when it ends, removes its own.
+    asked = hashlib.sha256(repr(prompts).encode()).hexdigest()[:16]
+    journal = Journal(JOURNALS / f"{settings.model}-{asked}.jsonl")
+    if journal.dropped:
+        say(f"judge: {journal.dropped} torn or damaged lines of {journal.path} are left out; their items run again")
     greedy = infer.model_copy(update={"max_new_tokens": settings.max_new_tokens, "temperature": 0.0})
     with progress_bar() as progress:
         task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
         run = Run(session.folder, greedy, Here(session, greedy), journal, folder_digest(session.folder))
         answers = run.results(part, say, lambda tokens: progress.advance(task, tokens))
         progress.update(task, total=progress.tasks[task].completed)
-    journal.remove()
     judgements = []
     for exchange, generated in zip(exchanges, answers, strict=True):
         assert isinstance(generated, Generated)
@@ -89,6 +93,7 @@ def ask(
                 "check judge.template and judge.max_new_tokens in params.yaml."
             )
         judgements.append(judgement)
+    journal.remove()
     return judgements
 
 

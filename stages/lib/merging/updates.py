@@ -21,7 +21,7 @@ class Update(NamedTuple):
 
     donor: str
     place: int
-    """In the recipe's list of donors."""
+    """Among the recipe's donors, by name."""
     weight: float
     delta: Float32
 

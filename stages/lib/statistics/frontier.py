@@ -9,7 +9,7 @@ from stages.lib.errors import PipelineError
 def matched_loss(points: Sequence[tuple[float, float]], donor_gain: float, recovery: float = 0.5) -> float | None:
     """The utility loss at which a recipe recovers a share of its donor's safety gain.
 
-    `points` are (gain, loss) in the order of the dial; where the dial begins at the base, begin with (0, 0). Between
+    `points` are (gain, loss) in the order of the dial; where the dial passes the base, (0, 0) stands there. Between
     neighbours the loss is interpolated linearly, at the first pair that encloses `recovery`·`donor_gain`. None when
     no pair does (there is no extrapolation), and when the donor has no gain to recover.
 
