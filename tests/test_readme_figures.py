@@ -59,6 +59,9 @@ def test_answers_were_measured() -> None:
     ]
     cells = [f"{rates[0]} tokens/s", f"Transformers {rates[1]}, Optimum {rates[2]}", *ratios]
     assert row("answers of 48 tokens") == cells
+    pairs = zip(of_way(runs[2], "transformers")["seconds"], of_way(runs[2], "ours")["seconds"], strict=True)
+    slower = sorted(theirs / mine for theirs, mine in pairs)
+    assert f"(the ratio to Transformers went from {slower[0]:.1f} to {slower[-1]:.1f})" in PROSE
     assert not any(run["beyond_ties"] for run in runs)
 
 
