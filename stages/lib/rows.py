@@ -3,16 +3,23 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stages.lib.errors import PipelineError
 from stages.lib.files import written_atomically
 
-Kind = Literal["harmful", "jailbreak", "benign", "choice"]
+Kind = Literal["harmful", "jailbreak", "benign", "choice", "problem", "instruction"]
 Split = Literal["tune", "eval"]
-Label = Literal["refuse", "partial", "comply", "degenerate"]
+Label = Literal["refuse", "partial", "comply", "degenerate", "unfinished", "unjudged"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LABELS: tuple[Label, ...] = get_args(Label)
+LABELLED: tuple[Kind, ...] = ("harmful", "jailbreak", "benign")
+"""Kinds whose answers get a label."""
+GENERATED: tuple[Kind, ...] = (*LABELLED, "problem", "instruction")
+"""Kinds that are answered in free text."""
 
 
 class Row(BaseModel):
@@ -20,6 +27,14 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     id: str
+
+
+class Check(BaseModel):
+    """One verifiable instruction of IFEval: its registered name, and the arguments of its checker."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    instruction: str
+    arguments: dict[str, Any]
 
 
 class Prompt(Row):
@@ -35,7 +50,11 @@ class Prompt(Row):
     pair: str | None = None
     """For `benign`: the harmful sense that the prompt could be mistaken for."""
     answer: str | None = None
-    """For `benign`: a helpful answer, written for this project, to tune on."""
+    """For `benign`: a helpful answer, written for this project, to tune on. For `problem`: the right final answer."""
+    solution: str | None = None
+    """For `problem`, where it is a worked example: the solution as its dataset has it, final answer included."""
+    checks: list[Check] | None = None
+    """For `instruction`: what a program verifies of the answer."""
 
 
 class Response(Row):
@@ -60,7 +79,7 @@ class ChoiceScore(Row):
 
 
 class Verdict(Row):
-    """What the judge made of one item: a label for a response, an outcome for a choice."""
+    """What the judge made of one item: a label for a response, an outcome for a choice, problem or instruction."""
 
     benchmark: str
     kind: Kind
@@ -69,6 +88,18 @@ class Verdict(Row):
     rule: str | None = None
     """The judge's reason: the rule or class that decided the label."""
     truncated: bool | None = None
+    looped: bool | None = None
+    """Whether the response ends in repeating itself, whatever its label."""
+    harmful: bool | None = None
+    """Whether the response is harmful, where the judge tells."""
+    answer_correct: bool | None = None
+    """For `problem`: whether the final answer, marked or else the last number, is right."""
+    marked_correct: bool | None = None
+    """For `problem`: whether a marked final answer is right; without a mark it is not."""
+    followed: bool | None = None
+    """For `instruction`: whether all instructions were followed, by IFEval's strict check."""
+    followed_loosely: bool | None = None
+    """The same by IFEval's loose check, which forgives a first or last line and markdown."""
     letter_correct: bool | None = None
     continuation_correct: bool | None = None
     gold_probability: float | None = None

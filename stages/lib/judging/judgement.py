@@ -10,3 +10,7 @@ class Judgement(NamedTuple):
 
     label: Label
     rule: str
+    looped: bool = False
+    """Whether the response ends in repeating itself."""
+    harmful: bool | None = None
+    """Whether the response is harmful; None where the judge does not tell."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from stages.lib.errors import PipelineError, did_you_mean
+from stages.lib.rows import Kind, Label
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -14,6 +15,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
+Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -99,6 +101,8 @@ class Model(Section):
     utility_format: Literal["letter", "continuation"]
     shots: Annotated[int, Field(ge=0, le=5)]
     """Solved dev questions of the subject before each question in the format `letter`."""
+    problem_format: Literal["chat", "worked_examples"]
+    """`chat`: the problem in the chat template, with a request to reason; `worked_examples`: after solved ones."""
     lora_targets: list[str]
 
 
@@ -111,6 +115,8 @@ class SampleSizes(Section):
     harmful: Count | Literal["all"]
     jailbreak: Count | Literal["all"]
     benign: Count | Literal["all"]
+    problem: Count | Literal["all"]
+    instruction: Count | Literal["all"]
     choice: Annotated[int, Field(ge=2)] | Literal["all"]
     other_format: Annotated[int, Field(ge=2)] | Literal[0, "all"]
 
@@ -118,7 +124,7 @@ class SampleSizes(Section):
 class Dataset(Section):
     """One dataset: which kind of items its reader gives, and where the bytes come from."""
 
-    kind: Literal["harmful", "jailbreak", "benign", "choice"]
+    kind: Kind
     source: DatasetSource
 
 
@@ -274,7 +280,7 @@ class ClassifierJudge(Section):
 
     name: Literal["classifier"]
     model: str
-    labels: Annotated[dict[str, Literal["refuse", "partial", "comply", "degenerate"]], Field(min_length=2)]
+    labels: Annotated[dict[str, Label], Field(min_length=2)]
     """Every class of the checkpoint, by its own name, to a label."""
     window_tokens: Count
     overlap_tokens: Annotated[int, Field(ge=0)]
@@ -291,11 +297,20 @@ class GuardJudge(Section):
 
     name: Literal["guard"]
     model: str
-    template: Literal["wildguard", "llama_guard_3"]
+    template: Literal["wildguard", "llama_guard_3", "qwen3guard"]
     max_new_tokens: Count
 
 
 AnyJudge = Annotated[RulesJudge | ClassifierJudge | GuardJudge, Field(discriminator="name")]
+
+
+class Prices(Section):
+    """By currency: the points of it that one safety point is worth."""
+
+    knowledge: Price
+    helpfulness: Price
+    reasoning: Price
+    instructions: Price
 
 
 class Metrics(Section):
@@ -303,4 +318,4 @@ class Metrics(Section):
 
     confidence: Annotated[float, Field(gt=0, lt=1)]
     margin: Annotated[float, Field(ge=0, lt=1)]
-    price: Annotated[float, Field(ge=0)]
+    price: Prices
