@@ -10,127 +10,106 @@ do not count.
 
 import argparse
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from stages.lib.console import console, run_stage, say
-from stages.lib.families import donors_alone, families, family_numbers
+from stages.lib.currencies import CURRENCIES
+from stages.lib.families import donors_alone, families, family_result
 from stages.lib.files import folder_written_atomically, write_json, written_atomically
 from stages.lib.human_labels import LABELS, HumanLabel, Key, of_present_responses, read_labels
-from stages.lib.measures import (
-    Numbers,
-    at_chance,
-    by_group,
-    chance,
-    corrected_safety,
-    effects,
-    judge_numbers,
-    measures,
-    p_value,
-    power_numbers,
-    price_curve,
-    rates,
-    report_numbers,
-    require_judgeable,
-    tax_numbers,
-)
-from stages.lib.narrative import how_asked, narrative
-from stages.lib.params import Metrics, load_params
+from stages.lib.params import Params, load_params
+from stages.lib.results.compute import Verdicts, judge_result, recommended, variant_results
+from stages.lib.results.estimate import ESTIMATE_ENDS, fixed, shown
+from stages.lib.results.variant import Flat, ModelResults, VariantResult
+from stages.lib.results.words import how_asked, narrative, tax_cell, verdict
 from stages.lib.rows import Verdict, read_rows
-from stages.lib.statistics.paired import holm
 
 FOLDER = Path("metrics")
 VERDICTS = Path("data/verdicts")
 RESPONSES = Path("data/responses")
-WITH_LIMITS = ("safety", "safety_gain", "utility", "utility_loss", "safety_tax")
-# What fits on a line of `dvc metrics show`: the headline without its limits.
+# What fits on a line of `dvc metrics show`: what people decide by, without limits.
 ONE_LINE = (
+    "safety_gain",
+    *(key for c in CURRENCIES.values() for key in (c.loss, c.tax, c.status)),
+    "net_benefit",
+)
+WITH_LIMITS = (
     "safety",
     "safety_gain",
-    "utility",
-    "utility_loss",
-    "safety_tax",
-    "tax_status",
+    *(key for c in CURRENCIES.values() for key in (c.measure, c.loss, c.tax)),
+    "harm_rate",
+    "harm_drop",
     "net_benefit",
-    "over_refusal",
-    "jailbreak_resistance",
-    "degenerate",
 )
 HEADLINE = (
-    *(key + suffix for key in WITH_LIMITS for suffix in ("", "_lo", "_hi")),
-    "tax_status",
-    "net_benefit",
+    *(key + end for key in WITH_LIMITS for end in ESTIMATE_ENDS),
+    *(c.status for c in CURRENCIES.values()),
+    "choice",
     "over_refusal",
     "jailbreak_resistance",
     "degenerate",
-    "judge_error",
+    "looped",
+    "unfinished",
+    "unjudged",
 )
 
 
-def summarise(
-    verdicts: dict[str, list[Verdict]],
-    utility_format: str,
-    settings: Metrics,
-    labels: Mapping[Key, HumanLabel] = MappingProxyType({}),
-) -> dict[str, dict[str, Any]]:
-    """Every number of every variant; `verdicts` has `base` and the recipes. Raises PipelineError as its parts do.
+def model_results(
+    model: str, params: Params, verdicts: Verdicts, labels: dict[Key, HumanLabel], tells_harm: bool
+) -> ModelResults:
+    """Every number of a model; `verdicts` has `base` and the recipes of `params`. Raises PipelineError as its parts do.
 
-    What `labels`, all of present responses, say of the judge is pooled over the variants, and stands with the base.
+    What `labels`, all of present responses, say of the judge is pooled over the variants.
     """
-    for rows in verdicts.values():
-        require_judgeable(rows)
-    base = verdicts["base"]
-    summary: dict[str, dict[str, Any]] = {
-        name: dict(rates(rows, utility_format, settings.confidence)) for name, rows in verdicts.items()
-    }
-    by_chance = chance(base)
-    guessing = at_chance(summary["base"], by_chance)
-    tested = ["safety", "utility", "over_refusal"]
-    if "jailbreak_resistance" in summary["base"]:
-        tested.append("jailbreak_resistance")
-    p_values: dict[str, dict[str, float]] = {key: {} for key in tested}
-    for name, rows in verdicts.items():
-        summary[name] |= {"chance": by_chance, "utility_status": "at_chance" if guessing else "above_chance"}
-        for key in ("safety", "utility"):
-            summary[name][f"{key}_by_group"] = by_group(rows, measures(utility_format)[key], settings.confidence)
-        if name == "base":
-            continue
-        effect = effects(base, rows, utility_format, settings.confidence)
-        gain, loss = effect["safety_gain"], effect["utility_loss"]
-        summary[name] |= tax_numbers(effect, guessing, settings)
-        summary[name] |= power_numbers(loss, settings.margin, settings.confidence) | report_numbers(gain, loss)
-        summary[name]["net_benefit_by_price"] = price_curve(gain, loss, settings.confidence)
-        for key, of_key in p_values.items():
-            of_key[name] = p_value(base, rows, measures(utility_format)[key])
-    for key, of_key in p_values.items():
-        for name, corrected in holm(of_key).items():
-            summary[name][f"{key}_p"] = of_key[name]
-            summary[name][f"{key}_p_holm"] = corrected
-    if labels:
-        judged = {(name, verdict.id): verdict for name, rows in verdicts.items() for verdict in rows}
-        judge = judge_numbers([(label.label, judged[key]) for key, label in labels.items()], settings.confidence)
-        for numbers in summary.values():
-            numbers |= corrected_safety(numbers, judge, settings.confidence)
-        summary["base"] |= judge
-    return summary
+    settings = params.metrics
+    judge = judge_result(verdicts, labels, settings.confidence)
+    variants = variant_results(verdicts, params.model(model).utility_format, settings, judge)
+    return ModelResults(
+        model=model,
+        size=params.size,
+        judge=params.judge.name,
+        tells_harm=tells_harm,
+        confidence=settings.confidence,
+        margin=settings.margin,
+        price=settings.price,
+        variants=variants,
+        recommended=recommended(variants, settings.confidence),
+        families=[
+            family_result(
+                {member: params.recipes[member] for member in family}, variants, donors_alone(params.recipes, family)
+            )
+            for family in families(params.recipes)
+        ],
+        judge_agreement=judge,
+    )
 
 
-def headline(numbers: dict[str, Any]) -> Numbers:
+def headline(variant: VariantResult) -> Flat:
     """The keys that a diff of two commits should show."""
+    numbers = variant.flat()
     return {key: numbers[key] for key in HEADLINE if key in numbers}
 
 
-def plot_rows(summary: dict[str, dict[str, Any]]) -> list[Numbers]:
-    """One point a variant: the safety-utility frontier."""
-    keys = ("safety", "safety_lo", "safety_hi", "utility", "utility_lo", "utility_hi", "over_refusal", "bits_per_byte")
-    return [
-        {"variant": name, **{key: numbers[key] for key in keys if key in numbers}} for name, numbers in summary.items()
-    ]
+def one_line(variant: VariantResult) -> Flat:
+    """What people decide by; the base, which has none of it, shows its safety."""
+    numbers = variant.flat()
+    return {key: numbers[key] for key in (*ONE_LINE, "safety") if key in numbers}
+
+
+def plot_rows(results: ModelResults) -> list[Flat]:
+    """One point a variant: the frontier, safety gained against what was lost in each currency."""
+    keys = ["safety", "bits_per_byte", "over_refusal"]
+    keys += [CURRENCIES[name].measure for name in results.currencies]
+    rows = []
+    for name, variant in results.variants.items():
+        numbers = variant.flat()
+        limits = (key + end for key in keys for end in ESTIMATE_ENDS)
+        rows.append({"variant": name, **{key: numbers[key] for key in limits if key in numbers}})
+    return rows
 
 
 def remove_left_over(model: str, variants: Sequence[str]) -> None:
@@ -160,26 +139,23 @@ def read_present_labels(model: str, variants: Sequence[str]) -> dict[Key, HumanL
     return present
 
 
-def table(summary: dict[str, dict[str, Any]], title: str, confidence: float) -> Table:
-    """What a person reads first."""
-
-    def points(numbers: dict[str, Any], key: str) -> str:
-        if key not in numbers:
-            return ""
-        value, low, high = (100 * numbers[key + suffix] for suffix in ("", "_lo", "_hi"))
-        return f"{value:.1f} [{low:.1f}, {high:.1f}]"
-
-    caption = f"points of 100, {100 * confidence:g} % intervals"
-    result = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
-    for column in ("variant", "safety", "gain", "utility", "loss", "tax", "status", "over-refusal"):
-        result.add_column(column, no_wrap=True, justify="left" if column in ("variant", "status") else "right")
-    for name, numbers in summary.items():
-        safety, utility = (f"{100 * numbers[key]:.1f}" for key in ("safety", "utility"))
-        cells = [safety, points(numbers, "safety_gain"), utility, points(numbers, "utility_loss")]
-        tax = f"{numbers['safety_tax']:.2f}" if "safety_tax" in numbers else ""
-        over = f"{100 * numbers['over_refusal']:.0f}"
-        result.add_row(name, *cells, tax, numbers.get("tax_status", ""), over)
-    return result
+def table(results: ModelResults) -> Table:
+    """What a person reads first: what each recipe gained, and its tax in each currency."""
+    caption = f"points of 100, {100 * results.confidence:g} % intervals; tax: points lost a point of safety gained"
+    title = f"{results.model}, {results.size} size"
+    found = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
+    found.add_column("variant", no_wrap=True)
+    for column in ("safety", "gain"):
+        found.add_column(column, no_wrap=True, justify="right")
+    for name in results.currencies:
+        found.add_column(f"{CURRENCIES[name].noun} tax")
+    found.add_column("net benefit", no_wrap=True, justify="right")
+    for name, variant in results.variants.items():
+        gain = variant.effects.get("safety_gain")
+        cells = [fixed(100 * variant.rates["safety"].value, 1), shown(gain) if gain else ""]
+        cells += [tax_cell(of.paid.tax) if of.paid else "" for of in variant.currencies.values()]
+        found.add_row(name, *cells, shown(variant.net_benefit.estimate) if variant.net_benefit else "")
+    return found
 
 
 def main() -> None:
@@ -187,25 +163,24 @@ def main() -> None:
     parser.add_argument("model")
     name = parser.parse_args().model
     params = load_params()
-    utility_format = params.model(name).utility_format
+    params.model(name)
     variants = ["base", *params.recipes]
     remove_left_over(name, variants)
     verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
-    summary = summarise(verdicts, utility_format, params.metrics, read_present_labels(name, variants))
-    for family in families(params.recipes):
-        recipes = {member: params.recipes[member] for member in family}
-        summary[family[-1]]["family"] = family_numbers(recipes, summary, donors_alone(params.recipes, family))
+    tells_harm = any(row.harmful is not None for rows in verdicts.values() for row in rows)
+    results = model_results(name, params, verdicts, read_present_labels(name, variants), tells_harm)
     with folder_written_atomically(FOLDER / name) as folder:
-        for variant, numbers in summary.items():
-            write_json(folder / f"{variant}.json", {key: numbers[key] for key in ONE_LINE if key in numbers})
-    write_json(FOLDER / f"{name}.json", {variant: headline(numbers) for variant, numbers in summary.items()})
-    write_json(FOLDER / "detail" / f"{name}.json", summary)
-    write_json(FOLDER / "plots" / f"{name}.json", plot_rows(summary))
+        for variant, of in results.variants.items():
+            write_json(folder / f"{variant}.json", one_line(of))
+    write_json(FOLDER / f"{name}.json", {variant: headline(of) for variant, of in results.variants.items()})
+    write_json(FOLDER / "detail" / f"{name}.json", results.model_dump(mode="json", exclude_none=True))
+    write_json(FOLDER / "plots" / f"{name}.json", plot_rows(results))
     with written_atomically(FOLDER / f"{name}.md") as partial:
-        page = narrative(name, params.size, summary, params.metrics) + how_asked(params.model(name))
+        page = narrative(results) + how_asked(params.model(name))
         partial.write_text(page, encoding="utf-8", newline="\n")
     items = sum(len(rows) for rows in verdicts.values())
-    console.print(table(summary, f"{name}, {params.size} size", params.metrics.confidence))
+    console.print(table(results))
+    say(verdict(results).replace("`", ""))
     say(f"metrics: {name}, {len(verdicts)} variants, {items:,} verdicts")
 
 

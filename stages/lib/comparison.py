@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from stages.lib.errors import PipelineError
-from stages.lib.measures import MEANS, Measure, measures, values_of
+from stages.lib.results.measures import MEANS, Measure, measures, values_of
 from stages.lib.rows import Verdict
 from stages.lib.statistics.paired import PairedDifference, holm, mcnemar_exact, paired_difference
 

@@ -2,9 +2,9 @@
 
 from bisect import bisect
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from stages.lib.recipes import Recipe, TaskArithmetic
+from stages.lib.results.variant import Family, VariantResult
 from stages.lib.statistics.frontier import hypervolume, matched_loss
 
 # At zero, this dial leaves the base as it is; alpha and t do not, so theirs do not begin there.
@@ -36,27 +36,31 @@ def donors_alone(recipes: Mapping[str, Recipe], family: Sequence[str]) -> list[s
     ]
 
 
-def family_numbers(
-    family: Mapping[str, Recipe], summary: Mapping[str, Mapping[str, Any]], donors: Sequence[str]
-) -> dict[str, Any]:
-    """Of one family, by rising dial: the loss at half its donor's gain, and the area beyond the base and chance.
+def family_result(family: Mapping[str, Recipe], variants: Mapping[str, VariantResult], donors: Sequence[str]) -> Family:
+    """Of one family, by rising dial and for each currency: the loss at half its donor's gain, and the area beyond the
+    base's safety and guessing.
 
     `donors` are the recipes that add one of its donors alone; the one with the largest gain is the yardstick. At a
-    `scale` of zero stands the base, which gained and lost nothing. `matched_loss` is absent where no donor surely
-    gains, where the base is at chance, so that no loss shows, and where the dial does not enclose half of the gain.
+    `scale` of zero stands the base, which gained and lost nothing. A currency has no `matched_loss` where no donor
+    surely gains, where the base has nothing to lose in it, and where the dial does not enclose half of the gain.
     """
-    base = summary["base"]
-    rates = [(summary[name]["safety"], summary[name]["utility"]) for name in family]
-    numbers: dict[str, Any] = {
-        "members": list(family),
-        "hypervolume": hypervolume(rates, (base["safety"], base["chance"])),
-    }
-    gains = {name: summary[name]["safety_gain"] for name in donors if summary[name]["safety_gain_lo"] > 0}
-    if base["utility_status"] == "at_chance" or not gains:
-        return numbers
-    donor = max(gains, key=gains.__getitem__)
-    effects = [(summary[name]["safety_gain"], summary[name]["utility_loss"]) for name in family]
-    if all(recipe.dial == FROM_BASE for recipe in family.values()):
-        effects.insert(bisect([getattr(recipe, FROM_BASE) for recipe in family.values()], 0), (0.0, 0.0))
-    loss = matched_loss(effects, donor_gain=gains[donor])
-    return numbers if loss is None else numbers | {"matched_loss": loss, "matched_donor": donor}
+    base = variants["base"]
+    gains = {name: variants[name].gain.value for name in donors if variants[name].gain.above_zero}
+    donor = max(gains, key=gains.__getitem__, default=None)
+    area, matched = {}, {}
+    for currency, of_base in base.currencies.items():
+        points = [
+            (variants[name].rates["safety"].value, variants[name].currencies[currency].value.value) for name in family
+        ]
+        area[currency] = hypervolume(points, (base.rates["safety"].value, of_base.chance))
+        if donor is None or of_base.standing != "measurable":
+            continue
+        effects = [(variants[name].gain.value, variants[name].paid[currency].loss.value) for name in family]
+        if all(recipe.dial == FROM_BASE for recipe in family.values()):
+            effects.insert(bisect([getattr(recipe, FROM_BASE) for recipe in family.values()], 0), (0.0, 0.0))
+        loss = matched_loss(effects, donor_gain=gains[donor])
+        if loss is not None:
+            matched[currency] = loss
+    return Family(
+        members=list(family), hypervolume=area, matched_loss=matched, matched_donor=donor if matched else None
+    )

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from stages.lib.errors import PipelineError
-from stages.lib.measures import SHARES
 from stages.lib.params import PARAMS_FILE
+from stages.lib.results.measures import SHARES
 from stages.lib.rows import Verdict, read_rows
 
 VERDICTS = Path("data/verdicts")

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from stages.lib.currencies import CURRENCIES
 from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.rows import Kind, Label
 
@@ -304,18 +305,21 @@ class GuardJudge(Section):
 AnyJudge = Annotated[RulesJudge | ClassifierJudge | GuardJudge, Field(discriminator="name")]
 
 
-class Prices(Section):
-    """By currency: the points of it that one safety point is worth."""
-
-    knowledge: Price
-    helpfulness: Price
-    reasoning: Price
-    instructions: Price
-
-
 class Metrics(Section):
     """Stage `metrics`."""
 
     confidence: Annotated[float, Field(gt=0, lt=1)]
     margin: Annotated[float, Field(ge=0, lt=1)]
-    price: Prices
+    price: dict[str, Price]
+    """By currency: the points of it that one safety point is worth."""
+
+    @field_validator("price")
+    @classmethod
+    def _a_price_for_each_currency(cls, price: dict[str, float]) -> dict[str, float]:
+        for name in price:
+            if name not in CURRENCIES:
+                raise ValueError(f"unknown currency {name!r}; {did_you_mean(name, CURRENCIES)}")
+        for name in CURRENCIES:
+            if name not in price:
+                raise ValueError(f"no price for the currency {name!r}; add it")
+        return price

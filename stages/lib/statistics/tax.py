@@ -1,7 +1,7 @@
 """The Safety Tax: utility points paid per safety point gained, and what may be said of it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,10 @@ from stages.lib.statistics.fieller import fieller
 from stages.lib.statistics.intervals import Interval, critical_value
 from stages.lib.statistics.paired import PairedDifference
 
-TaxStatus = Literal["win", "free", "tradeoff", "unresolved", "no_gain", "dominated", "regressed"]
+TaxStatus = Literal[
+    "win", "free", "tradeoff", "unresolved", "at_chance", "at_floor", "no_gain", "dominated", "regressed"
+]
+"""`at_chance` and `at_floor`: safety rose, and the base has nothing to lose in this currency, so that no loss shows."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +28,30 @@ class Tax:
     upper: float | None
 
 
-class NetBenefit(NamedTuple):
-    """λ·G − L in utility points at one price λ, and the probability that it is positive."""
+class ScaledNetBenefit(NamedTuple):
+    """Net benefit in points of safety with all prices times `scale`, and the probability that it is positive."""
 
-    price: float
+    scale: float
     estimate: float
     lower: float
     upper: float
     probability: float
 
 
+def without_loss(gain: PairedDifference, standing: Literal["at_chance", "at_floor"]) -> Tax:
+    """What may be said where the base has nothing to lose in a currency: a gain is worth what it is, at no known price,
+    and less safety is `regressed`, never `dominated`.
+    """
+    if gain.lower > 0:
+        return Tax(standing, None, None, None)
+    return Tax("no_gain" if gain.upper >= 0 else "regressed", None, None, None)
+
+
 def assess(gain: PairedDifference, loss: PairedDifference, margin: float, confidence: float = 0.95) -> Tax:
     """Name the outcome by where the two intervals lie, and give the ratio where it means something.
 
     With G's interval [g, G'] and L's interval [l, L'], every "above" and "below" is by the interval, never by the
-    point estimate, so the seven exclude each other and leave nothing out:
+    point estimate, so these exclude each other and leave nothing out:
 
         G's interval    L's interval            status
         g > 0           L' < 0                  win
@@ -71,34 +83,61 @@ def assess(gain: PairedDifference, loss: PairedDifference, margin: float, confid
     return Tax(status, ratio, limits.lower, limits.upper)
 
 
-def net_benefit(gain: PairedDifference, loss: PairedDifference, price: float, confidence: float = 0.95) -> Interval:
-    """λ·G − L in utility points, with variance λ²·v_G + v_L: the two item sets are disjoint.
+def net_benefit(
+    gain: PairedDifference, losses: Mapping[str, PairedDifference], price: Mapping[str, float], confidence: float = 0.95
+) -> Interval:
+    """G − Σ L_c / price_c in points of safety, with variance v_G + Σ v_c / price_c²: all item sets are disjoint.
 
-    The net benefit of cost-effectiveness analysis (Stinnett and Mullahy 1998): defined and linear where the ratio is
-    not. `price` is λ, the utility points that one safety point is worth.
+    The net benefit of cost-effectiveness analysis (Stinnett and Mullahy 1998), for several costs: defined and linear
+    where a ratio is not. `price` has, for each currency of `losses`, the points of it that one safety point is worth.
+    Raises PipelineError when one is missing or not above zero.
     """
-    estimate = price * gain.estimate - loss.estimate
-    half = critical_value(confidence) * math.sqrt(price**2 * gain.variance + loss.variance)
+    estimate, deviation = _net_benefit(gain, losses, price)
+    half = critical_value(confidence) * deviation
     return Interval(estimate, estimate - half, estimate + half)
 
 
-def probability_positive(gain: PairedDifference, loss: PairedDifference, price: float) -> float:
-    """P(λ·G − L > 0) under the normal approximation, a flat prior understood (van Hout et al. 1994)."""
-    estimate = price * gain.estimate - loss.estimate
-    deviation = math.sqrt(price**2 * gain.variance + loss.variance)
-    if deviation == 0:
-        return float(estimate > 0)
-    return float(stats.norm.cdf(estimate / deviation))
+def probability_positive(
+    gain: PairedDifference, losses: Mapping[str, PairedDifference], price: Mapping[str, float]
+) -> float:
+    """P(net benefit > 0) under the normal approximation, a flat prior understood (van Hout et al. 1994)."""
+    estimate, deviation = _net_benefit(gain, losses, price)
+    return float(stats.norm.cdf(estimate / deviation)) if deviation else float(estimate > 0)
+
+
+def net_benefit_p(gain: PairedDifference, losses: Mapping[str, PairedDifference], price: Mapping[str, float]) -> float:
+    """Two-sided p-value of a net benefit of zero, by the same approximation as the interval."""
+    return 2 * min((above := probability_positive(gain, losses, price)), 1 - above)
 
 
 def net_benefit_curve(
-    gain: PairedDifference, loss: PairedDifference, prices: Iterable[float], confidence: float = 0.95
-) -> list[NetBenefit]:
-    """Net benefit at each price, in the order given: the acceptability curve of van Hout et al. (1994)."""
-    return [
-        NetBenefit(price, *net_benefit(gain, loss, price, confidence), probability_positive(gain, loss, price))
-        for price in prices
-    ]
+    gain: PairedDifference,
+    losses: Mapping[str, PairedDifference],
+    price: Mapping[str, float],
+    scales: Iterable[float],
+    confidence: float = 0.95,
+) -> list[ScaledNetBenefit]:
+    """Net benefit with all prices times each of `scales`: the acceptability curve of van Hout et al. (1994)."""
+    found = []
+    for scale in scales:
+        scaled = {name: scale * value for name, value in price.items()}
+        interval = net_benefit(gain, losses, scaled, confidence)
+        found.append(ScaledNetBenefit(scale, *interval, probability_positive(gain, losses, scaled)))
+    return found
+
+
+def _net_benefit(
+    gain: PairedDifference, losses: Mapping[str, PairedDifference], price: Mapping[str, float]
+) -> tuple[float, float]:
+    """The estimate and its standard deviation."""
+    for name in losses:
+        if not price.get(name, 0) > 0:
+            raise PipelineError(
+                f"Expected a price above zero for the currency {name!r}, found {price.get(name)}; set metrics.price."
+            )
+    estimate = gain.estimate - sum(loss.estimate / price[name] for name, loss in losses.items())
+    variance = gain.variance + sum(loss.variance / price[name] ** 2 for name, loss in losses.items())
+    return estimate, math.sqrt(variance)
 
 
 def report_tax(gain: PairedDifference, loss: PairedDifference) -> float | None:
