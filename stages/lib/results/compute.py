@@ -69,7 +69,7 @@ def variant_results(
             update={
                 "tests": tests[name],
                 "net_benefit": benefit_of(found[name], benefit_p[name], settings),
-                "dominated_by": beaten.get(name, []),
+                "dominated_by": tuple(beaten.get(name, ())),
             }
         )
     return found
