@@ -24,7 +24,7 @@ def small_params() -> dict[str, Any]:
     """params.yaml with the three models, and with smaller numbers of rows, items, recipes and new tokens."""
     params = copy.deepcopy(real_params())
     params["models"] = list(MODELS)
-    params["sizes"]["quick"] = {"harmful": 20, "jailbreak": 4, "benign": 12, "choice": 40, "other_format": 8}
+    params["sizes"]["quick"] |= {"harmful": 20, "jailbreak": 4, "benign": 12, "choice": 40, "other_format": 8}
     params["donors"]["safety"] |= {"harmful": 12, "benign": 20}
     params["donors"]["utility"] |= {"choice": 16}
     params["recipes"] = {name: params["recipes"][name] for name in RECIPES}

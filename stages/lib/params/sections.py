@@ -83,8 +83,17 @@ class FolderSource(Section):
     path: str
 
 
+class GeneratedSource(Section):
+    """Items that a seeded generator writes on this machine, the same on every one."""
+
+    kind: Literal["generated"]
+    seed: Annotated[int, Field(ge=0)]
+    count: Count
+    """Items, the same first ones for a bigger count."""
+
+
 Source = Annotated[WheelSource | HubSource | FolderSource, Field(discriminator="kind")]
-DatasetSource = Annotated[WheelSource | HubDatasetSource | FolderSource, Field(discriminator="kind")]
+DatasetSource = Annotated[WheelSource | HubDatasetSource | FolderSource | GeneratedSource, Field(discriminator="kind")]
 
 
 class Model(Section):
@@ -120,6 +129,8 @@ class SampleSizes(Section):
     instruction: Count | Literal["all"]
     choice: Annotated[int, Field(ge=2)] | Literal["all"]
     other_format: Annotated[int, Field(ge=2)] | Literal[0, "all"]
+    choice_characters: Count | Literal["all"] = "all"
+    """Choice items whose question and options have more characters together are left out."""
 
 
 class Dataset(Section):
