@@ -14,9 +14,12 @@ from conftest import ROOT, real_params
 
 from stages.lib.console import run_stage
 from stages.lib.inference.session import cuda_problem
+from stages.lib.rows import KINDS as ALL_KINDS
+from stages.lib.rows import NOTHING
 
 MODEL = "smollm2_135m"
 KINDS = ("harmful", "jailbreak", "benign")
+EMPTY = ("problem", "instruction")
 
 
 class Case(NamedTuple):
@@ -119,7 +122,7 @@ CASES = [
     # Params, said by whichever stage is run.
     Case(FETCH, param("infer.max_new_token", 3), ("found infer.max_new_token",)),
     Case(FETCH, param("infer.max_new_tokens", "many"), ("infer.max_new_tokens", "found 'many'")),
-    Case(FETCH, param("infer.max_new_tokens", -1), ("infer.max_new_tokens", "found -1")),
+    Case(FETCH, param("infer.max_new_tokens.problem", -1), ("infer.max_new_tokens.problem", "found -1")),
     Case(FETCH, param("infer", None), ("at infer", "found None")),
     Case(FETCH, param("models", ["smollm_135m"]), ("unknown model", "did you mean 'smollm2_135m'")),
     Case(FETCH, param("models", "smollm2_135m"), ("at models", "list")),
@@ -140,7 +143,7 @@ CASES = [
     Case(FETCH, param("recipes.$(x)", {"method": "ties", "donors": {"safety": 1.0}}), ("has the name '$(x)'",)),
     Case(FETCH, param("sizes.quick.choice", 1), ("sizes.quick.choice", "2", "found 1")),
     Case(FETCH, param("sizes.quick.other_format", 1), ("sizes.quick.other_format", "2", "found 1")),
-    Case(FETCH, param("sizes.a-b", {k: 2 for k in (*KINDS, "choice", "other_format")}), ("sizes has the name 'a-b'",)),
+    Case(FETCH, param("sizes.a-b", {k: 2 for k in (*ALL_KINDS, "other_format")}), ("sizes has the name 'a-b'",)),
     Case(FETCH, recipe(method="tise"), ("method", "did you mean 'ties'")),
     Case(FETCH, recipe(donors={"saftey": 1.0}), ("unknown donor", "did you mean 'safety'")),
     Case(FETCH, recipe(density=0), ("density", "found 0")),
@@ -232,6 +235,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         row |= {"choices": ["a", "b", "c", "d"], "gold": 1} if kind == "choice" else {}
         (root / f"data/benchmarks/{kind}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
         answers += [json.dumps({"id": kind, "text": "Yes, a boat.", "finish_reason": "stop", "tokens": 4}) + "\n"]
+    for kind in EMPTY:
+        (root / f"data/benchmarks/{kind}.jsonl").write_bytes(NOTHING)
     (root / RESPONSES).mkdir(parents=True)
     (root / RESPONSES / "responses.jsonl").write_text("".join(answers[:3]), encoding="utf-8")
     score = {"id": "choice", "continuation_logprobs": [-1.0] * 4, "continuation_bytes": [1] * 4}

@@ -20,6 +20,8 @@ LABELLED: tuple[Kind, ...] = ("harmful", "jailbreak", "benign")
 """Kinds whose answers get a label."""
 GENERATED: tuple[Kind, ...] = (*LABELLED, "problem", "instruction")
 """Kinds that are answered in free text."""
+NOTHING = b"\n"
+"""A file of rows that holds none: of one without a byte DVC would warn at every stage that reads it."""
 
 
 class Row(BaseModel):
@@ -119,8 +121,35 @@ def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
     """
     if not path.exists():
         raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; run `dvc repro`.")
+    rows = _parsed(path, row_type)
+    _require_own_ids(path, rows)
+    if not rows:
+        raise PipelineError(f"Expected at least one {row_type.__name__} row in {path}, found none.")
+    return rows
+
+
+def read_items(path: Path) -> list[Prompt]:
+    """Read the items of one kind: none where the file is one empty line, as of a kind that the benchmarks do not hold.
+
+    Raises PipelineError as `read_rows` does.
+    """
+    if path.exists() and path.read_bytes() == NOTHING:
+        return []
+    return read_rows(path, Prompt)
+
+
+def read_examples(path: Path) -> list[Prompt]:
+    """Read solved items, possibly none. An id may repeat: the official MMLU dev split holds one question twice.
+
+    Raises PipelineError when the file is missing or a line is not such a row.
+    """
+    if not path.exists():
+        raise PipelineError(f"Expected Prompt rows in {path}, found no such file; run `dvc repro`.")
+    return [] if path.read_bytes() == NOTHING else _parsed(path, Prompt)
+
+
+def _parsed(path: Path, row_type: type[RowType]) -> list[RowType]:
     rows: list[RowType] = []
-    seen: set[str] = set()
     # Bytes, cut at line feeds alone: a text file's lines end at other characters too, and decode in one go.
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
@@ -134,16 +163,19 @@ def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
                     f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
                     f"{problem['msg']}; repair the line or run the stage that writes the file again."
                 ) from None
-            if row.id in seen:
-                raise PipelineError(
-                    f"Expected each id once in {path}, found {row.id} again in line {number}; "
-                    "run the stage that writes the file again."
-                )
-            seen.add(row.id)
             rows.append(row)
-    if not rows:
-        raise PipelineError(f"Expected at least one {row_type.__name__} row in {path}, found none.")
     return rows
+
+
+def _require_own_ids(path: Path, rows: Iterable[Row]) -> None:
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=1):
+        if row.id in seen:
+            raise PipelineError(
+                f"Expected each id once in {path}, found {row.id} again in line {number}; "
+                "run the stage that writes the file again."
+            )
+        seen.add(row.id)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
