@@ -202,7 +202,7 @@ def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Para
 
 def select(everything: Params) -> dict[str, list[Prompt]]:
     """All rows, by the name of their file. Raises PipelineError when a size asks for more items than there are."""
-    params = everything.fetch_data
+    params, sizes = everything.fetch_data, everything.sample_sizes()
     items, dev = read_datasets(everything.datasets())
     shots = [shot for kind in KINDS for shot in as_shots(kind, dev[kind])]
     prompts: dict[Kind, list[Prompt]] = {}
@@ -226,7 +226,8 @@ def select(everything: Params) -> dict[str, list[Prompt]]:
 
     selected: dict[str, list[Prompt]] = {"tune": tune, "shots": shots}
     for kind in KINDS:
-        asked = kind not in OPTIONAL or any(dataset.kind == kind for dataset in everything.datasets().values())
+        held_by_set = any(dataset.kind == kind for dataset in everything.datasets().values())
+        asked = kind not in OPTIONAL or (held_by_set and getattr(sizes, kind) != 0)
         selected[kind] = sample(kind, held[kind], everything) if asked else []
     require_shots(shots, selected["choice"], everything)
     return selected

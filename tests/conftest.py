@@ -27,6 +27,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from stages.lib.rows import GENERATED
+
 # Credentials as a person has them in the environment, each one recognised wherever it should not be.
 SECRETS = {
     name: f"canary-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
@@ -185,7 +187,7 @@ def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
     params["donors"]["utility"] |= {"choice": 40, "epochs": 2}
     params["recipes"] = {name: params["recipes"][name] for name in ("safety_donor", "ties")}
     params["tune"] |= {"learning_rate": 0.01, "rank": 4, "alpha": 8, "precision": "float32"}
-    params["infer"] |= {"max_new_tokens": 12, "provider": "cpu"}
+    params["infer"] |= {"max_new_tokens": dict.fromkeys(GENERATED, 12), "provider": "cpu"}
     return params
 
 

@@ -354,8 +354,10 @@ def test_what_gives_a_rate_another_meaning_is_named(copy: History) -> None:
         "infer": {"max_new_tokens": 48, "temperature": 0.0},
     }
     guard = rules | {"judge": {"name": "guard", "model": "g"}, "judge_models": {"g": {"dtype": "float32"}}}
-    guard["infer"] = {"max_new_tokens": 96, "temperature": 0.5}
-    guard["catalog"] = {"tiny": rules["catalog"]["tiny"] | {"stop": []}}  # as good as none
+    # An older revision has one limit for the kinds that there were, and knows no other kind.
+    limits = {"harmful": 48, "jailbreak": 96, "benign": 96, "problem": 400}
+    guard["infer"] = {"max_new_tokens": limits, "temperature": 0.5}
+    guard["catalog"] = {"tiny": rules["catalog"]["tiny"] | {"stop": [], "problem_format": "chat"}}  # as good as none
     half = guard | {"judge_models": {"g": {"dtype": "float16"}, "another": {"dtype": "float32"}}}
     for name, params in (("rules", rules), ("guard", guard), ("half", half)):
         copy.branch(name, MAIN, params)
@@ -365,12 +367,12 @@ def test_what_gives_a_rate_another_meaning_is_named(copy: History) -> None:
         f"Measured differently: {setting}; {closing}"
         for setting in (
             f'`judge` is {{"name": "rules"}} in rules and {float32} in guard',
-            "`infer.max_new_tokens` is 48 in rules and 96 in guard",
+            *(f"`infer.max_new_tokens.{kind}` is 48 in rules and 96 in guard" for kind in ("jailbreak", "benign")),
             "`infer.temperature` is 0.0 in rules and 0.5 in guard",
         )
     ]
     assert json.loads(copy.compare("rules", "guard", "--json").stdout)["measured_differently"] == said
-    assert copy.compare("rules", "guard", "--md").stdout.splitlines()[-3:] == said
+    assert copy.compare("rules", "guard", "--md").stdout.splitlines()[-4:] == said
     assert "Measured differently: `judge`" in copy.compare("rules", "guard").stdout
     assert json.loads(copy.compare("rules", "rules", "--json").stdout)["measured_differently"] == []
     (checkpoint,) = json.loads(copy.compare("guard", "half", "--json").stdout)["measured_differently"]

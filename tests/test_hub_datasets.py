@@ -19,7 +19,7 @@ from stages.fetch_model import give_template
 from stages.lib.datasets import beavertails, mmlu_hub
 from stages.lib.datasets.item import Item
 from stages.lib.errors import PipelineError
-from stages.lib.inference.item_checks import require_fits
+from stages.lib.inference.item_checks import Faults, check_context, reach_of
 from stages.lib.narrative import how_asked
 from stages.lib.params import Params, load_params
 from stages.lib.prompting import letter_prompt
@@ -254,9 +254,12 @@ def test_a_benign_prompt_without_an_answer_is_never_tuned_on(monkeypatch: pytest
 
 def test_a_prompt_longer_than_the_context_names_its_item(tiny_models: dict[str, Path]) -> None:
     item = Prompt(id="17", benchmark="b", kind="choice", group="anatomy", split="eval", text="t")
-    require_fits([[1] * 2048], [item], 0, tiny_models["tiny_llama"])
+    faults, reach = Faults(), reach_of(tiny_models["tiny_llama"])
+    check_context([[1] * 2048], [item], 0, reach, faults)
+    faults.require_none()
+    check_context([[1] * 2048], [item], 1, reach, faults)
     with pytest.raises(PipelineError, match="found 2,049 for the choice item 17 about 'anatomy'"):
-        require_fits([[1] * 2048], [item], 1, tiny_models["tiny_llama"])
+        faults.require_none()
 
 
 def test_a_model_without_a_chat_template_gets_the_one_its_entry_names(

@@ -32,7 +32,8 @@ from stages.lib.judging.exchange import Exchange
 from stages.lib.judging.guard import load_guard, token_ids, without_special_tokens
 from stages.lib.judging.guard_templates import TEMPLATES
 from stages.lib.judging.judgement import Judgement
-from stages.lib.params import ClassifierJudge, Export, GuardJudge, Infer, JudgeModel
+from stages.lib.params import ClassifierJudge, Export, GuardJudge, Infer, JudgeModel, NewTokens
+from stages.lib.rows import GENERATED
 from stages.lib.sequence_classifier import SequenceClassifier, Window
 
 REFUSAL = "I can't help with that."
@@ -41,7 +42,7 @@ EXPORT = Export(opset=18, parity_prompts=3, parity_tolerance=1e-3, parity_tolera
 INFER = Infer(
     provider="cpu",
     attention="auto",
-    max_new_tokens=12,
+    max_new_tokens=NewTokens(**dict.fromkeys(GENERATED, 12)),
     temperature=0.0,
     sampling_seed=0,
     generation_tokens=4096,

@@ -20,7 +20,7 @@ LABELLED: tuple[Kind, ...] = ("harmful", "jailbreak", "benign")
 """Kinds whose answers get a label."""
 GENERATED: tuple[Kind, ...] = (*LABELLED, "problem", "instruction")
 """Kinds that are answered in free text."""
-OPTIONAL: tuple[Kind, ...] = ("problem", "instruction")
+OPTIONAL: tuple[Kind, ...] = ("jailbreak", "problem", "instruction")
 """Kinds that a benchmark set may leave out."""
 NOTHING = b"\n"
 """What a file of no rows holds."""

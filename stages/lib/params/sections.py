@@ -123,7 +123,7 @@ class SampleSizes(Section):
     """
 
     harmful: Count | Literal["all"]
-    jailbreak: Count | Literal["all"]
+    jailbreak: Annotated[int, Field(ge=0)] | Literal["all"]
     benign: Count | Literal["all"]
     problem: Count | Literal["all"]
     instruction: Count | Literal["all"]
@@ -254,11 +254,26 @@ class Export(Section):
         return self.parity_tolerance_float16 if dtype == "float16" else self.parity_tolerance
 
 
+class NewTokens(Section):
+    """How many tokens an answer may have, by the kind of its item: every kind of `rows.GENERATED`."""
+
+    harmful: Count
+    jailbreak: Count
+    benign: Count
+    problem: Count
+    instruction: Count
+
+    def of(self, kind: Kind) -> int:
+        """The limit of one kind."""
+        limit: int = getattr(self, kind)
+        return limit
+
+
 class Infer(Section):
     """Stages `baseline` and `infer`."""
 
     provider: Literal["auto", "cuda", "cpu"]
-    max_new_tokens: Count
+    max_new_tokens: NewTokens
     generation_tokens: Count
     scoring_tokens: Count
     rows_per_batch: Count
