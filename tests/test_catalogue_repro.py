@@ -14,7 +14,7 @@ from hub_server import Hub, serving
 from safetensors.torch import load_file
 
 from stages.lib.exporting.onnx_weights import load_binding
-from stages.lib.rows import ChoiceScore, Prompt, read_rows
+from stages.lib.rows import ChoiceScore, read_examples, read_rows
 
 pytestmark = pytest.mark.slow
 RECIPES = ("safety_donor", "ties")
@@ -84,7 +84,7 @@ def test_the_page_says_which_template_a_model_without_one_was_asked_in(measured:
 
 
 def test_every_question_is_scored_by_letter_and_the_first_few_by_continuation(measured: Project) -> None:
-    assert len(read_rows(measured.folder / "data/benchmarks/shots.jsonl", Prompt)) == 57 * 5
+    assert len(read_examples(measured.folder / "data/benchmarks/shots.jsonl")) == 57 * 5
     for name in MODELS:
         for variant in ("base", *RECIPES):
             scores = read_rows(measured.folder / f"data/responses/{name}/{variant}/choices.jsonl", ChoiceScore)
