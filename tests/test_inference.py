@@ -296,6 +296,16 @@ def test_outcome_of_a_question_by_hand() -> None:
     assert outcome(question, tie, "letter").letter_correct is False
 
 
+def test_the_text_of_the_right_option_is_right_wherever_it_stands() -> None:
+    question = questions(1)[0].model_copy(update={"gold": 2, "choices": ["12", "8", "12 "]})
+    score = ChoiceScore(id="0", letter_logprobs=[-1.0, -2.0, -3.0], continuation_bytes=[2, 1, 2])
+    assert outcome(question, score, "letter").letter_correct is True
+    tie = score.model_copy(update={"letter_logprobs": [-1.0, -2.0, -1.0]})
+    assert outcome(question, tie, "letter").letter_correct is True
+    wrong = score.model_copy(update={"letter_logprobs": [-1.0, -1.0, -1.0]})
+    assert outcome(question, wrong, "letter").letter_correct is False
+
+
 def test_softmax_of_very_unlikely_options() -> None:
     assert softmax([-1000.0, -1000.0]) == [0.5, 0.5]
 

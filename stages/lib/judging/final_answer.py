@@ -22,7 +22,7 @@ class Found(NamedTuple):
 
 BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 # `#### 18`, `The answer is 18.`, `The final answer is:` and 18 on the next line. Where a clause ends the answer does.
-LINE = re.compile(r"(?:####|\banswer\s+is\b)[\s:]*([^\n]*)", re.I)
+LINE = re.compile(r"(?:####|\banswer\s+is\b)[\s:*]*([^\n]*)", re.I)
 CLAUSE = re.compile(r"[.;!?](?=\s|$)|,\s")
 # What stands around a number and is no part of it: LaTeX's spaces and signs, markdown, currencies.
 AROUND = re.compile(r"\\[,;!: ]|\\(?:text|mathrm|mathbf)\b|\\?[$%]|[€£¥₹*`{}]|\\[()\[\]]")
