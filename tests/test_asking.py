@@ -233,7 +233,7 @@ def test_all_that_is_wrong_is_told_before_anything_runs(
         "Nothing was asked, for 7 reasons. Expected a text in every prompt, found none in the harmful"
     )
     for words in (
-        "for the benign item benign16 about 'g'; lower `shots`",
+        "for the benign item benign16 about 'g'",
         "no `answer` in the problem item problem0",
         "no `checks` in the instruction item instruction0",
         "no right option in the choice item choice100 about 'g', no options in the choice item choice101",
