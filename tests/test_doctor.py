@@ -319,7 +319,7 @@ def test_a_rates_twofold_halves_the_time_that_hangs_on_it(tmp_path: Path, monkey
     load = load_of(model, params)
     assert load is not None
     # The set holds neither problems nor instructions, whatever the size says.
-    assert ([(part.count, part.new_tokens) for part in load.answered], load.questions) == ([(150 + 40 + 80, 48)], 600)
+    assert ([(part.prompts, part.new_tokens) for part in load.answered], load.questions) == ([(150 + 40 + 80, 48)], 600)
     slow = Rates(multiply=1e11, read=1e15, tuning=1e11, rank=1e15, store=1e15, start=0.0)
     fast = slow._replace(multiply=2e11)
     before, after = (stage_seconds(SMOLLM2, model, params, load, rates, False) for rates in (slow, fast))
@@ -352,7 +352,7 @@ def test_problems_and_instructions_are_counted_where_the_set_holds_them(
         model = params.model("smollm2_135m")
         load = load_of(model, params)
         assert load is not None
-        assert [(part.count, part.new_tokens) for part in load.answered] == [(10, 48), (10, limit), (10, 1280)]
+        assert [(part.prompts, part.new_tokens) for part in load.answered] == [(10, 48), (10, limit), (10, 1280)]
         rates = Rates(multiply=1e18, read=1e9, tuning=1e18, rank=1e18, store=1e18, start=0.0)
         seconds.append(inference_seconds(SMOLLM2, model, params, load, rates, on_gpu=False))
     weights = 4 * (106_168_320 + 28_311_552) / 1e9

@@ -44,7 +44,7 @@ GRAPHS = 2
 class Answered(NamedTuple):
     """Prompts that are answered together."""
 
-    count: int
+    prompts: int
     tokens: float
     """Of a prompt, on average, with what all of them begin with."""
     new_tokens: int
@@ -176,8 +176,8 @@ def inference_seconds(shape: Shape, model: Model, params: Params, load: Load, ra
     writing = 0.0
     for part in load.answered:
         most = min(infer.rows_per_batch, max(1, infer.generation_tokens // round(part.tokens + part.new_tokens)))
-        batches = -(-part.count // most)
-        step = max(2 * part.count / batches * weights / rate, item * weights / rates.read)
+        batches = -(-part.prompts // most)
+        step = max(2 * part.prompts / batches * weights / rate, item * weights / rates.read)
         writing += batches * part.new_tokens * step
     return reading + writing
 
