@@ -14,11 +14,7 @@ from hub_server import Hub, serving
 from safetensors.torch import load_file
 
 from stages.lib.exporting.onnx_weights import load_binding
-<<<<<<< HEAD
 from stages.lib.rows import GENERATED, ChoiceScore, read_examples, read_rows
-=======
-from stages.lib.rows import ChoiceScore, read_examples, read_rows
->>>>>>> w-items
 
 pytestmark = pytest.mark.slow
 RECIPES = ("safety_donor", "ties")

@@ -20,15 +20,11 @@ from stages.fetch_model import give_template
 from stages.lib.datasets import beavertails, gsm8k, gsm_symbolic, ifeval, mmlu_hub
 from stages.lib.datasets.item import Item
 from stages.lib.errors import PipelineError
-<<<<<<< HEAD
 from stages.lib.inference.item_checks import Faults, check_context, reach_of
-=======
-from stages.lib.inference.item_checks import require_fits
 from stages.lib.mmlu_areas import AREA
->>>>>>> w-items
-from stages.lib.narrative import how_asked
 from stages.lib.params import GeneratedSource, Params, load_params
 from stages.lib.prompting import letter_prompt
+from stages.lib.results.words import how_asked
 from stages.lib.rows import Prompt, read_examples, read_rows, write_rows
 
 Rows = list[dict[str, Any]]
