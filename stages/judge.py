@@ -14,8 +14,9 @@ from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.judging import Judge, load
 from stages.lib.judging.exchange import Exchange
+from stages.lib.judging.gates import require_judged
 from stages.lib.params import Model, load_params
-from stages.lib.rows import ChoiceScore, Prompt, Response, Row, Verdict, read_rows, write_rows
+from stages.lib.rows import LABELS, ChoiceScore, Prompt, Response, Row, Verdict, read_rows, write_rows
 
 BENCHMARKS = Path("data/benchmarks")
 GENERATED = ("harmful", "jailbreak", "benign")
@@ -72,11 +73,13 @@ def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Jud
             benchmark=prompt.benchmark,
             kind=prompt.kind,
             group=prompt.group,
-            label=label,
-            rule=rule,
+            label=judgement.label,
+            rule=judgement.rule,
             truncated=exchange.finish_reason == "length",
+            looped=judgement.looped,
+            harmful=judgement.harmful,
         )
-        for prompt, exchange, (label, rule) in zip(prompts, exchanges, judge(exchanges), strict=True)
+        for prompt, exchange, judgement in zip(prompts, exchanges, judge(exchanges), strict=True)
     ]
 
 
@@ -113,8 +116,9 @@ def main() -> None:
     folder = Path("data/responses") / arguments.model / arguments.variant
     verdicts = judge_variant(folder, params.model(arguments.model), load(params.judge, params.infer))
     write_rows(Path("data/verdicts") / arguments.model / f"{arguments.variant}.jsonl", verdicts)
+    require_judged(verdicts)
     counts = Counter(verdict.label for verdict in verdicts if verdict.label)
-    labels = ", ".join(f"{counts[label]} {label}" for label in ("refuse", "partial", "comply", "degenerate"))
+    labels = ", ".join(f"{counts[label]} {label}" for label in LABELS if counts[label])
     say(f"judge: {arguments.model} {arguments.variant}, {labels}")
 
 
