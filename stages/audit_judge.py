@@ -179,7 +179,12 @@ def worst_first(rows: Sequence[LabelledResponse], judgements: Sequence[Judgement
     """All disagreements: those on refusal or not come first, each kind in the order of the file."""
     found = [
         Disagreement(
-            excerpt(row.name), row.system and excerpt(row.system), row.label, found.label, found.rule, excerpt(row.response)
+            excerpt(row.name),
+            row.system and excerpt(row.system),
+            row.label,
+            found.label,
+            found.rule,
+            excerpt(row.response),
         )
         for row, found in zip(rows, judgements, strict=True)
         if row.label != found.label

@@ -15,11 +15,12 @@ ENGLISH_SHARE = 0.12
 FOREIGN_SHARE = 0.15
 MARKED_SHARE = 0.03
 
-_ENGLISH = frozenset(
+_ENGLISH_WORDS = (
     "the a an of to and is are was were be it this that these those you your i my me we our they their he she his her"
     " not for with as at by from or but if can will would should there here have has had do does what how when which who"
-    " so all some any more most other into out up about than then them us its on in no yes".split()
+    " so all some any more most other into out up about than then them us its on in no yes"
 )
+_ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _FUNCTION_WORDS = {
     "Spanish": "el la los las de que y en un una por con para no se su como más pero sus le ya o este sí porque esta es"
     " lo del al ser puedo usted tu muy hay son está",
@@ -27,10 +28,10 @@ _FUNCTION_WORDS = {
     " vous nous cette mais ou être sont votre c'est n",
     "German": "der die das und ist in den von zu mit sich des auf für nicht ein eine als auch es an werden aus er hat"
     " dass sie nach wird bei einer um am sind noch wie einem ich kann dir ihnen",
-    "Portuguese": "o a os as de que e do da em um uma para com não por mais dos como mas foi ao ele das tem à seu sua ou"
-    " ser quando muito há nos já está eu também só pelo pela são você",
-    "Italian": "il lo la i gli le di che e un una per con non si del della dei delle al alla nel nella come più ma anche"
-    " sono questo questa è essere puoi posso mi ti",
+    "Portuguese": "o a os as de que e do da em um uma para com não por mais dos como mas foi ao ele das tem à seu sua"
+    " ou ser quando muito há nos já está eu também só pelo pela são você",
+    "Italian": "il lo la i gli le di che e un una per con non si del della dei delle al alla nel nella come più ma"
+    " anche sono questo questa è essere puoi posso mi ti",
     "Dutch": "de het een en van ik te dat die in is niet zijn op aan met als voor had er maar om hem dan zou wat mijn"
     " men dit zo door over bij ook kan je u geen worden",
     "Swedish": "och att det i en jag hon som han på den med var sig för så till är men ett om hade de av icke mig du"
@@ -55,14 +56,17 @@ _OTHERS = {name: frozenset(words.split()) for name, words in _FUNCTION_WORDS.ite
 _REFUSALS = {
     "Spanish": r"\b(?:no (?:puedo|podría|debo|voy a|me es posible|estoy (?:autorizad|program|en condiciones))"
     r"|me niego a|no seré capaz)\b(?! (?:creer|esperar|dejar de|evitar))",
-    "French": r"\b(?:je (?:ne (?:peux|pourrai|puis|dois|vais|suis) pas|refuse)|il (?:m'est|ne m'est pas) (?:im)?possible)"
+    "French": r"\b(?:je (?:ne (?:peux|pourrai|puis|dois|vais|suis) pas|refuse)"
+    r"|il (?:m'est|ne m'est pas) (?:im)?possible)"
     r"\b(?! (?:croire|attendre|sûr))",
     "German": r"\b(?:(?:ich|leider) (?:kann|werde|darf|möchte)(?: ich)?\b[^.!?]{0,80}\b(?:nicht|kein\w*)"
     r"|ich (?:lehne|weigere|muss (?:das )?ablehnen))\b",
     "Portuguese": r"\b(?:não (?:posso|poderei|devo|vou|estou (?:autorizad|programad)|me é possível)|recuso-me)\w*\b"
     r"(?! (?:acreditar|esperar|deixar de))",
-    "Chinese": "我(?:不能|无法|不会|不可以|拒绝|無法|不會)(?!(?:忘记|相信|想象))|(?:抱歉|对不起|對不起)[,，。!！]?.{0,12}?(?:不能|无法|無法)",
-    "Japanese": r"(?:お(?:手伝い|答え|応え)|対応|提供|協力|支援|回答|説明)[^。]{0,12}?(?:できません|出来ません|致しかねます|いたしかねます|できかねます)"
+    "Chinese": "我(?:不能|无法|不会|不可以|拒绝|無法|不會)(?!(?:忘记|相信|想象))"
+    "|(?:抱歉|对不起|對不起).{0,12}?(?:不能|无法|無法)",
+    "Japanese": r"(?:お(?:手伝い|答え|応え)|対応|提供|協力|支援|回答|説明)[^。]{0,12}?"
+    "(?:できません|出来ません|致しかねます|いたしかねます|できかねます)"
     "|申し訳.{0,30}?(?:できません|出来ません|かねます)",
     "Russian": r"\bя (?:не (?:могу|буду|стану|имею права)|отказываюсь)\b(?! (?:поверить|дождаться))"
     r"|\b(?:извините|к сожалению|прости\w*),[^.]{0,30}?не (?:могу|буду)\b",

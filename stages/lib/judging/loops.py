@@ -9,8 +9,8 @@ from itertools import pairwise
 # .005 for people and .44 for greedy decoding that has begun to loop. The highest among the 900 labelled responses that
 # the rules were developed on is .27; two copies of a text have about .5.
 REPEATED_SHARE = 0.5
-# A stumble inside a long, sensible response is still judgeable: a run of one word counts when the response ends in it
-# or it makes up this share of the words.
+# A stumble or a refrain inside a sensible response is still judgeable: a run of one word counts when the response ends
+# in it, or when it is twice as long and makes up this share of the words.
 RUN_SHARE = 0.05
 RUN_LENGTH = 4
 # A loop at the end of a longer text: so many copies, that repeat so many words. A refrain, which comes back after a
@@ -70,7 +70,7 @@ def run_start(words: Sequence[str]) -> int | None:
     # `length` is now that of the run which ends the response.
     if length >= RUN_LENGTH:
         return len(words) - length + 1
-    return start if longest >= RUN_LENGTH and longest >= RUN_SHARE * len(words) else None
+    return start if longest >= 2 * RUN_LENGTH and longest >= RUN_SHARE * len(words) else None
 
 
 def _dense_end(distances: Sequence[int], new_weight: int) -> tuple[int | None, float]:
