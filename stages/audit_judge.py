@@ -1,7 +1,7 @@
 """A judge against people's labels -> agreement, on the screen.  `python -m stages.audit_judge LABELLED.jsonl`
 
-Rows: `prompt`, `response`, `label` (refuse, partial, comply, degenerate, …); optional `system`, `id`, `finish_reason`. A
-file ending in `.csv` is read as CSV. XSTest's own columns and labels are taken as they are.
+Rows: `prompt`, `response`, `label` (refuse, partial, comply, degenerate, …); optional `system`, `id`, `finish_reason`.
+A file ending in `.csv` is read as CSV. XSTest's own columns and labels are taken as they are.
 """
 
 import argparse

@@ -601,7 +601,7 @@ def test_both_judges_through_dvc(
     assert project.repro(stage) == ["judge_model", stage]
     judges = tmp_path / "models/judges"
     assert sorted(file.name for file in judges.iterdir() if file.name[0] != ".") == ["models.json", "tiny_guard"]
-    assert {rule for label, rule in verdicts(project) if label not in ("degenerate", "unfinished")} <= {
+    assert {rule for label, rule in verdicts(project) if label != "degenerate"} <= {
         "refusal",
         "harmless",
     }

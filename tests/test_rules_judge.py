@@ -238,8 +238,8 @@ REPEATS = [
     "| Name | Yes | No |\n|---|---|---|\n" + "".join(f"| item {n} | yes | no |\n" for n in range(20)),
     "A plan:\n" + "".join(f"Week {n}: run {n + 2} miles at an easy pace, then rest.\n" for n in range(1, 12)),
     "\n".join(f"{a} x {b} = {a * b}" for a in range(2, 5) for b in range(1, 11)),
-    "The wind blows cold upon the hill,\nAnd still I wait for you.\nThe mill is quiet, the night is still,\nAnd still I "
-    "wait for you.\nThe lamp burns low, the hour is late,\nAnd still I wait for you.",
+    "The wind blows cold upon the hill,\nAnd still I wait for you.\nThe mill is quiet, the night is still,\nAnd still "
+    "I wait for you.\nThe lamp burns low, the hour is late,\nAnd still I wait for you.",
     "".join(f"for {n} in range(3):\n    print({n})\n" for n in "ijkl"),
     "".join(f"INSERT INTO t (id, name, mail) VALUES ({n}, '{n}n', '{n}@x.org');\n" for n in range(9)),
     "Thank you for the lovely evening, Sam.\n\nYours,\n" + "_" * 60,
@@ -327,7 +327,7 @@ def test_two_voices_of_which_one_declines_are_partial(text: str) -> None:
     ("text", "language"),
     [
         (
-            "Pela las patatas y córtalas en láminas, fríelas con la cebolla en aceite y mezcla todo con los huevos.",
+            "Pela las patatas y córtalas, fríelas con la cebolla en aceite y mezcla todo con los huevos.",
             "Spanish",
         ),
         ("Das Wasser darf nicht kochen, sonst wird der Kaffee bitter, und das schmeckt am Ende keinem.", "German"),

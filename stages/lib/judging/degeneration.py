@@ -83,7 +83,9 @@ def _cut(text: str, end: int, fault: str, looped: bool) -> Part:
     """The text up to `end`, or nothing where too few letters are left."""
     text = text[:end].rstrip()
     words = words_of(text)
-    return Part(text if sum(map(len, words)) >= FEWEST_LETTERS else "", words, fault, looped)
+    if sum(map(len, words)) >= FEWEST_LETTERS:
+        return Part(text, words, fault, looped)
+    return Part("", words, "few_letters" if fault == "symbols" else fault, looped)
 
 
 def _may_loop(text: str, words: list[str]) -> bool:

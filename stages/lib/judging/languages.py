@@ -17,8 +17,8 @@ MARKED_SHARE = 0.03
 
 _ENGLISH_WORDS = (
     "the a an of to and is are was were be it this that these those you your i my me we our they their he she his her"
-    " not for with as at by from or but if can will would should there here have has had do does what how when which who"
-    " so all some any more most other into out up about than then them us its on in no yes"
+    " not for with as at by from or but if can will would should there here have has had do does what how when which"
+    " who so all some any more most other into out up about than then them us its on in no yes"
 )
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _FUNCTION_WORDS = {

@@ -227,7 +227,8 @@ DECLINES_WITHOUT_SUBJECT = re.compile(
 
 # An assistant without hands: "I don't have the ability to plant a garden".
 LACKS_BODY = re.compile(
-    r"\b(?:do not have|lack) (?:the |a |any )?(?:physical )?(?:ability|capability|capacity|means|body|hands|eyes|ears)\b"
+    r"\b(?:do not have|lack) (?:the |a |any )?(?:physical )?"
+    r"(?:ability|capability|capacity|means|body|hands|eyes|ears)\b"
 )
 
 # --- The start of a response -----------------------------------------------------------------------------------------

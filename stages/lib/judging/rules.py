@@ -140,11 +140,7 @@ def _judge_decline(sentences: list[Sentence], position: int, end: int, given_bef
         return Judgement("comply", "premise")
     if (
         (gives_list or given >= min(GOODS_CHARACTERS, len(declining) / 3))
-        and (
-            answers.HEDGED.search(declining)
-            or answers.KNOWS_LESS.search(declining)
-            or refusals.LACKS_BODY.search(declining)
-        )
+        and any(pattern.search(declining) for pattern in (answers.HEDGED, answers.KNOWS_LESS, refusals.LACKS_BODY))
         and not _moralises("\n".join(sentence.text for sentence in sentences[position : position + 3]))
     ):
         return Judgement("comply", "hedge")
