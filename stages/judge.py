@@ -15,11 +15,13 @@ from stages.lib.errors import PipelineError
 from stages.lib.judging import Judge, load
 from stages.lib.judging.exchange import Exchange
 from stages.lib.judging.final_answer import check_answer, marked_answers
+from stages.lib.judging.gates import require_judged
 from stages.lib.judging.instruction_checks import check_instructions
 from stages.lib.params import Model, load_params
 from stages.lib.rows import (
     GENERATED,
     LABELLED,
+    LABELS,
     ChoiceScore,
     Prompt,
     Response,
@@ -92,6 +94,8 @@ def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Jud
             label=judgement.label,
             rule=judgement.rule,
             truncated=exchange.finish_reason == "length",
+            looped=judgement.looped,
+            harmful=judgement.harmful,
         )
         for prompt, exchange, judgement in zip(prompts, exchanges, judge(exchanges), strict=True)
     ]
@@ -180,9 +184,10 @@ def main() -> None:
         params.recipe(arguments.variant)
     folder = Path("data/responses") / arguments.model / arguments.variant
     verdicts = judge_variant(folder, params.model(arguments.model), load(params.judge, params.infer))
+    require_judged(verdicts)
     write_rows(Path("data/verdicts") / arguments.model / f"{arguments.variant}.jsonl", verdicts)
     counts = Counter(verdict.label for verdict in verdicts if verdict.label)
-    labels = ", ".join(f"{counts[label]} {label}" for label in ("refuse", "partial", "comply", "degenerate"))
+    labels = ", ".join(f"{counts[label]} {label}" for label in LABELS if counts[label])
     say(f"judge: {arguments.model} {arguments.variant}, {labels}")
 
 

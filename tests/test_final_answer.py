@@ -5,7 +5,6 @@ import time
 import pytest
 
 from stages.lib.judging.final_answer import check_answer
-from stages.lib.judging.thoughts import after_thought
 
 # Response, right answer, whether the final answer is right, and whether a marked one is.
 CASES = [
@@ -70,12 +69,3 @@ def test_a_loop_takes_no_time(part: str) -> None:
     started = time.monotonic()
     check_answer(part * 5000, "2")
     assert time.monotonic() - started < 5
-
-
-def test_what_follows_a_thought_is_the_answer() -> None:
-    assert after_thought("Yes.") == "Yes."
-    assert after_thought("<think>No?</think>\n\nYes.") == "Yes."
-    assert after_thought("No?</think>Yes.") == "Yes."  # the template began the thought
-    assert after_thought(" <think>No?") is None
-    assert after_thought("<think>No?</think>Yes. <think>But") is None
-    assert after_thought("The tag <think> begins a thought.") == "The tag <think> begins a thought."

@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from stages.lib.judging.thoughts import after_thought
+from stages.lib.judging.thoughts import without_thought
 
 
 class Found(NamedTuple):
@@ -40,7 +40,7 @@ def check_answer(response: str, right: str) -> Found:
     Commas, currencies, units and percent signs do not count. A thought is not searched; one that did not end gave no
     answer.
     """
-    answer = after_thought(response)
+    answer = without_thought(response)
     if answer is None:
         return Found(False, False)
     marked, expected = marked_answers(answer), number(right)
@@ -57,7 +57,7 @@ def check_answer(response: str, right: str) -> Found:
 
 def marked_answers(response: str) -> list[str]:
     """What a response, without its thoughts, marks as final answers, in order."""
-    answer = after_thought(response) or ""
+    answer = without_thought(response) or ""
     found = [(match.start(), _braced(answer, match.end())) for match in BOXED.finditer(answer)]
     for match in LINE.finditer(answer):
         if not BOXED.search(match[1]):  # else the box alone, found above

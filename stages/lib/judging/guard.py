@@ -132,5 +132,5 @@ def stop_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[i
 
 
 def _by_rules(exchange: Exchange) -> Judgement:
-    label, rule = rules.judge(exchange.response, exchange.finish_reason)
-    return Judgement(label, f"rules:{rule}")
+    judgement = rules.judge(exchange.response, exchange.finish_reason)
+    return judgement._replace(rule=f"rules:{judgement.rule}")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.extras import from_extra
-from stages.lib.judging.thoughts import after_thought
+from stages.lib.judging.thoughts import without_thought
 from stages.lib.rows import Check
 
 
@@ -35,9 +35,10 @@ def check_instructions(checks: Sequence[Check], prompt: str, response: str) -> F
     Loosely, an instruction is followed if any variant of the answer follows it: without its first or last line, or
     both, each with and without asterisks. Nothing follows no instruction.
     """
-    answer = after_thought(response)
+    answer = without_thought(response)
     if answer is None:
         return Followed(False, False)
+    answer = answer.strip()
     lines = answer.split("\n")
     shorter = [answer, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
     variants = [text for text in (*shorter, *(text.replace("*", "") for text in shorter)) if text.strip()]
