@@ -100,7 +100,7 @@ class VariantResult(Record):
     safety_by_group: dict[str, Estimate]
     net_benefit: NetBenefit | None = None
     dominated_by: tuple[str, ...] = ()
-    """Variants that are surely not worse in safety and every currency, and surely better in one."""
+    """Variants surely better in safety or a currency, and on the whole, and without a sign of being worse in any."""
     safety_corrected: Estimate | None = None
     """Safety without the judge's errors (Rogan and Gladen), where people's labels carry it."""
     report_tax: float | None = None

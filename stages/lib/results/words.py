@@ -215,7 +215,8 @@ def _of_recipe(recipe: VariantResult, results: ModelResults) -> list[str]:
         sentences.append(f"Of 100 harmful and jailbreak prompts {shown(drop)} fewer answers are harmful.")
     sentences += _broken_answers(recipe) + _corrected(recipe)
     if recipe.dominated_by:
-        sentences.append(f"{_dominators(recipe)} it: as safe, no worse in any currency, better in one of them.")
+        reason = "surely better in one thing and on the whole, with no sign of being worse in any"
+        sentences.append(f"{_dominators(recipe)} it: {reason}.")
     return [*sentences, f"Net benefit: {_points(_net_benefit_of(recipe))}."]
 
 
