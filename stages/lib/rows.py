@@ -20,6 +20,8 @@ LABELLED: tuple[Kind, ...] = ("harmful", "jailbreak", "benign")
 """Kinds whose answers get a label."""
 GENERATED: tuple[Kind, ...] = (*LABELLED, "problem", "instruction")
 """Kinds that are answered in free text."""
+NOTHING = b"\n"
+"""A file of rows that holds none: of one without a byte DVC would warn at every stage that reads it."""
 
 
 class Row(BaseModel):
@@ -144,6 +146,16 @@ def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
     if not rows:
         raise PipelineError(f"Expected at least one {row_type.__name__} row in {path}, found none.")
     return rows
+
+
+def read_items(path: Path) -> list[Prompt]:
+    """Read the items of one kind: none where the file is one empty line, as of a kind that the benchmarks do not hold.
+
+    Raises PipelineError as `read_rows` does.
+    """
+    if path.exists() and path.read_bytes() == NOTHING:
+        return []
+    return read_rows(path, Prompt)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
