@@ -13,6 +13,7 @@ from conftest import ROOT
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Affine2D
 from sample_results import CLEAR_OF_CHANCE, GROUPS, SHARES, results_of
 
 from stages.lib.errors import PipelineError
@@ -70,27 +71,22 @@ def require_no_label_over_another(figure: Figure) -> None:
     """Of the labels inside the panels, which a figure places itself, and the panels' titles."""
     figure.draw_without_rendering()
     for axes in figure.axes:
-        labels = [text for text in (*axes.texts, axes.title) if text.get_text()]
+        labels = {text.get_text(): corners(text) for text in (*axes.texts, axes.title) if text.get_text()}
         for one, other in combinations(labels, 2):
-            # Along its own line a label is much narrower than its upright box: compare the middles' lines.
-            assert min_distance(corners(one), corners(other)) > 0, (one.get_text(), other.get_text())
+            assert gap(labels[one], labels[other]) > 0, (one, other)
 
 
 def corners(text: Text) -> list[tuple[float, float]]:
-    """Corners of a label as it lies on the page, turned, in pixels."""
-    from matplotlib.transforms import Affine2D
-
-    turn = text.get_rotation()
+    """Corners of a label in the page's pixels, as it lies there; turns it upright to find them."""
+    angle = text.get_rotation()
     text.set_rotation(0)
     upright = text.get_window_extent()
-    text.set_rotation(turn)
-    x, y = text.get_transform().transform(text.get_position())
-    angle = text.get_transform().transform_angles([turn], [text.get_position()])[0] if turn else 0.0
-    moved = Affine2D().rotate_deg_around(x, y, angle)
-    return [tuple(point) for point in moved.transform(upright.corners()[[0, 1, 3, 2]])]
+    anchor = text.get_transform().transform(text.get_position())
+    turned = Affine2D().rotate_deg_around(*anchor, angle).transform(upright.corners()[[0, 1, 3, 2]])
+    return [(float(x), float(y)) for x, y in turned]
 
 
-def min_distance(first: list[tuple[float, float]], second: list[tuple[float, float]]) -> float:
+def gap(first: list[tuple[float, float]], second: list[tuple[float, float]]) -> float:
     """Gap between two convex shapes along the best of their sides' normals; negative when they overlap."""
     best = float("-inf")
     for shape in (first, second):
@@ -116,9 +112,11 @@ def test_every_word_of_a_figure_is_on_the_page(name: str) -> None:
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_many_recipes_with_long_names_still_fit(name: str) -> None:
-    long = {f"{'an_exceedingly_long_name_of_a_recipe_' * 2}{i}": SHARES["worse"] for i in range(12)}
+    long = [f"{'an_exceedingly_long_name_of_a_recipe_' * 2}{i}" for i in range(12)]
+    few = results_of()
+    many = {name: few.variants["worse"].model_copy(update={"name": name}) for name in long}
     with styled():
-        require_nothing_leaves_the_page(drawn(name, results_of(SHARES | long)))
+        require_nothing_leaves_the_page(drawn(name, few.model_copy(update={"variants": few.variants | many})))
 
 
 @pytest.mark.parametrize("shares", [SHARES, CLEAR, {name: SHARES[name] for name in ("base", "worse")}])
