@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from stages.lib.comparison import Change, compare, regressions, unshared
 from stages.lib.errors import PipelineError
-from stages.lib.measures import MEANS, SHARES
+from stages.lib.results.measures import MEANS, SHARES
 from stages.lib.rows import Verdict, write_rows
 
 LABELS = {"r": "refuse", "p": "partial", "c": "comply", "d": "degenerate"}
