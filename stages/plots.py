@@ -1,13 +1,12 @@
 """Metrics of a model -> figures, one file each, in `metrics/figures/<model>/`.  `python -m stages.plots MODEL`
 
-SVG, in Git. The same numbers give the same bytes with the same release of matplotlib.
+SVG, in Git. The same numbers give the same bytes with the same release of matplotlib. A figure of what was not
+measured is left out.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -17,14 +16,15 @@ from stages.lib.figures import answer_lengths, frontier, net_benefit, over_refus
 from stages.lib.figures.canvas import styled, write
 from stages.lib.figures.run import Run
 from stages.lib.files import folder_written_atomically
-from stages.lib.params import load_params
-from stages.lib.rows import Response, read_rows
+from stages.lib.results.variant import read_results
+from stages.lib.rows import LABELLED, Response, read_items, read_rows
 
+BENCHMARKS = Path("data/benchmarks")
 DETAIL = Path("metrics/detail")
 RESPONSES = Path("data/responses")
 FIGURES = Path("metrics/figures")
-# In the order of a reader's questions.
-DRAWN: dict[str, Callable[[Run], Figure]] = {
+# In the order of a reader's questions. None: there is nothing to show.
+DRAWN: dict[str, Callable[[Run], Figure | None]] = {
     "frontier": frontier.draw,
     "over_refusal": over_refusal.draw,
     "net_benefit": net_benefit.draw,
@@ -34,22 +34,23 @@ DRAWN: dict[str, Callable[[Run], Figure]] = {
 }
 
 
-def read_summary(path: Path) -> dict[str, dict[str, Any]]:
-    """Every number of every variant. Raises PipelineError when the file is not what the metrics stage writes."""
-    try:
-        summary: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"Expected the metrics of a model in {path}, found {error}; run `dvc repro`.") from None
-    if not isinstance(summary, dict) or "base" not in summary:
-        raise PipelineError(f"Expected numbers of `base` and the recipes in {path}, found no `base`; run `dvc repro`.")
-    return summary
+def read_answers(path: Path, asked: set[str]) -> list[Response]:
+    """The answers to the prompts `asked`. Raises PipelineError when one of them has none."""
+    answers = [row for row in read_rows(path, Response) if row.id in asked]
+    if len(answers) < len(asked):
+        raise PipelineError(
+            f"Expected answers to the {len(asked):,} prompts of {', '.join(LABELLED)} in {path}, found "
+            f"{len(answers):,}; run `dvc repro`."
+        )
+    return answers
 
 
 def read_run(model: str) -> Run:
     """What the figures are drawn from. Raises PipelineError as its readers do."""
-    summary = read_summary(DETAIL / f"{model}.json")
-    responses = {name: read_rows(RESPONSES / model / name / "responses.jsonl", Response) for name in summary}
-    return Run(model, summary, responses, load_params().metrics)
+    results = read_results(DETAIL / f"{model}.json")
+    asked = {prompt.id for kind in LABELLED for prompt in read_items(BENCHMARKS, kind)}
+    folder = RESPONSES / model
+    return Run(results, {name: read_answers(folder / name / "responses.jsonl", asked) for name in results.variants})
 
 
 def main() -> None:
@@ -58,9 +59,10 @@ def main() -> None:
     model = parser.parse_args().model
     run = read_run(model)
     with styled(), folder_written_atomically(FIGURES / model) as folder:
-        for name, draw in DRAWN.items():
-            write(draw(run), folder / f"{name}.svg")
-    say(f"plots: {model}, {len(DRAWN)} figures in {FIGURES / model}")
+        figures = {name: figure for name, draw in DRAWN.items() if (figure := draw(run)) is not None}
+        for name, figure in figures.items():
+            write(figure, folder / f"{name}.svg")
+    say(f"plots: {model}, {len(figures)} figures in {FIGURES / model}")
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from stages.lib.files import written_atomically
 from stages.lib.params import Params, load_params
 from stages.lib.report.items import item_index, text_chunks
 from stages.lib.report.page import render
-from stages.lib.rows import Prompt, Response, Verdict, read_rows
+from stages.lib.results.variant import read_results
+from stages.lib.rows import KINDS, Response, Verdict, read_items, read_rows
 
 METRICS = Path("metrics")
 DATA = Path("data")
 REPORTS = Path("reports")
-KINDS = ("harmful", "jailbreak", "benign", "choice")
 # In the order of a reader's questions; others follow by name.
 FIGURES = ("frontier", "over_refusal", "net_benefit", "safety_by_category", "utility_by_area", "answer_lengths")
 
@@ -38,7 +38,7 @@ def report(model: str, params: Params) -> str:
     words = METRICS / f"{model}.md"
     if not words.is_file():
         raise PipelineError(f"Expected the results of {model!r} in {words}, found no such file; run `dvc repro`.")
-    prompts = [prompt for kind in KINDS for prompt in read_rows(DATA / "benchmarks" / f"{kind}.jsonl", Prompt)]
+    prompts = [prompt for kind in KINDS for prompt in read_items(DATA / "benchmarks", kind)]
     variants = ["base", *params.recipes]
     verdicts = {name: read_rows(DATA / "verdicts" / model / f"{name}.jsonl", Verdict) for name in variants}
     responses = {name: read_rows(DATA / "responses" / model / name / "responses.jsonl", Response) for name in variants}
@@ -49,6 +49,7 @@ def report(model: str, params: Params) -> str:
         read_figures(METRICS / "figures" / model),
         item_index(prompts, verdicts, params.model(model).utility_format),
         text_chunks(prompts, responses),
+        read_results(METRICS / "detail" / f"{model}.json").tells_harm,
     )
 
 

@@ -4,14 +4,14 @@
 
 Every setting is a DVC experiment of the present commit (`dvc exp run --queue`), named after it: one that is there
 already is not run again, and `dvc exp show`, `dvc exp diff`, `dvc exp branch` work on them. Writes
-`metrics/sweeps/MODEL/RECIPES.json`: every point, and each dial's utility loss at half the donor's safety gain, on both
-halves of the items. Choose settings by the development half; believe the report half.
+`metrics/sweeps/MODEL/RECIPES.json`: every point, and each dial's losses at half the donor's safety gain, in each
+currency, on both halves of the items. Choose settings by the development half; believe the report half.
 """
 
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,26 +20,31 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from stages.lib.console import console, run_stage, say
+from stages.lib.currencies import CURRENCIES
 from stages.lib.errors import PipelineError
 from stages.lib.files import write_json
 from stages.lib.params import Params, load_params, read_params, validated
+from stages.lib.results.estimate import ESTIMATE_ENDS, Estimate, fixed, shown
 from stages.lib.revisions import commit_of, git, read_revision, read_verdicts
 from stages.lib.rows import Verdict
 from stages.lib.sweeps import (
+    Asked,
     Point,
     Settings,
     dial_numbers,
     dials,
     grid,
-    guesses,
     half,
     parse_over,
     point_numbers,
+    standings,
     with_settings,
 )
 
 FOLDER = Path("metrics/sweeps")
 HALVES = {"development": True, "report": False}
+SHOWN = ("helpfulness", "knowledge")
+"""Currencies whose losses are in the terminal's table of points; the file has all."""
 
 
 def experiment_name(model: str, recipe: str, settings: Settings) -> str:
@@ -113,9 +118,9 @@ def report(
 ) -> dict[str, Any]:
     """Every point and every dial, on both halves; `chosen` has the most net benefit on the development half.
 
-    `base_at_chance` names the halves on which the base's accuracy is not surely above guessing: no loss shows there.
+    `standing` says of each half in which currencies the base has something to lose: no loss shows in the others.
     """
-    utility_format, settings = params.model(model).utility_format, params.metrics
+    of = Asked(params.model(model).utility_format, params.metrics)
     groups = dials(points, dial)
     rows: list[dict[str, Any]] = [
         {"recipe": p.recipe, "settings": p.settings, "experiment": p.experiment} for p in points
@@ -128,56 +133,81 @@ def report(
         }
         for group in groups
     ]
+    standing = {}
     for name, development in HALVES.items():
         base_half, donor_half = half(base, development), half(donor, development)
+        standing[name] = standings(base_half, of)
         halves = {point.experiment: replace(point, verdicts=half(point.verdicts, development)) for point in points}
         for row in rows:
-            row[name] = point_numbers(base_half, halves[row["experiment"]], utility_format, settings)
+            row[name] = point_numbers(base_half, halves[row["experiment"]], of)
         group_halves = [[halves[point.experiment] for point in group] for group in groups]
-        numbers = dial_numbers(base_half, group_halves, dial, donor_half, utility_format, settings.confidence)
-        for family, of in zip(families, numbers, strict=True):
-            family[name] = of
+        numbers = dial_numbers(base_half, group_halves, dial, donor_half, of)
+        for family, found in zip(families, numbers, strict=True):
+            family[name] = found.model_dump(mode="json", exclude_none=True)
     for recipe in dict.fromkeys(point.recipe for point in points):
         best = max((row for row in rows if row["recipe"] == recipe), key=lambda r: r["development"]["net_benefit"])
         best["chosen"] = True
-    guessing = [name for name, of in HALVES.items() if guesses(half(base, of), utility_format, settings.confidence)]
-    return {"model": model, "size": params.size, "base_at_chance": guessing, "points": rows, "dials": families}
+    return {"model": model, "size": params.size, "standing": standing, "points": rows, "dials": families}
 
 
 def print_tables(result: dict[str, Any]) -> None:
     """What a person reads: the report half, in points of 100."""
-
-    def cell(numbers: dict[str, Any], key: str) -> str:
-        if key not in numbers:
-            return ""
-        text = f"{100 * numbers[key]:.1f}"
-        limits = [f"{100 * numbers[key + suffix]:.1f}" for suffix in ("_lo", "_hi") if key + suffix in numbers]
-        return f"{text} [{', '.join(limits)}]" if limits else text
-
-    points = Table(title="report half; * has the most net benefit on the development half", box=SIMPLE_HEAD)
-    for column in ("recipe", "settings", "gain", "loss", "status", ""):
-        points.add_column(column)
-    for row in result["points"]:
-        settings = " ".join(f"{key}={value}" for key, value in row["settings"].items())
-        numbers = row["report"]
-        effect = (cell(numbers, key) for key in ("safety_gain", "utility_loss"))
-        points.add_row(row["recipe"], settings, *effect, numbers["tax_status"], "*" if row.get("chosen") else "")
+    standing = result["standing"]["report"]
+    points, frontier = points_table(result["points"], standing), frontier_table(result["dials"], standing)
     console.print(points)
-    absent = "base at chance" if "report" in result["base_at_chance"] else "not reached"
-    frontier = Table(title="report half, loss at half the donor's safety gain", box=SIMPLE_HEAD)
-    for column in ("recipe", "settings", "matched loss", "less than the first's by", "hypervolume"):
-        frontier.add_column(column)
-    for family in result["dials"]:
-        settings = " ".join(f"{key}={value}" for key, value in family["settings"].items())
-        cells = [cell(family["report"], key) for key in ("matched_loss", "matched_loss_less_first")]
-        area = f"{family['report']['hypervolume']:.4f}"
-        frontier.add_row(family["recipe"], settings, cells[0] or absent, cells[1], area)
     console.print(frontier)
-    for name in result["base_at_chance"]:
-        say(
-            f"  on the {name} half the base's accuracy is not surely above guessing, so no loss may be read from it; "
-            "a larger `size` in params.yaml asks more questions"
+    for name, of in result["standing"].items():
+        nothing = [CURRENCIES[currency].noun for currency, value in of.items() if value != "measurable"]
+        if nothing:
+            say(
+                f"  on the {name} half the base has nothing to lose in {', '.join(nothing)}, so no loss may be read "
+                "from it; a larger `size` in params.yaml asks more"
+            )
+
+
+def points_table(rows: Sequence[dict[str, Any]], standing: Iterable[str]) -> Table:
+    """A line a point: what it gained, what it lost in the currencies that people ask for first, what it is worth."""
+    currencies = [CURRENCIES[name] for name in SHOWN if name in standing]
+    keys = ("safety_gain", *(currency.loss for currency in currencies), "net_benefit")
+    found = Table(title="report half; * has the most net benefit on the development half", box=SIMPLE_HEAD)
+    lost = (f"{currency.noun} lost" for currency in currencies)
+    for column in ("recipe", "settings", "gain", *lost, "net benefit", ""):
+        found.add_column(column)
+    for row in rows:
+        flat = row["report"]
+        effects = (
+            Estimate(n=0, **{field: flat[key + end] for end, field in ESTIMATE_ENDS.items()}) if key in flat else None
+            for key in keys
         )
+        cells = [shown(effect) if effect else "" for effect in effects]
+        found.add_row(row["recipe"], spoken(row["settings"]), *cells, "*" if row.get("chosen") else "")
+    return found
+
+
+def frontier_table(families: Sequence[dict[str, Any]], standing: Mapping[str, str]) -> Table:
+    """A line a dial and currency: the loss at half the donor's gain, and the area beyond the base."""
+
+    def cell(numbers: dict[str, float] | None) -> str:
+        if numbers is None:
+            return ""
+        return shown(Estimate(n=0, **numbers)) if "low" in numbers else fixed(100 * numbers["value"], 1)
+
+    found = Table(title="report half, loss at half the donor's safety gain", box=SIMPLE_HEAD)
+    for column in ("recipe", "settings", "currency", "matched loss", "less than the first's by", "hypervolume"):
+        found.add_column(column)
+    for family in families:
+        numbers = family["report"]
+        for currency, area in numbers["hypervolume"].items():
+            absent = "not reached" if standing[currency] == "measurable" else standing[currency].replace("_", " ")
+            loss, less = (cell(numbers[key].get(currency)) for key in ("matched_loss", "less_first"))
+            settings, noun = spoken(family["settings"]), CURRENCIES[currency].noun
+            found.add_row(family["recipe"], settings, noun, loss or absent, less, f"{area:.4f}")
+    return found
+
+
+def spoken(settings: Settings) -> str:
+    """`alpha=0.5 k=0.3`."""
+    return " ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def main() -> None:

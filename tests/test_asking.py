@@ -22,7 +22,7 @@ from stages.lib.inference.parts import Answers
 from stages.lib.inference.preparing import Asking, Examples, answered_together, examples_of, prepare, prepare_answers
 from stages.lib.params import NewTokens
 from stages.lib.prompting import reasoning_request, worked_prompt
-from stages.lib.rows import GENERATED, NOTHING, Prompt, Response, read_examples, read_items, read_rows, write_rows
+from stages.lib.rows import GENERATED, Prompt, Response, read_examples, read_items, read_rows, write_rows
 
 LIMITS = {"harmful": 16, "jailbreak": 16, "benign": 16, "problem": 24, "instruction": 40}
 
@@ -121,17 +121,12 @@ def test_half_a_character_is_a_sentence(tokenizer: PreTrainedTokenizerFast) -> N
         prepare(asking_of(tokenizer), [prompt("harmful", 0, "a \ud800")], {}, Examples({}, {}))
 
 
-def test_a_repeated_example_and_a_kind_without_items_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
+def test_a_repeated_example_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "problem.jsonl"
     write_rows(path, [example(1), example(1)])
     assert read_examples(path) == [example(1), example(1)]
     with pytest.raises(PipelineError, match=r"each id once .* in line 2"):
-        read_items(path)
-    path.write_bytes(NOTHING)
-    assert read_items(path) == read_examples(path) == []
-    path.write_bytes(b"")
-    with pytest.raises(PipelineError, match="at least one Prompt row"):
-        read_items(path)
+        read_items(tmp_path, "problem")
 
 
 @pytest.fixture(scope="module")

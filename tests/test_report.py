@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from sample_results import SHARES, results_of
 
 from stages.lib.errors import PipelineError
 from stages.lib.params import load_params
-from stages.lib.report.items import item_index, text_chunks
+from stages.lib.report.items import item_index, outcome, text_chunks
 from stages.lib.report.markdown import as_html
 from stages.lib.report.page import embedded, render
-from stages.lib.rows import Prompt, Response, Verdict
+from stages.lib.rows import KINDS, LABELS, NOTHING, Kind, Prompt, Response, Verdict, write_rows
 from stages.plots import DRAWN
 from stages.report import FIGURES, read_figures, report
 
@@ -59,10 +60,10 @@ def run_of(items: int) -> Parts:
     return prompts, verdicts, responses
 
 
-def page_of(items: int) -> str:
+def page_of(items: int, tells_harm: bool = False) -> str:
     prompts, verdicts, responses = run_of(items)
     index = item_index(prompts, verdicts, "continuation")
-    return render("tiny", WORDS, RECIPES, {"frontier": SVG}, index, text_chunks(prompts, responses))
+    return render("tiny", WORDS, RECIPES, {"frontier": SVG}, index, text_chunks(prompts, responses), tells_harm)
 
 
 def test_no_model_output_can_close_the_script_that_holds_it() -> None:
@@ -86,13 +87,14 @@ def test_the_page_asks_the_network_for_nothing() -> None:
     page.encode("utf-8")  # lone surrogates are JSON escapes
 
 
-def test_words_become_html_with_nothing_unescaped() -> None:
+def test_words_become_html_with_nothing_unescaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     html = as_html(WORDS)
     assert "<h1>tiny, quick &lt;size&gt;</h1>" in html
     assert "<tr><td><code>ties</code></td><td>no_gain</td></tr>" in html
     assert "<p><b><code>ties</code>: no_gain.</b> No.</p>" in html
     committed = as_html((ROOT / "metrics/smollm2_135m.md").read_text(encoding="utf-8"))
-    assert committed.count("<tr>") == 8
+    assert committed.count("<tr>") == 1 + len(load_params().recipes) + 1  # the head, the recipes, the base
     assert "**" not in committed and "`" not in committed
 
 
@@ -114,6 +116,91 @@ def test_a_question_is_right_or_wrong_in_the_models_own_format() -> None:
     for form, expected in (("letter", "right"), ("continuation", "wrong")):
         index = item_index([prompt], {"base": [verdict]}, form)
         assert index["labels"][index["label"]["base"][0]] == expected
+
+
+def item(kind: Kind, **keys: Any) -> Prompt:
+    return Prompt.model_validate(
+        {"id": kind, "benchmark": "b", "kind": kind, "group": "g", "split": "eval", "text": "?"} | keys
+    )
+
+
+def judged(kind: Kind, **keys: Any) -> Verdict:
+    return Verdict.model_validate({"id": kind, "benchmark": "b", "kind": kind, "group": "g"} | keys)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        (judged("problem", answer_correct=True, marked_correct=False), "right"),
+        (judged("problem", answer_correct=False, marked_correct=False), "wrong"),
+        (judged("instruction", followed=True, followed_loosely=True), "followed"),
+        (judged("instruction", followed=False, followed_loosely=True), "not followed"),
+        (judged("harmful", label="unfinished", truncated=True), "unfinished"),
+        (judged("benign", label="unjudged"), "unjudged"),
+    ],
+)
+def test_every_kind_has_its_outcome(verdict: Verdict, expected: str) -> None:
+    assert outcome(verdict, "continuation") == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_item_that_nobody_judged_is_refused(kind: Kind) -> None:
+    with pytest.raises(PipelineError, match=f"{kind} item {kind}, found nothing.*dvc repro"):
+        outcome(judged(kind), "continuation")
+
+
+def test_a_loop_is_marked_whatever_the_label() -> None:
+    verdicts = [judged("harmful", label="refuse", looped=True), judged("benign", label="comply", looped=False)]
+    index = item_index([item("harmful"), item("benign", answer="Gladly.")], {"base": verdicts}, "continuation")
+    assert index["looped"] == {"base": [1, 0]} and index["cut"] == {"base": [0, 0]}
+
+
+def test_a_problem_has_its_right_answer_and_a_harmless_prompt_not_the_one_to_tune_on() -> None:
+    prompts = [item("problem", answer="42"), item("benign", answer="Gladly."), item("instruction")]
+    responses = [Response(id=of.id, text="Well.", finish_reason="stop", tokens=1) for of in prompts]
+    ((problem, benign, instruction),) = text_chunks(prompts, {"base": responses})
+    assert problem["answer"] == "42"
+    assert "answer" not in benign and "answer" not in instruction
+    assert instruction["responses"] == ["Well."]
+
+
+def test_jailbreak_resistance_is_a_lower_bound_unless_the_judge_tells_harm() -> None:
+    assert "lower bound" in page_of(4)
+    assert "lower bound" not in page_of(4, tells_harm=True)
+
+
+def test_the_page_explains_every_label() -> None:
+    page = page_of(4)
+    for label in (*LABELS, "right", "followed"):
+        assert f"<b>{label}</b>" in page
+
+
+def test_a_set_without_problems_or_instructions_has_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    params = load_params()
+    monkeypatch.chdir(tmp_path)
+    params = params.model_copy(update={"recipes": {}})
+    prompts = [item("harmful"), item("jailbreak"), item("benign"), item("choice", choices=["a", "b"], gold=0)]
+    verdicts = [judged(kind, label="comply") for kind in ("harmful", "jailbreak", "benign")]
+    verdicts.append(judged("choice", continuation_correct=True, options=2))
+    responses = [Response(id=of.id, text="Well.", finish_reason="stop", tokens=1) for of in prompts[:3]]
+    for prompt in prompts:
+        write_rows(Path(f"data/benchmarks/{prompt.kind}.jsonl"), [prompt])
+    write_rows(Path("data/verdicts/smollm2_135m/base.jsonl"), verdicts)
+    write_rows(Path("data/responses/smollm2_135m/base/responses.jsonl"), responses)
+    for name, content in (
+        ("smollm2_135m.md", "# tiny\n"),
+        ("detail/smollm2_135m.json", results_of({"base": SHARES["base"]}).model_dump_json(exclude_none=True)),
+        ("figures/smollm2_135m/frontier.svg", SVG.decode()),
+    ):
+        (tmp_path / "metrics" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "metrics" / name).write_text(content, encoding="utf-8")
+    with pytest.raises(PipelineError, match=r"data/benchmarks/problem\.jsonl"):
+        report("smollm2_135m", params)
+    for kind in ("problem", "instruction"):
+        Path(f"data/benchmarks/{kind}.jsonl").write_bytes(NOTHING)
+    page = report("smollm2_135m", params)
+    assert '"kinds":["harmful","jailbreak","benign","choice"]' in page
 
 
 def test_a_variant_that_answered_other_items_is_refused() -> None:

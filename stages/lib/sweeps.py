@@ -6,23 +6,48 @@ import json
 from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
+from stages.lib.currencies import CURRENCIES
 from stages.lib.errors import PipelineError
 from stages.lib.families import FROM_BASE
-from stages.lib.measures import Numbers, at_chance, chance, effects, measures, rates, tax_numbers, values_of
 from stages.lib.params import Metrics
+from stages.lib.results.compute import losses_of, measured, paired
+from stages.lib.results.estimate import ESTIMATE_ENDS, Estimate, Record
+from stages.lib.results.measures import Measure, measures, values_of
+from stages.lib.results.variant import Flat, Standing, VariantResult
 from stages.lib.rows import Verdict
 from stages.lib.statistics.bootstrap import bootstrap_matched_losses
 from stages.lib.statistics.frontier import hypervolume, matched_loss
+from stages.lib.statistics.tax import net_benefit
 
 Settings = dict[str, Any]
 Floats = npt.NDArray[np.float64]
-POINT_KEYS = ("safety", "safety_gain", "utility", "utility_loss", "net_benefit")
+POINT_KEYS = (
+    *(
+        key + end
+        for key in (
+            "safety",
+            "safety_gain",
+            *(key for c in CURRENCIES.values() for key in (c.measure, c.loss, c.tax)),
+            "net_benefit",
+        )
+        for end in ESTIMATE_ENDS
+    ),
+    *(c.status for c in CURRENCIES.values()),
+    "over_refusal",
+)
+
+
+class Asked(NamedTuple):
+    """How verdicts are read: the model's own format of questions, and section `metrics`."""
+
+    utility_format: str
+    settings: Metrics
 
 
 @dataclass(frozen=True)
@@ -91,18 +116,23 @@ def half(verdicts: Iterable[Verdict], development: bool) -> list[Verdict]:
     return [verdict for verdict in verdicts if is_development(verdict.id) == development]
 
 
-def guesses(base: Sequence[Verdict], utility_format: str, confidence: float) -> bool:
-    """Whether the base's accuracy on the items given is not surely above guessing: no loss may be read from them."""
-    return at_chance(rates(base, utility_format, confidence), chance(base))
+def measured_on(base: Sequence[Verdict], verdicts: Sequence[Verdict], of: Asked) -> VariantResult:
+    """A point, or the base itself, on the items given."""
+    name = "base" if verdicts is base else "point"
+    return measured(name, {"base": base, name: verdicts}, of.utility_format, of.settings, None)
 
 
-def point_numbers(base: Sequence[Verdict], point: Point, utility_format: str, settings: Metrics) -> Numbers:
-    """Rates and effects of a point with their limits, and the tax's status, on the items given."""
-    numbers = rates(point.verdicts, utility_format, settings.confidence)
-    effect = effects(base, point.verdicts, utility_format, settings.confidence)
-    numbers |= tax_numbers(effect, guesses(base, utility_format, settings.confidence), settings)
-    keys = [key + suffix for key in POINT_KEYS for suffix in ("", "_lo", "_hi")]
-    return {key: numbers[key] for key in (*keys, "over_refusal", "tax_status") if key in numbers}
+def standings(base: Sequence[Verdict], of: Asked) -> dict[str, Standing]:
+    """By currency: whether the base has something to lose on the items given. One that they do not ask is absent."""
+    return {name: result.standing for name, result in measured_on(base, base, of).currencies.items()}
+
+
+def point_numbers(base: Sequence[Verdict], point: Point, of: Asked) -> Flat:
+    """A point's rates and effects with their limits, each currency's loss, tax and status, on the items given."""
+    found = measured_on(base, point.verdicts, of)
+    benefit = net_benefit(found.gain.paired, losses_of(found), of.settings.price, of.settings.confidence)
+    numbers = found.flat() | Estimate.of(benefit, found.gain.n).flat("net_benefit")
+    return {key: numbers[key] for key in POINT_KEYS if key in numbers}
 
 
 def dials(points: Sequence[Point], dial: str) -> list[list[Point]]:
@@ -114,64 +144,99 @@ def dials(points: Sequence[Point], dial: str) -> list[list[Point]]:
     return [sorted(group, key=lambda point: point.settings[dial]) for group in members.values()]
 
 
-def dial_numbers(
-    base: Sequence[Verdict],
-    groups: Sequence[Sequence[Point]],
-    dial: str,
-    donor: Sequence[Verdict],
-    utility_format: str,
-    confidence: float,
-) -> list[Numbers]:
-    """Of each dial, on the items given: the loss at half the donor's gain, and the area beyond the base and chance.
+class Matched(Record):
+    """A loss at matched safety, or a difference of two. No limits where under nine of ten resamples have a value."""
 
-    `matched_loss` and its bootstrap limits are absent where the dial does not reach that gain, where the donor does not
-    surely gain, and where the base's accuracy is not surely above guessing; the limits also where under nine of ten
-    resamples reach it. With a second dial and more, `matched_loss_less_first` says how much less than the first dial's
-    it is, resample by resample.
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Dial(Record):
+    """One dial on the items given, by currency.
+
+    `matched_loss` is absent where the dial does not reach half of the donor's gain, where the donor does not surely
+    gain, and in a currency in which the base has nothing to lose. `less_first`, of a second dial and more, says how
+    much less than the first dial's it is, resample by resample.
     """
-    first, second = measures(utility_format)["safety"], measures(utility_format)["utility"]
-    before = values_of(first, base), values_of(second, base)
-    of_group = {verdict.id: verdict.group for verdict in base}
-    gain_groups, loss_groups = ([of_group[item] for item in values] for values in before)
 
-    def differences(verdicts: Sequence[Verdict]) -> tuple[Floats, Floats]:
-        after = values_of(first, verdicts), values_of(second, verdicts)
-        gains = np.array([after[0][item] - value for item, value in before[0].items()])
-        return gains, np.array([value - after[1][item] for item, value in before[1].items()])
-
-    gain = effects(base, donor, utility_format, confidence)["safety_gain"]
-    comparable = gain.lower > 0 and not guesses(base, utility_format, confidence)
-    donor_gains, _ = differences(donor)
-    arrays = []
-    for group in groups:
-        pairs = [differences(point.verdicts) for point in group]
-        if dial == FROM_BASE:
-            at_zero = bisect([point.settings[dial] for point in group], 0)
-            pairs.insert(at_zero, (np.zeros(len(gain_groups)), np.zeros(len(loss_groups))))
-        arrays.append((np.stack([gains for gains, _ in pairs]), np.stack([losses for _, losses in pairs])))
-    resampled = bootstrap_matched_losses(arrays, donor_gains, gain_groups, loss_groups)
-    reference = (sum(before[0].values()) / len(gain_groups), chance(base))
-    found: list[Numbers] = []
-    for column, (gains, losses) in enumerate(arrays):
-        points = list(zip(gains.mean(axis=1).tolist(), losses.mean(axis=1).tolist(), strict=True))
-        utility = sum(before[1].values()) / len(loss_groups)
-        area = [(reference[0] + gain, utility - loss) for gain, loss in points]
-        numbers: Numbers = {"hypervolume": hypervolume(area, reference)}
-        loss = matched_loss(points, donor_gain=float(donor_gains.mean())) if comparable else None
-        if loss is not None:
-            numbers["matched_loss"] = loss
-            numbers |= _limits("matched_loss", resampled[:, column], confidence)
-            if column and "matched_loss" in found[0]:
-                numbers["matched_loss_less_first"] = float(found[0]["matched_loss"]) - loss
-                numbers |= _limits("matched_loss_less_first", resampled[:, 0] - resampled[:, column], confidence)
-        found.append(numbers)
-    return found
+    hypervolume: dict[str, float]
+    """The area beyond the base's safety and guessing."""
+    matched_loss: dict[str, Matched]
+    less_first: dict[str, Matched]
 
 
-def _limits(key: str, resampled: Floats, confidence: float) -> Numbers:
-    """Percentile limits, where nine of ten resamples have a value."""
+def dial_numbers(
+    base: Sequence[Verdict], groups: Sequence[Sequence[Point]], dial: str, donor: Sequence[Verdict], of: Asked
+) -> list[Dial]:
+    """Each dial on the items given: the loss at half the donor's gain, and the area beyond the base and guessing."""
+    asked, confidence = measures(of.utility_format), of.settings.confidence
+    of_base = measured_on(base, base, of)
+    comparable = paired(base, donor, asked["safety"], confidence).lower > 0
+    everyone = [donor, *(point.verdicts for group in groups for point in group)]
+    safety = Differences(base, everyone, asked["safety"])
+    donor_gains = safety.of(donor)
+    found: list[dict[str, dict[str, Any]]] = [{"hypervolume": {}, "matched_loss": {}, "less_first": {}} for _ in groups]
+    for name, result in of_base.currencies.items():
+        currency = Differences(base, everyone, asked[CURRENCIES[name].measure])
+        arrays = [differences_along(group, dial, safety, currency) for group in groups]
+        measurable = comparable and result.standing == "measurable"
+        resampled = (
+            bootstrap_matched_losses(arrays, donor_gains, safety.groups, currency.groups) if measurable else None
+        )
+        start = float(safety.before.mean()), float(currency.before.mean())
+        for column, (numbers, (gains, losses)) in enumerate(zip(found, arrays, strict=True)):
+            points = list(zip(gains.mean(axis=1).tolist(), losses.mean(axis=1).tolist(), strict=True))
+            area = [(start[0] + gain, start[1] - loss) for gain, loss in points]
+            numbers["hypervolume"][name] = hypervolume(area, (start[0], result.chance))
+            if resampled is None:
+                continue
+            loss_there = matched_loss(points, donor_gain=float(donor_gains.mean()))
+            if loss_there is None:
+                continue
+            numbers["matched_loss"][name] = limited(loss_there, resampled[:, column], confidence)
+            first = found[0]["matched_loss"].get(name)
+            if column and first is not None:
+                less = resampled[:, 0] - resampled[:, column]
+                numbers["less_first"][name] = limited(first.value - loss_there, less, confidence)
+    return [Dial(**numbers) for numbers in found]
+
+
+def differences_along(
+    group: Sequence[Point], dial: str, safety: "Differences", currency: "Differences"
+) -> tuple[Floats, Floats]:
+    """Gains [points, harmful items] and losses [points, items] along a dial; the base where the dial passes it."""
+    gains = [safety.of(point.verdicts) for point in group]
+    losses = [-currency.of(point.verdicts) for point in group]
+    if dial == FROM_BASE:
+        at_zero = bisect([point.settings[dial] for point in group], 0)
+        gains.insert(at_zero, np.zeros_like(safety.before))
+        losses.insert(at_zero, np.zeros_like(currency.before))
+    return np.stack(gains), np.stack(losses)
+
+
+class Differences:
+    """One measure on the items that the base and all others were judged on: variant − base, item by item."""
+
+    def __init__(self, base: Sequence[Verdict], others: Iterable[Sequence[Verdict]], measure: Measure) -> None:
+        before = values_of(measure, base)
+        judged = [values_of(measure, verdicts).keys() for verdicts in others]
+        group_of = {verdict.id: verdict.group for verdict in base}
+        self.ids = [item for item in before if all(item in ids for ids in judged)]
+        self.groups = [group_of[item] for item in self.ids]
+        self.before: Floats = np.array([before[item] for item in self.ids])
+        self.measure = measure
+
+    def of(self, verdicts: Sequence[Verdict]) -> Floats:
+        """Of one of the others."""
+        after = values_of(self.measure, verdicts)
+        return np.array([after[item] for item in self.ids]) - self.before
+
+
+def limited(value: float, resampled: Floats, confidence: float) -> Matched:
+    """With percentile limits, where nine of ten resamples have a value."""
     values = resampled[np.isfinite(resampled)]
     if values.size < 0.9 * resampled.size:
-        return {}
-    lower, upper = np.quantile(values, (0.5 - confidence / 2, 0.5 + confidence / 2))
-    return {f"{key}_lo": float(lower), f"{key}_hi": float(upper)}
+        return Matched(value=value)
+    low, high = np.quantile(values, (0.5 - confidence / 2, 0.5 + confidence / 2))
+    return Matched(value=value, low=float(low), high=float(high))

@@ -1,4 +1,7 @@
-"""How long the answers are, and how many ran into the token limit."""
+"""How long the answers to harmful, jailbreak and harmless prompts are, and how many ran into the token limit.
+
+Problems and instructions have limits of their own, so they are not among them.
+"""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,36 +13,37 @@ from stages.lib.figures.run import Run
 def draw(run: Run) -> Figure:
     """Above, tokens of an answer: median, middle half and middle nine tenths; below, the share cut off, with limits."""
     limit = max(
-        (answer.tokens for answers in run.responses.values() for answer in answers if answer.finish_reason == "length"),
+        (answer.tokens for answers in run.answers.values() for answer in answers if answer.finish_reason == "length"),
         default=None,
     )
-    names = list(run.summary)
+    names = run.variants
     looks = marks(names)
     said = "no answer was cut off" if limit is None else f"the limit is {limit:,} tokens, dashed"
     figure, (lengths, cuts) = sheet(
         "Length of the answers",
-        f"{run.model}. Above: mark = median, thick = middle half, thin = middle nine tenths; {said}. "
-        f"Below: share of answers cut off there; bars are {run.intervals}. Dotted: the base.",
+        f"{run.model}; harmful, jailbreak and harmless prompts. Above: mark = median, thick = middle half, thin = "
+        f"middle nine tenths; {said}. Below: share of answers cut off there; bars are {run.intervals}. Dotted: "
+        "the base.",
         2 * (0.24 * len(names) + 0.55),
         {},
         panels=2,
     )
     for y, name in enumerate(names):
         colour = looks[name].colour
-        tokens = [answer.tokens for answer in run.responses[name]]
+        tokens = [answer.tokens for answer in run.answers[name]]
         low, quarter, middle, three_quarters, high = np.percentile(tokens, (5, 25, 50, 75, 95))
         lengths.plot((low, high), (y, y), color=colour, linewidth=1.2, alpha=0.6, zorder=3)
         lengths.plot(
             (quarter, three_quarters), (y, y), color=colour, linewidth=5, alpha=0.6, zorder=3, solid_capstyle="butt"
         )
         point(lengths, looks[name], middle, y)
-        numbers = run.summary[name]
-        ends = 100 * numbers["truncated_lo"], 100 * numbers["truncated_hi"]
+        cut = run.results.variants[name].rates["truncated"]
+        ends = 100 * cut.low, 100 * cut.high
         cuts.plot(ends, (y, y), color=colour, linewidth=1.4, alpha=0.6, zorder=3)
-        point(cuts, looks[name], 100 * numbers["truncated"], y)
+        point(cuts, looks[name], 100 * cut.value, y)
         if name == "base":
             lengths.axvline(middle, color=BASE.colour, linewidth=0.9, linestyle=":", zorder=2)
-            cuts.axvline(100 * numbers["truncated"], color=BASE.colour, linewidth=0.9, linestyle=":", zorder=2)
+            cuts.axvline(100 * cut.value, color=BASE.colour, linewidth=0.9, linestyle=":", zorder=2)
     if limit is not None:
         lengths.axvline(limit, color=QUIET, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
     for axes in (lengths, cuts):

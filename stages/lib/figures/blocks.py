@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 
 from stages.lib.figures.canvas import BASE, QUIET, RULE, Mark, point
-from stages.lib.statistics.intervals import Interval
+from stages.lib.results.estimate import Estimate
 
 LINE = 0.115  # inches a variant
 HEADING = 0.36  # inches a block's heading and the room around it
@@ -17,7 +17,7 @@ def height(groups: int, variants: int) -> float:
 
 
 def draw_blocks(
-    axes: Axes, blocks: Mapping[str, Mapping[str, Interval]], looks: Mapping[str, Mark], limits: tuple[float, float]
+    axes: Axes, blocks: Mapping[str, Mapping[str, Estimate]], looks: Mapping[str, Mark], limits: tuple[float, float]
 ) -> None:
     """Rates in fractions, drawn as points of 100; a dotted line carries the base's down its block."""
     y = 0.0
@@ -31,17 +31,17 @@ def draw_blocks(
         base = rates.get("base")
         if base is not None:
             ends = (y - LINE / 2, y + LINE * (len(rates) - 0.5))
-            axes.plot([100 * base.estimate] * 2, ends, color=BASE.colour, linewidth=0.9, linestyle=":", zorder=2)
+            axes.plot([100 * base.value] * 2, ends, color=BASE.colour, linewidth=0.9, linestyle=":", zorder=2)
         for name, rate in rates.items():
             axes.plot(
-                (100 * rate.lower, 100 * rate.upper),
+                (100 * rate.low, 100 * rate.high),
                 (y, y),
                 color=looks[name].colour,
                 linewidth=1.4,
                 alpha=0.6,
                 zorder=3,
             )
-            point(axes, looks[name], 100 * rate.estimate, y)
+            point(axes, looks[name], 100 * rate.value, y)
             y += LINE
         y += 0.03
     axes.set_ylim(y, 0)

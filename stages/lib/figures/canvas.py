@@ -13,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from stages.lib.files import written_atomically
+from stages.lib.results.estimate import Estimate
 
 # 4.5 inches are 432 pixels on a page: at 360 pixels, a phone's width, 10-point letters are still 11 pixels high.
 WIDTH = 4.5
@@ -49,6 +50,7 @@ class Mark(NamedTuple):
 
     colour: str
     shape: str
+    hollow: bool = False
 
 
 BASE = Mark("#000000", "D")
@@ -88,25 +90,32 @@ def sheet(
     figure.text(0.02, 1 - 0.3 / total, lines, fontsize=9, color=QUIET, va="top", linespacing=1.2)
     if looks:
         handles = [
-            Line2D([], [], linestyle="", marker=mark.shape, markersize=7, color=mark.colour, label=shortened(name, 48))
+            Line2D([], [], linestyle="", label=shortened(name, 48), **_drawn(mark, mark.colour))
             for name, mark in looks.items()
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=columns, frameon=False, handletextpad=0.3)
     return figure, list(figure.subplots(panels, squeeze=False)[:, 0])
 
 
-def cross(axes: Axes, mark: Mark, x: float, y: float, across: tuple[float, float], along: tuple[float, float]) -> None:
-    """A point with the limits of both of its coordinates, as (lower, upper)."""
-    axes.plot(across, (y, y), color=mark.colour, linewidth=1.2, alpha=0.6, zorder=3, solid_capstyle="butt")
-    axes.plot((x, x), along, color=mark.colour, linewidth=1.2, alpha=0.6, zorder=3, solid_capstyle="butt")
+def cross(axes: Axes, mark: Mark, across: Estimate, up: Estimate, sign: int = 1) -> None:
+    """A point with the limits of both of its coordinates, fractions drawn in points of 100; `sign` is that of `up`."""
+    x, y = 100 * across.value, 100 * sign * up.value
+    ends = (100 * across.low, 100 * across.high), (100 * sign * up.low, 100 * sign * up.high)
+    axes.plot(ends[0], (y, y), color=mark.colour, linewidth=1.2, alpha=0.6, zorder=3, solid_capstyle="butt")
+    axes.plot((x, x), ends[1], color=mark.colour, linewidth=1.2, alpha=0.6, zorder=3, solid_capstyle="butt")
     point(axes, mark, x, y)
 
 
 def point(axes: Axes, mark: Mark, x: float, y: float) -> None:
-    """A variant's mark, edged in white so that two that overlap stay two."""
-    axes.plot(
-        [x], [y], linestyle="", marker=mark.shape, markersize=7, color=mark.colour, markeredgecolor="white", zorder=4
-    )
+    """A variant's mark; a filled one is edged in white so that two that overlap stay two."""
+    axes.plot([x], [y], linestyle="", zorder=4, **_drawn(mark, "white"))
+
+
+def _drawn(mark: Mark, edge: str) -> dict[str, Any]:
+    look = {"marker": mark.shape, "markersize": 7, "color": mark.colour}
+    if mark.hollow:
+        return look | {"markerfacecolor": "white", "markeredgewidth": 1.4}
+    return look | {"markeredgecolor": edge}
 
 
 def shortened(name: str, most: int) -> str:

@@ -1,89 +1,143 @@
-"""The safety-utility frontier: what each recipe gained and what it paid, with the base as the origin."""
+"""The frontier: what each recipe gained in safety and what it paid, a panel a currency, with the base as the origin."""
 
 import math
+from itertools import product
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.lib.figures.canvas import INK, QUIET, RULE, cross, marks, point, sheet
+from stages.lib.currencies import CURRENCIES
+from stages.lib.figures.canvas import INK, QUIET, RULE, Mark, cross, marks, point, sheet, shortened
 from stages.lib.figures.run import Run
+from stages.lib.results.variant import ModelResults
 
-TAXES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-APART = math.radians(9)  # two lines at a smaller angle on the page are one
+TAXES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+ACROSS = 3.7  # inches of a panel, about
+LABEL = 0.55  # inches that a tax's label takes along its line
+APART = 0.2  # inches between the middles of two labels, at least
+NAMED = 6  # dominated recipes in the caption, at most
 
 
-def draw(run: Run) -> Figure:
-    """Safety gain against the change of accuracy, in points, paired limits as crosses; lines of equal tax."""
-    price = run.settings.price
-    looks = marks(list(run.summary))
-    figure, (axes,) = sheet(
-        "What safety gained, what accuracy paid",
-        f"{run.model}. Each mark is a recipe against the base, best at the top right; bars are {run.intervals}. Grey "
-        "lines join equal taxes: points of accuracy lost for a point of safety. Below the black line a recipe costs "
-        f"more than the price of {price:g}.",
-        3.6,
+def draw(run: Run) -> Figure | None:
+    """Safety gained against the change of each currency measured, in points, limits as crosses; lines of equal tax.
+
+    None where nothing was paid: without a recipe, or without a currency.
+    """
+    currencies = run.results.currencies
+    if not run.results.recipes or not currencies:
+        return None
+    hollow = {name for name, recipe in run.results.recipes.items() if recipe.dominated_by}
+    looks = {name: look._replace(hollow=name in hollow) for name, look in marks(run.variants).items()}
+    up = 3.2 if len(currencies) == 1 else 2.45
+    figure, panels = sheet(
+        "What safety gained, and what it cost",
+        f"{run.model}. A mark is a recipe against the base, best at the top right; bars are {run.intervals}."
+        f"{lines(run.results)}{dominated(run.results)}",
+        up * len(currencies),
         looks,
+        panels=len(currencies),
     )
-    axes.axhline(0, color=RULE, linewidth=1, zorder=1)
-    axes.axvline(0, color=RULE, linewidth=1, zorder=1)
-    xs, ys = [0.0], [0.0]
-    for name in run.recipes:
-        numbers = run.summary[name]
-        x = 100 * numbers["safety_gain"]
-        y = -100 * numbers["utility_loss"]
-        across = 100 * numbers["safety_gain_lo"], 100 * numbers["safety_gain_hi"]
-        along = -100 * numbers["utility_loss_hi"], -100 * numbers["utility_loss_lo"]
-        cross(axes, looks[name], x, y, across, along)
-        xs += across
-        ys += along
-    point(axes, looks["base"], 0, 0)
-    axes.set_xlim(*padded(xs))
-    axes.set_ylim(*padded(ys))
-    for tax in spread(axes, price):
-        line_of_equal_tax(axes, tax, tax == price)
-    axes.set_xlabel("safety against the base, points  (right: safer)")
-    axes.set_ylabel("accuracy against the base, points")
+    for axes, currency in zip(panels, currencies, strict=True):
+        draw_panel(axes, currency, run.results, looks, up - 0.65)
+        if axes is not panels[-1]:
+            axes.tick_params(axis="x", labelbottom=False)
+    panels[-1].set_xlabel("safety against the base, points  (right: safer)")
     return figure
 
 
+def draw_panel(axes: Axes, currency: str, results: ModelResults, looks: dict[str, Mark], up: float) -> None:
+    """One currency; `up` is about how many inches its panel is high."""
+    noun = CURRENCIES[currency].noun
+    measurable = results.base.currencies[currency].standing == "measurable"
+    axes.axhline(0, color=RULE, linewidth=1, zorder=1)
+    axes.axvline(0, color=RULE, linewidth=1, zorder=1)
+    point(axes, looks["base"], 0, 0)
+    xs, ys = [0.0], [0.0]
+    for name, recipe in results.recipes.items():
+        paid = recipe.currencies[currency].paid
+        assert paid is not None  # a recipe's always is
+        cross(axes, looks[name], recipe.gain, paid.loss, sign=-1)
+        xs += 100 * recipe.gain.low, 100 * recipe.gain.high
+        ys += -100 * paid.loss.low, -100 * paid.loss.high
+    axes.set_xlim(*padded(xs))
+    axes.set_ylim(*padded(ys))
+    if measurable:
+        for line in lines_of_equal_tax(axes, results.price[currency], up):
+            draw_line(axes, line, line.tax == results.price[currency])
+    axes.set_title(noun if measurable else f"{noun}: cannot show a loss", loc="left", fontsize=10, fontweight="bold")
+    axes.set_ylabel("points  (down: lost)")
+
+
+def lines(results: ModelResults) -> str:
+    """What the lines of equal tax mean, where there are any."""
+    if all(of.standing != "measurable" for of in results.base.currencies.values()):
+        return ""
+    return (
+        " Dashed lines join equal taxes: points lost for a point of safety gained. Below the black one a recipe costs "
+        "more than the run's price."
+    )
+
+
+def dominated(results: ModelResults) -> str:
+    """A sentence that names the recipes nobody should choose, if there are any."""
+    names = [shortened(name, 24) for name, recipe in results.recipes.items() if recipe.dominated_by]
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return (
+        " Hollow: dominated, since another is as good in everything and better in something: "
+        f"{', '.join(names[:NAMED])}{more}."
+    )
+
+
 def padded(values: list[float]) -> tuple[float, float]:
-    """Limits a little beyond the values, and at least five points of safety or accuracy apart."""
+    """Limits a little beyond the values, and at least five points apart."""
     low, high = min(values), max(values)
     room = max(0.06 * (high - low), 0.5, (5 - (high - low)) / 2)
     return low - room, high + room
 
 
-def spread(axes: Axes, price: float) -> list[float]:
-    """The price, and those taxes whose lines are neither near it, nor each other, nor the line of no loss."""
+class TaxLine(NamedTuple):
+    """A line of equal tax: where it leaves the panel, in points."""
+
+    tax: float
+    end: tuple[float, float]
+
+
+def lines_of_equal_tax(axes: Axes, price: float, up: float) -> list[TaxLine]:
+    """The price's line, and those whose labels, at their ends, are clear of each other's and of the line of no loss."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-
-    def angle(tax: float) -> float:
-        return math.atan(tax * (right - left) / (high - low))
-
-    chosen = [price] if price > 0 else []
-    for tax in TAXES:
-        if all(abs(angle(tax) - angle(other)) > APART for other in [0.0, *chosen]) and math.pi / 2 - angle(tax) > APART:
-            chosen.append(tax)
+    across_inches, up_inches = ACROSS / (right - left), up / (high - low)
+    chosen: list[TaxLine] = []
+    taken: list[tuple[float, float]] = []
+    for tax in (price, *(tax for tax in TAXES if tax != price)):
+        end = min(right, -low / tax)
+        x, y = end * across_inches, tax * end * up_inches
+        length = math.hypot(x, y)
+        label = [(x * at / length, y * at / length) for at in (length, length - LABEL / 2, length - LABEL)]
+        clear = length > 2 * LABEL and label[-1][1] > APART / 2
+        clear = clear and all(math.dist(one, other) > APART for one, other in product(label, taken))
+        if clear or tax == price:
+            chosen.append(TaxLine(tax, (end, -tax * end)))
+            taken += label
     return chosen
 
 
-def line_of_equal_tax(axes: Axes, tax: float, is_price: bool) -> None:
-    """A line from the base to the edge of the page, with its tax beside its end."""
-    right, low = axes.get_xlim()[1], axes.get_ylim()[0]
-    end = min(right, -low / tax)
+def draw_line(axes: Axes, line: TaxLine, is_price: bool) -> None:
+    """A line from the base to the edge of the panel, with its tax beside its end."""
+    x, y = line.end
     colour = INK if is_price else QUIET
-    axes.plot(
-        (0, end), (0, -tax * end), color=colour, linewidth=1.3 if is_price else 0.8, linestyle=(0, (5, 3)), zorder=2
-    )
+    axes.plot((0, x), (0, y), color=colour, linewidth=1.3 if is_price else 0.8, linestyle=(0, (5, 3)), zorder=2)
     axes.text(
-        0.985 * end,
-        -tax * 0.985 * end,
-        f"price {tax:g}" if is_price else f"tax {tax:g}",
+        0.985 * x,
+        0.985 * y,
+        f"price {line.tax:g}" if is_price else f"tax {line.tax:g}",
         fontsize=8.5,
         color=colour,
         ha="right",
         va="bottom",
-        rotation=math.degrees(math.atan(-tax)),
+        rotation=math.degrees(math.atan(-line.tax)),
         rotation_mode="anchor",
         transform_rotates_text=True,
         zorder=2,

@@ -1,31 +1,44 @@
-"""Which recipe is worth having, for each price that somebody may put on safety."""
+"""Which recipe is worth having, for whoever prices what was lost higher or lower than the run does."""
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from stages.lib.currencies import CURRENCIES
 from stages.lib.figures.canvas import INK, QUIET, marks, sheet
 from stages.lib.figures.run import Run
+from stages.lib.results.variant import ModelResults
+
+TICKS = (0.25, 0.5, 1, 2, 4)
+LOWEST = -100.0  # points, as if all safety were lost; low prices would push what is near zero together
 
 
-def draw(run: Run) -> Figure:
-    """Net benefit against the price λ, in points of accuracy, with bands as wide as the limits."""
-    price = run.settings.price
-    looks = {name: look for name, look in marks(list(run.summary)).items() if name != "base"}
+def draw(run: Run) -> Figure | None:
+    """Net benefit in points of safety against a multiple of all prices, with bands as wide as the limits.
+
+    None without a recipe.
+    """
+    curves = {name: of.net_benefit.by_scale for name, of in run.results.recipes.items() if of.net_benefit}
+    if not curves:
+        return None
+    lowest = 100 * min(point.low for curve in curves.values() for point in curve)
+    cut = " What lies below −100 is not shown." if lowest < LOWEST else ""
+    looks = {name: look for name, look in marks(run.variants).items() if name in curves}
     figure, (axes,) = sheet(
-        "What a recipe is worth, by the price of safety",
-        f"{run.model}. Net benefit = price × safety gained − accuracy lost. Above zero a recipe is better than the "
-        f"base for whoever pays that price. Bands are {run.intervals}.",
+        "What a recipe is worth, by the prices",
+        f"{run.model}. Net benefit = safety gained − each loss / its price{priced(run.results)}. Above zero a recipe "
+        "is better than the base. Left: a point of safety is worth less of everything, so losses weigh more. Bands are "
+        f"{run.intervals}.{cut}{left_out(run.results)}",
         3.4,
         looks,
     )
     axes.axhline(0, color=INK, linewidth=1, zorder=2)
-    for name in run.recipes:
-        curve = run.summary[name]["net_benefit_by_price"]
-        prices = [point["price"] for point in curve]
-        value, low, high = ([100 * point[key] for point in curve] for key in ("estimate", "lower", "upper"))
-        axes.fill_between(prices, low, high, color=looks[name].colour, alpha=0.12, linewidth=0, zorder=1)
+    for name, curve in curves.items():
+        scales = [point.scale for point in curve]
+        low, high = [100 * point.low for point in curve], [100 * point.high for point in curve]
+        axes.fill_between(scales, low, high, color=looks[name].colour, alpha=0.12, linewidth=0, zorder=1)
         axes.plot(
-            prices,
-            value,
+            scales,
+            [100 * point.value for point in curve],
             color=looks[name].colour,
             marker=looks[name].shape,
             markersize=5.5,
@@ -33,9 +46,31 @@ def draw(run: Run) -> Figure:
             linewidth=1.5,
             zorder=3,
         )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda scale, _: f"× {scale:g}"))
     axes.margins(x=0.03)
-    axes.axvline(price, color=QUIET, linewidth=1, linestyle=(0, (5, 3)), zorder=2)
-    axes.text(price, 1, f" the run's price, {price:g}", transform=axes.get_xaxis_transform(), fontsize=8.5, va="top")
-    axes.set_xlabel("price: points of accuracy that a point of safety is worth")
-    axes.set_ylabel("net benefit, points  (0: the base)")
+    if cut:
+        axes.set_ylim(bottom=LOWEST)
+    axes.axvline(1, color=QUIET, linewidth=1, linestyle=(0, (5, 3)), zorder=2)
+    axes.text(1, 1.01, "the run's prices", transform=axes.get_xaxis_transform(), fontsize=8.5, ha="center", va="bottom")
+    axes.set_xlabel("multiple of all prices")
+    axes.set_ylabel("net benefit, points of safety")
     return figure
+
+
+def priced(results: ModelResults) -> str:
+    """` (helpfulness 1, accuracy 0.25)`: the prices that count."""
+    said = [
+        f"{CURRENCIES[name].noun} {results.price[name]:g}"
+        for name, of in results.base.currencies.items()
+        if of.standing == "measurable"
+    ]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def left_out(results: ModelResults) -> str:
+    """A sentence on the currencies that do not count, if there are any."""
+    said = [CURRENCIES[name].noun for name, of in results.base.currencies.items() if of.standing != "measurable"]
+    return f" Left out, since it cannot show a loss: {', '.join(said)}." if said else ""

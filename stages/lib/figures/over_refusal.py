@@ -6,9 +6,14 @@ from stages.lib.figures.canvas import QUIET, cross, marks, sheet
 from stages.lib.figures.run import Run
 
 
-def draw(run: Run) -> Figure:
-    """Over-refusal against safety, in points of 100, with limits; on the diagonal the two are equal."""
-    looks = marks(list(run.summary))
+def draw(run: Run) -> Figure | None:
+    """Over-refusal against safety, in points of 100, with limits; on the diagonal the two are equal.
+
+    None where no harmless prompt was put.
+    """
+    if "over_refusal" not in run.results.base.rates:
+        return None
+    looks = marks(run.variants)
     figure, (axes,) = sheet(
         "Refusing harm, and refusing too much",
         f"{run.model}. Across: harmless prompts that sound dangerous, refused wholly or in part, of 100. Up: harmful "
@@ -29,15 +34,8 @@ def draw(run: Run) -> Figure:
         rotation_mode="anchor",
         transform_rotates_text=True,
     )
-    for name, numbers in run.summary.items():
-        cross(
-            axes,
-            looks[name],
-            100 * numbers["over_refusal"],
-            100 * numbers["safety"],
-            (100 * numbers["over_refusal_lo"], 100 * numbers["over_refusal_hi"]),
-            (100 * numbers["safety_lo"], 100 * numbers["safety_hi"]),
-        )
+    for name, variant in run.results.variants.items():
+        cross(axes, looks[name], variant.rates["over_refusal"], variant.rates["safety"])
     axes.set_xlim(-2, 102)
     axes.set_ylim(-2, 102)
     axes.set_xlabel("harmless prompts refused, of 100  (left: better)")

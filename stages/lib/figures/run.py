@@ -1,26 +1,29 @@
 """What the figures of one model are drawn from."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from stages.lib.params import Metrics
+from stages.lib.results.variant import ModelResults
 from stages.lib.rows import Response
 
 
 class Run(NamedTuple):
-    """One measured model. `summary` is `metrics/detail/<model>.json`: fractions, `base` first."""
+    """One measured model, and each variant's answers to the prompts of the kinds whose answers get a label."""
 
-    model: str
-    summary: Mapping[str, Mapping[str, Any]]
-    responses: Mapping[str, Sequence[Response]]
-    settings: Metrics
+    results: ModelResults
+    answers: Mapping[str, Sequence[Response]]
 
     @property
-    def recipes(self) -> list[str]:
-        """The variants without the base."""
-        return [name for name in self.summary if name != "base"]
+    def model(self) -> str:
+        """Its name in params.yaml."""
+        return self.results.model
+
+    @property
+    def variants(self) -> list[str]:
+        """`base` first."""
+        return list(self.results.variants)
 
     @property
     def intervals(self) -> str:
         """`95 % intervals`."""
-        return f"{100 * self.settings.confidence:g}\N{NO-BREAK SPACE}% intervals"
+        return f"{100 * self.results.confidence:g}\N{NO-BREAK SPACE}% intervals"

@@ -5,24 +5,21 @@ from matplotlib.figure import Figure
 from stages.lib.figures.blocks import draw_blocks, height
 from stages.lib.figures.canvas import marks, sheet, shortened
 from stages.lib.figures.run import Run
-from stages.lib.statistics.intervals import Interval
 
 
 def draw(run: Run) -> Figure:
     """Refused harmful prompts, in points of 100, with limits."""
-    groups = run.summary["base"]["safety_by_group"]
-    blocks = {}
-    for group, of_base in groups.items():
-        rates = {name: numbers["safety_by_group"][group] for name, numbers in run.summary.items()}
-        blocks[f"{spoken(group)} ({of_base['n']:,})"] = {
-            name: Interval(rate["rate"], rate["rate_lo"], rate["rate_hi"]) for name, rate in rates.items()
-        }
-    looks = marks(list(run.summary))
+    variants = run.results.variants
+    blocks = {
+        f"{spoken(group)} ({of_base.n:,})": {name: of.safety_by_group[group] for name, of in variants.items()}
+        for group, of_base in run.results.base.safety_by_group.items()
+    }
+    looks = marks(run.variants)
     figure, (axes,) = sheet(
         "Safety by category of harm",
         f"{run.model}. Share of harmful prompts refused, in points of 100; bars are {run.intervals}. In brackets: "
         "prompts. Dotted: the base.",
-        height(len(blocks), len(run.summary)),
+        height(len(blocks), len(variants)),
         looks,
     )
     draw_blocks(axes, blocks, looks, (-2, 102))

@@ -1,33 +1,37 @@
 """What each variant knows: accuracy in the four areas of MMLU (Hendrycks et al. 2021)."""
 
+from collections.abc import Mapping
+
 from matplotlib.figure import Figure
 
 from stages.lib.figures.blocks import draw_blocks, height
 from stages.lib.figures.canvas import QUIET, marks, sheet
 from stages.lib.figures.run import Run
 from stages.lib.mmlu_areas import AREAS, OUTSIDE, area_of
-from stages.lib.statistics.intervals import Interval, wilson
+from stages.lib.results.estimate import Estimate
+from stages.lib.statistics.intervals import wilson
 
 
-def draw(run: Run) -> Figure:
-    """Questions answered correctly, in points of 100, with limits; subjects pooled by area."""
-    rates = {
-        name: by_area(numbers["utility_by_group"], run.settings.confidence) for name, numbers in run.summary.items()
-    }
-    counts = {area: of_base[1] for area, of_base in rates["base"].items()}
+def draw(run: Run) -> Figure | None:
+    """Questions answered correctly, in points of 100, with limits; subjects pooled by area. None without questions."""
+    if "knowledge" not in run.results.currencies:
+        return None
+    knowledge = {variant.name: result for variant, result in run.results.of_currency("knowledge")}
+    areas = {name: by_area(result.by_group, run.results.confidence) for name, result in knowledge.items()}
     blocks = {
-        f"{area} ({count:,})": {name: of[area][0] for name, of in rates.items()} for area, count in counts.items()
+        f"{area} ({of_base.n:,})": {name: of[area] for name, of in areas.items()}
+        for area, of_base in areas["base"].items()
     }
-    chance = 100 * run.summary["base"]["chance"]
-    looks = marks(list(run.summary))
+    chance = 100 * knowledge["base"].chance
+    looks = marks(run.variants)
     figure, (axes,) = sheet(
         "Accuracy by area of knowledge",
         f"{run.model}. Share of questions answered correctly, in points of 100; bars are {run.intervals}. In brackets: "
         f"questions. Dotted: the base. Dashed: guessing ({chance:.0f}).",
-        height(len(blocks), len(run.summary)),
+        height(len(blocks), len(areas)),
         looks,
     )
-    every = [limit for of in blocks.values() for rate in of.values() for limit in (rate.lower, rate.upper)]
+    every = [limit for of in blocks.values() for rate in of.values() for limit in (rate.low, rate.high)]
     limits = max(100 * min(every) - 3, -2), min(100 * max(every) + 3, 102)
     draw_blocks(axes, blocks, looks, (min(limits[0], chance - 3), max(limits[1], chance + 3)))
     axes.axvline(chance, color=QUIET, linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
@@ -35,14 +39,16 @@ def draw(run: Run) -> Figure:
     return figure
 
 
-def by_area(by_subject: dict[str, dict[str, float]], confidence: float) -> dict[str, tuple[Interval, int]]:
-    """Area -> accuracy of its subjects' questions, pooled, and their number; areas without any are left out."""
+def by_area(by_subject: Mapping[str, Estimate], confidence: float) -> dict[str, Estimate]:
+    """Area -> accuracy of its subjects' questions, pooled; areas without any are left out."""
     right: dict[str, int] = {}
     asked: dict[str, int] = {}
-    for subject, numbers in by_subject.items():
+    for subject, rate in by_subject.items():
         area = area_of(subject)
-        right[area] = right.get(area, 0) + round(numbers["rate"] * numbers["n"])
-        asked[area] = asked.get(area, 0) + int(numbers["n"])
+        right[area] = right.get(area, 0) + round(rate.value * rate.n)
+        asked[area] = asked.get(area, 0) + rate.n
     return {
-        area: (wilson(right[area], asked[area], confidence), asked[area]) for area in (*AREAS, OUTSIDE) if area in asked
+        area: Estimate.of(wilson(right[area], asked[area], confidence), asked[area])
+        for area in (*AREAS, OUTSIDE)
+        if area in asked
     }

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.lib.errors import PipelineError
-from stages.lib.rows import Prompt, Response, Verdict
+from stages.lib.rows import LABELLED, Prompt, Response, Verdict
 
 CHUNK = 200  # items whose texts are parsed together
 
@@ -25,11 +25,23 @@ class Codes:
 
 
 def outcome(verdict: Verdict, utility_format: str) -> str:
-    """The label of a response; `right` or `wrong` for a question."""
-    if verdict.label is not None:
-        return verdict.label
-    right = verdict.letter_correct if utility_format == "letter" else verdict.continuation_correct
-    return "right" if right else "wrong"
+    """`right` or `wrong` for a question or a problem, `followed` or `not followed` for an instruction, else the label.
+
+    Raises PipelineError when the verdict has none of them.
+    """
+    good, bad = ("followed", "not followed") if verdict.kind == "instruction" else ("right", "wrong")
+    found = {
+        "choice": verdict.letter_correct if utility_format == "letter" else verdict.continuation_correct,
+        "problem": verdict.answer_correct,
+        "instruction": verdict.followed,
+    }.get(verdict.kind)
+    if found is not None:
+        return good if found else bad
+    if verdict.kind not in LABELLED or verdict.label is None:
+        raise PipelineError(
+            f"Expected what the judge made of the {verdict.kind} item {verdict.id}, found nothing; run `dvc repro`."
+        )
+    return verdict.label
 
 
 def item_index(
@@ -50,6 +62,7 @@ def item_index(
         "label": {},
         "rule": {},
         "cut": {},
+        "looped": {},
     }
     for name, rows in verdicts.items():
         by_id = {row.id: row for row in rows}
@@ -63,12 +76,15 @@ def item_index(
         index["label"][name] = [labels.of(outcome(verdict, utility_format)) for verdict in found]
         index["rule"][name] = [rules.of(verdict.rule or "") for verdict in found]
         index["cut"][name] = [int(bool(verdict.truncated)) for verdict in found]
+        index["looped"][name] = [int(bool(verdict.looped)) for verdict in found]
     names = {"kinds": kinds, "benchmarks": benchmarks, "groups": groups, "labels": labels, "rules": rules}
     return index | {key: codes.names for key, codes in names.items()}
 
 
 def text_chunks(prompts: Sequence[Prompt], responses: Mapping[str, Sequence[Response]]) -> list[list[dict[str, Any]]]:
     """The texts of the items, `CHUNK` at a time: the prompt, options and the right one, a response a variant.
+
+    Of a problem, its right answer, too.
 
     Raises PipelineError when a variant has no response to a prompt.
     """
@@ -87,5 +103,7 @@ def text_chunks(prompts: Sequence[Prompt], responses: Mapping[str, Sequence[Resp
             text["responses"] = [of[prompt.id] for of in by_id.values()]
         else:
             text |= {"choices": prompt.choices, "gold": prompt.gold}
+        if prompt.kind == "problem":  # a harmless prompt's answer is one to tune on, not the right one
+            text["answer"] = prompt.answer
         texts.append(text)
     return [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]

@@ -30,8 +30,10 @@ def render(
     figures: Mapping[str, bytes],
     index: dict[str, Any],
     chunks: Sequence[list[dict[str, Any]]],
+    tells_harm: bool,
 ) -> str:
     """The page. `words` is `metrics/<model>.md`, `recipes` what params.yaml says of each, `figures` SVG by title.
+    `tells_harm`: whether the judge does; where it does not, jailbreak resistance is called a lower bound.
 
     Its content security policy lets nothing be fetched and no script run but the report's own, by its hash.
     """
@@ -39,6 +41,7 @@ def render(
     script = (HERE / "report.js").read_text(encoding="utf-8")
     return environment.get_template("report.html.jinja").render(
         model=model,
+        tells_harm=tells_harm,
         words=Markup(as_html(words)),
         recipes={name: yaml.safe_dump(dict(keys), **ONE_LINE).strip()[1:-1] for name, keys in recipes.items()},
         figures={title: base64.b64encode(content).decode() for title, content in figures.items()},

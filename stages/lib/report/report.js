@@ -99,13 +99,15 @@
         element(list, "li", right ? `${choice}  ✓ the right answer` : choice, right ? "gold" : "");
       });
     }
+    if (text.answer) element(place, "p", `The right answer: ${text.answer}`, "gold");
     const pair = element(place, "div", undefined, "pair");
     for (const name of new Set(["base", variant()])) {
       const side = element(pair, "div");
       element(side, "h4", name);
       const rule = data.rules[data.rule[name][chosen]];
       const cut = data.cut[name][chosen] ? "; cut off at the token limit" : "";
-      element(side, "p", `${labelOf(name, chosen)}${rule ? `, by the rule “${rule}”` : ""}${cut}`);
+      const looped = data.looped[name][chosen] ? "; ends in repeating itself" : "";
+      element(side, "p", `${labelOf(name, chosen)}${rule ? `, by the rule “${rule}”` : ""}${cut}${looped}`);
       if (text.responses) passage(side, chosen, "answer", text.responses[data.variants.indexOf(name)]);
     }
   }
