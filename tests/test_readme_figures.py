@@ -123,17 +123,3 @@ def test_a_million_hostile_inputs_met_no_fault() -> None:
     assert run["inputs"] >= 1_000_000
     assert run["guided"] >= run["inputs"] // 2
     assert f"One million hostile inputs over {run['targets']} readers and judges, half of them" in PROSE
-
-
-def test_the_sweep_was_run() -> None:
-    sweep = json.loads((ROOT / "metrics/sweeps/smollm2_135m/sst-random_subspace.json").read_text(encoding="utf-8"))
-    section = README.split("\n## Sweep a recipe\n")[1].split("\n## ")[0]
-    for point in sweep["points"]:
-        half = point["report"]
-        gain, loss = (
-            "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * half[f"{what}{end}"] for end in ("", "_lo", "_hi")))
-            for what in ("safety_gain", "utility_loss")
-        )
-        setting = [f"`{point['recipe']}`", str(point["settings"]["alpha"])]
-        cells = [*setting, gain, loss, f"{100 * half['over_refusal']:.1f}"]
-        assert f"| {' | '.join(cells)} |".replace("-", "−") in section.replace("-", "−")
