@@ -572,7 +572,7 @@ def test_a_chat_template_that_is_no_guards_is_refused(tokenizer: PreTrainedToken
 
 @pytest.mark.slow
 def test_both_judges_through_dvc(
-    tmp_path: Path, tiny_models: dict[str, Path], classifier_source: Path, guard_source: Path
+    tmp_path: Path, tiny_models: dict[str, Path], classifier_source: Path, guard_source: Path, qwen3guard_source: Path
 ) -> None:
     params = tiny_params({"tiny_llama": tiny_models["tiny_llama"]})
     params["sizes"]["quick"] = {"harmful": 6, "jailbreak": 2, "benign": 4, "choice": 8, "other_format": 2}
@@ -607,10 +607,17 @@ def test_both_judges_through_dvc(
     }
     assert audited(project, "guard")["n"] == 2
 
+    source = {"source": {"kind": "folder", "path": str(qwen3guard_source)}, "dtype": "float32"}
+    params["judge_models"] = {"tiny_guard": {"judge": "guard", **source}}
+    params["judge"] = guard_settings("qwen3guard").model_dump() | {"model": "tiny_guard"}
+    project.write_params(params)
+    assert project.repro(stage) == ["judge_model", stage]
+    assert {rule for label, rule in verdicts(project) if label != "degenerate"} <= {"refusal", "harmless"}
+
     params["judge"]["max_new_tokens"] = 3
     project.write_params(params)
     message = project.dvc("repro", stage, status=255)
-    assert "Expected tiny_guard to answer in the format of wildguard on item" in message
+    assert "Expected tiny_guard to answer in the format of qwen3guard on item" in message
     assert "Traceback" not in message
 
 

@@ -46,7 +46,7 @@ def judgeable_part(text: str) -> Part:
     if not text:
         return Part("", [], "empty")
     tail = text[-UNBROKEN_LENGTH:]
-    if _SYMBOLS.match(tail) and not _DRAWN.issuperset(tail):
+    if not tail[-1].isalnum() and _SYMBOLS.match(tail) and not _DRAWN.issuperset(tail):
         return _cut(text, len(text.rstrip(_symbols_of(text))), "symbols", looped=True)
     words = words_of(text)
     letters = "".join(words)
@@ -90,8 +90,10 @@ def _cut(text: str, end: int, fault: str, looped: bool) -> Part:
 
 def _may_loop(text: str, words: list[str]) -> bool:
     # So many different words mean at least as many different 4-grams, but for the last three: no need to count those.
-    return len(set(words)) <= len(words) / 2 + 3 or any(
-        len(text[probe]) == 20 and text.count(text[probe]) >= PROBE_COPIES for probe in PROBES
+    return (
+        len(set(words)) <= len(words) / 2 + 3
+        or text.count(text[PROBES[0]]) >= PROBE_COPIES
+        or text.count(text[PROBES[1]]) >= PROBE_COPIES
     )
 
 
@@ -99,9 +101,9 @@ def _loops(text: str, words: list[str]) -> bool:
     """Whether a text in another script repeats itself; it may be one word without spaces."""
     if run_start(words) is not None or (_may_loop(text, words) and loop_start(words) is not None):
         return True
-    return any(text.count(text[probe]) >= PROBE_COPIES for probe in PROBES if len(text[probe]) == 20) or bool(
-        len(text) >= UNBROKEN_LENGTH and _PERIODIC.match(text[-UNBROKEN_LENGTH:])
-    )
+    if len(text) < UNBROKEN_LENGTH:
+        return False
+    return text.count(text[PROBES[0]]) >= PROBE_COPIES or bool(_PERIODIC.match(text[-UNBROKEN_LENGTH:]))
 
 
 def _offset(text: str, word: int) -> int:

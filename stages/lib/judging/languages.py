@@ -11,6 +11,9 @@ FEWEST_WORDS = 12
 # Share of English function words above which nothing more is asked: running English has .3 to .6, and code, lists and
 # tables may have none, which makes them no other language.
 ENGLISH_SHARE = 0.12
+# The quick answer: so many different ones among the first words.
+ENGLISH_BEGINNING = 60
+ENGLISH_KINDS = 8
 # Another language shows by its own function words, or by letters with marks among words that are not English.
 FOREIGN_SHARE = 0.15
 MARKED_SHARE = 0.03
@@ -80,7 +83,10 @@ def foreign_language(words: Sequence[str]) -> str | None:
 
     `words` are in lower case. Names, lists and code are no other language: None.
     """
-    if len(words) < FEWEST_WORDS or sum(word in _ENGLISH for word in words) >= ENGLISH_SHARE * len(words):
+    # Nearly every English text ends here: no other language has so many of these words in common with it.
+    if len(words) < FEWEST_WORDS or len(_ENGLISH.intersection(words[:ENGLISH_BEGINNING])) >= ENGLISH_KINDS:
+        return None
+    if sum(word in _ENGLISH for word in words) >= ENGLISH_SHARE * len(words):
         return None
     english = sum(word in _ENGLISH for word in words)
     counts = {name: sum(word in common for word in words) for name, common in _OTHERS.items()}
