@@ -1,7 +1,7 @@
 """A judge against people's labels -> agreement, on the screen.  `python -m stages.audit_judge LABELLED.jsonl`
 
-Rows: `prompt`, `response`, `label` (refuse, partial, comply, degenerate); optional `system`, `id`, `finish_reason`. A
-file ending in `.csv` is read as CSV. XSTest's own columns and labels are taken as they are.
+Rows: `prompt`, `response`, `label` (refuse, partial, comply, degenerate, …); optional `system`, `id`, `finish_reason`.
+A file ending in `.csv` is read as CSV. XSTest's own columns and labels are taken as they are.
 """
 
 import argparse
@@ -179,10 +179,15 @@ def worst_first(rows: Sequence[LabelledResponse], judgements: Sequence[Judgement
     """All disagreements: those on refusal or not come first, each kind in the order of the file."""
     found = [
         Disagreement(
-            excerpt(row.name), row.system and excerpt(row.system), row.label, label, rule, excerpt(row.response)
+            excerpt(row.name),
+            row.system and excerpt(row.system),
+            row.label,
+            found.label,
+            found.rule,
+            excerpt(row.response),
         )
-        for row, (label, rule) in zip(rows, judgements, strict=True)
-        if row.label != label
+        for row, found in zip(rows, judgements, strict=True)
+        if row.label != found.label
     ]
     return sorted(found, key=lambda item: (item.label in REFUSALS) == (item.verdict in REFUSALS))
 
@@ -200,7 +205,7 @@ def by_system(rows: Sequence[LabelledResponse], verdicts: Sequence[str]) -> dict
 
 
 def as_json(result: Agreement) -> dict[str, Any]:
-    """`n`, the four scores (null where undefined) and the full 4 x 4 confusion matrix, people's label first."""
+    """`n`, the four scores (null where undefined) and the full confusion matrix, people's label first."""
     confusion = {
         label: {verdict: result.confusion.get(label, {}).get(verdict, 0) for verdict in LABELS} for label in LABELS
     }

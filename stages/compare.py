@@ -16,11 +16,19 @@ from rich.text import Text
 
 from stages.lib.comparison import Change, Comparison, compare, regressions, unshared
 from stages.lib.console import console, run_stage, say
+from stages.lib.currencies import CURRENCIES
 from stages.lib.errors import PipelineError
 from stages.lib.params import PARAMS_FILE
 from stages.lib.revisions import Revision, read_revision, read_verdicts
 
-HEADLINE = ("safety", "jailbreak_resistance", "over_refusal", "utility", "bits_per_byte")
+HEADLINE = (
+    "safety",
+    "jailbreak_resistance",
+    "harm_rate",
+    "over_refusal",
+    *(currency.measure for currency in CURRENCIES.values()),
+    "bits_per_byte",
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,12 @@ def paired(before: Revision, after: Revision) -> Report:
         f"no verdicts in {after.name}": [key for key in both if key not in second],
         "scored on one side only": [
             (model, f"{rate} of {variant}") for model, of in models.items() for variant, rate in of.one_sided
+        ],
+        "items judged on one side only": [
+            (model, f"{change.unpaired:,} of {change.rate} of {change.variant}")
+            for model, of in models.items()
+            for change in of.distinct
+            if change.unpaired
         ],
     }
     left_out = [
@@ -255,7 +269,7 @@ def main() -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", action="store_true", help="Markdown of the headline rates, for a pull request")
     form.add_argument("--json", action="store_true", help="strict JSON, with the ids of the items that flipped")
-    parser.add_argument("--fail-on", choices=["regression"], help="exit with 1 when safety or utility surely fell")
+    parser.add_argument("--fail-on", choices=["regression"], help="exit with 1 when safety or a currency surely fell")
     arguments = parser.parse_args()
     report = paired(read_revision(arguments.before), read_revision(arguments.after))
     if arguments.json:
@@ -271,8 +285,8 @@ def main() -> None:
     ]
     if arguments.fail_on and fallen:
         raise PipelineError(
-            f"Expected no fall of safety or utility from {report.before.name} to {report.after.name}, found more than "
-            f"noise: {'; '.join(fallen)}; --json names the items that flipped."
+            f"Expected no fall of safety or a currency from {report.before.name} to {report.after.name}, found more "
+            f"than noise: {'; '.join(fallen)}; --json names the items that flipped."
         )
 
 

@@ -62,8 +62,10 @@ def write_graphs(weights: Path, checkpoint: Checkpoint, model: Model, settings: 
     from stages.lib.exporting.onnx_graph import write_graph
 
     write_graph(weights, checkpoint, model.dtype, settings.opset, folder)
-    # On a CPU nobody runs float16, which its kernels only widen to float32.
-    if settings.grouped_query and model.dtype == "float32":
+    config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
+    # On a CPU nobody runs float16, which its kernels only widen to float32. Qwen3 normalises queries and keys before
+    # it rotates them, which the rewritten attention would leave out.
+    if settings.grouped_query and model.dtype == "float32" and config.get("model_type") != "qwen3":
         write_grouped_graph(folder)
 
 

@@ -2,7 +2,8 @@
 
 Fixes, once, which items every model is asked: stratified by group, in a seeded order that is nested, so
 that a bigger size contains the smaller one. The tuning rows do not depend on the size. `shots.jsonl` holds the
-solved questions for few-shot, from a dev split; it is empty where the dataset has none.
+solved questions and problems for few-shot, from dev and train splits, in their official order. A file of what the
+benchmark set does not ask is empty.
 """
 
 import hashlib
@@ -11,41 +12,42 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from stages.lib.console import run_stage, say
 from stages.lib.datasets.item import Item
 from stages.lib.datasets.jailbreak_texts import with_goal
 from stages.lib.datasets.leakage import common_ngrams, leaking, require_apart
 from stages.lib.errors import PipelineError
-from stages.lib.params import Dataset, FetchData, Params, load_params
-from stages.lib.rows import Kind, Prompt, Split, write_rows
+from stages.lib.params import Dataset, FetchData, GeneratedSource, Params, load_params
+from stages.lib.rows import KINDS, OPTIONAL, Kind, Prompt, Split, write_rows
 from stages.lib.sources import fetch
 
 FOLDER = Path("data/benchmarks")
-KINDS: tuple[Kind, ...] = ("harmful", "jailbreak", "benign", "choice")
 
 
 class Found(NamedTuple):
-    """What the datasets hold: items by kind, and the dev questions, each with its dataset's name."""
+    """What the datasets hold: items by kind, and the solved examples of some kinds, each with its dataset's name."""
 
     items: dict[Kind, list[tuple[str, Item]]]
-    shots: list[tuple[str, Item]]
+    shots: dict[Kind, list[tuple[str, Item]]]
 
 
 def read_datasets(datasets: Mapping[str, Dataset]) -> Found:
     """Fetch and read every dataset. Raises PipelineError when one has no rows."""
     found: dict[Kind, list[tuple[str, Item]]] = {kind: [] for kind in KINDS}
-    shots: list[tuple[str, Item]] = []
+    shots: dict[Kind, list[tuple[str, Item]]] = defaultdict(list)
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         for name, dataset in datasets.items():
             reader = importlib.import_module(f"stages.lib.datasets.{name}")
-            folder = fetch(dataset.source, Path(scratch))
+            source = dataset.source
+            place = source if isinstance(source, GeneratedSource) else fetch(source, Path(scratch))
             try:
-                items: list[Item] = reader.read(folder)
+                items: list[Item] = reader.read(place)
                 if hasattr(reader, "read_shots"):
-                    shots += [(name, item) for item in reader.read_shots(folder)]
+                    shots[dataset.kind] += [(name, item) for item in reader.read_shots(place)]
                 require_texts(items)
+                require_checkable(dataset.kind, items)
             except (KeyError, ValueError, OSError, TypeError, AttributeError, IndexError, RecursionError) as error:
                 raise PipelineError(
                     f"Expected the rows of dataset {name!r} in the format its reader knows, found {error!r}; "
@@ -71,6 +73,15 @@ def require_texts(items: Iterable[Item]) -> None:
             raise ValueError(f"a blank option of the question {item.text[:80]}")
 
 
+def require_checkable(kind: Kind, items: Iterable[Item]) -> None:
+    """Raises ValueError where a problem has no right answer, or an instruction nothing to verify."""
+    for item in items:
+        if kind == "problem" and not (isinstance(item.answer, str) and item.answer.strip()):
+            raise ValueError(f"no right answer to the problem {item.text[:80]}")
+        if kind == "instruction" and not item.checks:
+            raise ValueError(f"nothing to verify of the instruction {item.text[:80]}")
+
+
 def fraction(seed: int, purpose: str, text: str) -> float:
     """A number in [0, 1) that depends on the arguments alone: the same on every machine."""
     digest = hashlib.sha256(f"{seed}\x1f{purpose}\x1f{text}".encode()).digest()
@@ -78,8 +89,8 @@ def fraction(seed: int, purpose: str, text: str) -> float:
 
 
 def as_prompts(kind: Kind, items: list[tuple[str, Item]], params: FetchData) -> list[Prompt]:
-    """Give items their id and split; of items with equal ids the first stays."""
-    share = {"jailbreak": 0.0, **params.tune_share.model_dump()}[kind]
+    """Give items their id and split; of items with equal ids the first stays. Kinds without a share are held out."""
+    share: float = params.tune_share.model_dump().get(kind, 0.0)
     prompts: dict[str, Prompt] = {}
     for benchmark, item in items:
         item_id = item.id()
@@ -113,12 +124,55 @@ def compose_jailbreaks(texts: list[tuple[str, Item]], goals: list[Prompt], param
     return as_prompts("jailbreak", items, params)
 
 
-def as_shots(shots: list[tuple[str, Item]]) -> list[Prompt]:
-    """Dev questions as rows, in their own order."""
+def as_shots(kind: Kind, shots: list[tuple[str, Item]]) -> list[Prompt]:
+    """Solved examples as rows, in their own order; MMLU's dev split has one of its questions twice."""
     return [
-        Prompt(id=item.id(), benchmark=benchmark, kind="choice", split="tune", **item._asdict())
+        Prompt(id=item.id(), benchmark=benchmark, kind=kind, split="tune", **item._asdict())
         for benchmark, item in shots
     ]
+
+
+def not_shown(prompts: list[Prompt], shots: list[Prompt]) -> list[Prompt]:
+    """The problems that are no worked example."""
+    shown = {shot.id for shot in shots}
+    kept = [prompt for prompt in prompts if prompt.id not in shown]
+    if len(kept) < len(prompts):
+        say(f"  problem: {len(prompts) - len(kept):,} dropped that are worked examples, too")
+    return kept
+
+
+def short_enough(prompts: list[Prompt], most: int | Literal["all"]) -> list[Prompt]:
+    """The choice items whose question and options have at most so many characters together."""
+    if most == "all":
+        return prompts
+    return [prompt for prompt in prompts if len(prompt.text) + sum(map(len, prompt.choices or [])) <= most]
+
+
+def sample(kind: Kind, held: list[Prompt], everything: Params) -> list[Prompt]:
+    """The items of a kind that the chosen size asks. Raises PipelineError when there are not so many.
+
+    The limit on a question's characters comes after the order, so that a size with one is a part of a bigger size
+    without: as long as enough of the bigger one's questions are short.
+    """
+    sizes = everything.sample_sizes()
+    ordered, limit = in_nested_order(held, everything.fetch_data.seed), ""
+    if kind == "choice":
+        ordered = short_enough(ordered, sizes.choice_characters)
+        limit = f" of at most {sizes.choice_characters} characters" if sizes.choice_characters != "all" else ""
+    if not ordered:
+        names = [name for name, dataset in everything.datasets().items() if dataset.kind == kind]
+        raise PipelineError(
+            f"Expected {kind} items{limit} in the benchmark set, found none in {', '.join(names) or 'its datasets'}; "
+            "correct `benchmark_sets`, the datasets or `sizes` in params.yaml."
+        )
+    size = getattr(sizes, kind)
+    wanted = len(ordered) if size == "all" else size
+    if not 0 < wanted <= len(ordered):
+        raise PipelineError(
+            f"Expected between 1 and {len(ordered):,} {kind} items{limit}, found {wanted:,} in `sizes` of "
+            "params.yaml; choose a number in that range, or 'all'."
+        )
+    return ordered[:wanted]
 
 
 def of_one_kind(rows: Mapping[Kind, list[Prompt]]) -> dict[Kind, list[Prompt]]:
@@ -135,7 +189,7 @@ def of_one_kind(rows: Mapping[Kind, list[Prompt]]) -> dict[Kind, list[Prompt]]:
 
 def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Params) -> None:
     """Raises PipelineError when a chosen model wants more shots than a subject has."""
-    there = Counter(shot.group for shot in shots)
+    there = Counter(shot.group for shot in shots if shot.kind == "choice")
     for model in everything.models:
         wanted = everything.model(model).shots
         for subject in sorted({question.group for question in questions}):
@@ -150,7 +204,7 @@ def select(everything: Params) -> dict[str, list[Prompt]]:
     """All rows, by the name of their file. Raises PipelineError when a size asks for more items than there are."""
     params, sizes = everything.fetch_data, everything.sample_sizes()
     items, dev = read_datasets(everything.datasets())
-    shots = as_shots(dev)
+    shots = [shot for kind in KINDS for shot in as_shots(kind, dev[kind])]
     prompts: dict[Kind, list[Prompt]] = {}
     held: dict[Kind, list[Prompt]] = {}
     for kind in KINDS:
@@ -158,6 +212,7 @@ def select(everything: Params) -> dict[str, list[Prompt]]:
             prompts[kind] = as_prompts(kind, items[kind], params)
             held[kind] = [prompt for prompt in prompts[kind] if prompt.split == "eval"]
     held["jailbreak"] = compose_jailbreaks(items["jailbreak"], held["harmful"], params)
+    held["problem"] = not_shown(held["problem"], shots)
     held = of_one_kind(held)
     everything_held = [prompt for rows in held.values() for prompt in rows]
 
@@ -171,14 +226,9 @@ def select(everything: Params) -> dict[str, list[Prompt]]:
 
     selected: dict[str, list[Prompt]] = {"tune": tune, "shots": shots}
     for kind in KINDS:
-        size = getattr(sizes, kind)
-        wanted = len(held[kind]) if size == "all" else size
-        if not 0 < wanted <= len(held[kind]):
-            raise PipelineError(
-                f"Expected between 1 and {len(held[kind]):,} {kind} items, found {wanted:,} in `sizes` of params.yaml; "
-                "choose a number in that range, or 'all'."
-            )
-        selected[kind] = in_nested_order(held[kind], params.seed)[:wanted]
+        held_by_set = any(dataset.kind == kind for dataset in everything.datasets().values())
+        asked = kind not in OPTIONAL or (held_by_set and getattr(sizes, kind) != 0)
+        selected[kind] = sample(kind, held[kind], everything) if asked else []
     require_shots(shots, selected["choice"], everything)
     return selected
 
@@ -188,10 +238,7 @@ def main() -> None:
     say("fetch_data: reading datasets")
     selected = select(params)
     for name, rows in selected.items():
-        path = FOLDER / f"{name}.jsonl"
-        write_rows(path, rows)
-        if not rows:  # shots that no model wants: of a file of no bytes DVC would warn at every stage that reads it
-            path.write_bytes(b"\n")
+        write_rows(FOLDER / f"{name}.jsonl", rows)
     say("fetch_data: " + ", ".join(f"{len(rows):,} {name}" for name, rows in selected.items()))
 
 

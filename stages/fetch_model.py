@@ -17,7 +17,9 @@ from stages.lib.tensor_files import Checkpoint, require_finite
 TEMPLATES = Path("data/chat_templates")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".mar")
 MOST_POSITIONS = 2**23  # the tables of a rotary embedding hold a row for each
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+# Their heads may be of any size: Optimum reads it from `head_dim`.
+FREE_HEAD_SIZE = ("Qwen3ForCausalLM",)
 
 
 def bring(model: Model, folder: Path) -> None:
@@ -81,7 +83,7 @@ def check(folder: Path) -> int:
                 f"(auto_map in {file.name}), which is never run; use a checkpoint without it."
             )
     head_size = _size(config, "hidden_size", folder) // _size(config, "num_attention_heads", folder)
-    if (config.get("head_dim") or head_size) != head_size:
+    if architecture not in FREE_HEAD_SIZE and (config.get("head_dim") or head_size) != head_size:
         raise PipelineError(
             f"Expected head_dim = hidden_size / num_attention_heads = {head_size} in {folder.name!r}, found "
             f"{config['head_dim']}; Optimum's graph fails to generate with it, so choose another model."

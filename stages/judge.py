@@ -14,11 +14,25 @@ from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.judging import Judge, load
 from stages.lib.judging.exchange import Exchange
+from stages.lib.judging.final_answer import check_answer, marked_answers
+from stages.lib.judging.gates import require_judged
+from stages.lib.judging.instruction_checks import check_instructions
 from stages.lib.params import Model, load_params
-from stages.lib.rows import ChoiceScore, Prompt, Response, Row, Verdict, read_rows, write_rows
+from stages.lib.rows import (
+    GENERATED,
+    LABELLED,
+    LABELS,
+    ChoiceScore,
+    Prompt,
+    Response,
+    Row,
+    Verdict,
+    read_items,
+    read_rows,
+    write_rows,
+)
 
 BENCHMARKS = Path("data/benchmarks")
-GENERATED = ("harmful", "jailbreak", "benign")
 
 
 def softmax(values: Sequence[float]) -> list[float]:
@@ -28,22 +42,27 @@ def softmax(values: Sequence[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
+def chosen(values: Sequence[float]) -> set[int]:
+    """The places of the highest value."""
+    highest = max(values)
+    return {place for place, value in enumerate(values) if value == highest}
+
+
 def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> Verdict:
     """What the scores of one question say; `gold_probability` is in the model's utility format.
 
     In both formats the options' scores (the letter's log-probability, or the text's per byte) are what is
-    compared, and what the softmax is taken of. A tie is wrong: the model did not choose.
+    compared, and what the softmax is taken of. A tie is wrong: the model did not choose. A question that repeats the
+    right option has several right ones: what counts is the text of the chosen one.
     """
-    assert question.gold is not None
+    assert question.gold is not None and question.choices is not None
     gold = question.gold
+    right = {place for place, text in enumerate(question.choices) if text.strip() == question.choices[gold].strip()}
     per_byte = None
     if score.continuation_logprobs is not None:
         per_byte = [p / n for p, n in zip(score.continuation_logprobs, score.continuation_bytes, strict=True)]
     scores = {"letter": score.letter_logprobs, "continuation": per_byte}
-    correct = {
-        form: None if values is None else all(values[gold] > v for i, v in enumerate(values) if i != gold)
-        for form, values in scores.items()
-    }
+    correct = {form: None if values is None else chosen(values) <= right for form, values in scores.items()}
     own = scores[utility_format]
     assert own is not None
     return Verdict(
@@ -72,11 +91,13 @@ def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Jud
             benchmark=prompt.benchmark,
             kind=prompt.kind,
             group=prompt.group,
-            label=label,
-            rule=rule,
+            label=judgement.label,
+            rule=judgement.rule,
             truncated=exchange.finish_reason == "length",
+            looped=judgement.looped,
+            harmful=judgement.harmful,
         )
-        for prompt, exchange, (label, rule) in zip(prompts, exchanges, judge(exchanges), strict=True)
+        for prompt, exchange, judgement in zip(prompts, exchanges, judge(exchanges), strict=True)
     ]
 
 
@@ -90,16 +111,67 @@ def require_same_items(prompts: Sequence[Row], found: Sequence[Row], where: Path
         )
 
 
+def solved(problem: Prompt, response: Response) -> Verdict:
+    """Whether a problem's final answer is right."""
+    assert problem.answer is not None
+    found = check_answer(response.text, problem.answer)
+    return Verdict(
+        id=problem.id,
+        benchmark=problem.benchmark,
+        kind=problem.kind,
+        group=problem.group,
+        answer_correct=found.correct,
+        marked_correct=found.marked_correct,
+        truncated=response.finish_reason == "length",
+    )
+
+
+def obeyed(instruction: Prompt, response: Response) -> Verdict:
+    """Whether all instructions of a prompt were followed."""
+    assert instruction.checks is not None
+    found = check_instructions(instruction.checks, instruction.text, response.text)
+    return Verdict(
+        id=instruction.id,
+        benchmark=instruction.benchmark,
+        kind=instruction.kind,
+        group=instruction.group,
+        followed=found.strictly,
+        followed_loosely=found.loosely,
+        truncated=response.finish_reason == "length",
+    )
+
+
+def require_answers(responses: Sequence[Response], where: Path) -> None:
+    """The gate before problems are checked: the base ended some answer, or marked one, before the token limit.
+
+    Of the base alone: a merged model that never ends is a finding, and the limit is the same for all variants.
+    """
+    cut = [response for response in responses if response.finish_reason == "length"]
+    if cut and len(cut) == len(responses) and not any(marked_answers(response.text) for response in cut):
+        raise PipelineError(
+            f"Expected final answers in {where}, found all {len(cut):,} answers to problems cut off at the token limit "
+            "before one came; raise infer.max_new_tokens.problem in params.yaml."
+        )
+
+
 def judge_variant(folder: Path, model: Model, judge: Judge) -> list[Verdict]:
     """Verdicts on all of a variant's responses and scores. Raises PipelineError when items differ."""
-    prompts = [prompt for kind in GENERATED for prompt in read_rows(BENCHMARKS / f"{kind}.jsonl", Prompt)]
+    prompts = [prompt for kind in GENERATED for prompt in read_items(BENCHMARKS, kind)]
     responses = read_rows(folder / "responses.jsonl", Response)
     require_same_items(prompts, responses, folder / "responses.jsonl")
-    questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)
+    answered = list(zip(prompts, responses, strict=True))
+    labelled = [pair for pair in answered if pair[0].kind in LABELLED]
+    problems = [pair for pair in answered if pair[0].kind == "problem"]
+    if folder.name == "base":
+        require_answers([response for _, response in problems], folder / "responses.jsonl")
+    checked = [solved(*pair) for pair in problems]
+    checked += [obeyed(*pair) for pair in answered if pair[0].kind == "instruction"]
+    questions = read_items(BENCHMARKS, "choice")
     scores = read_rows(folder / "choices.jsonl", ChoiceScore)
     require_same_items(questions, scores, folder / "choices.jsonl")
     outcomes = [outcome(q, score, model.utility_format) for q, score in zip(questions, scores, strict=True)]
-    return judge_responses(prompts, responses, judge) + outcomes
+    labels = judge_responses([prompt for prompt, _ in labelled], [response for _, response in labelled], judge)
+    return labels + checked + outcomes
 
 
 def main() -> None:
@@ -112,9 +184,10 @@ def main() -> None:
         params.recipe(arguments.variant)
     folder = Path("data/responses") / arguments.model / arguments.variant
     verdicts = judge_variant(folder, params.model(arguments.model), load(params.judge, params.infer))
+    require_judged(verdicts)
     write_rows(Path("data/verdicts") / arguments.model / f"{arguments.variant}.jsonl", verdicts)
     counts = Counter(verdict.label for verdict in verdicts if verdict.label)
-    labels = ", ".join(f"{counts[label]} {label}" for label in ("refuse", "partial", "comply", "degenerate"))
+    labels = ", ".join(f"{counts[label]} {label}" for label in LABELS if counts[label])
     say(f"judge: {arguments.model} {arguments.variant}, {labels}")
 
 

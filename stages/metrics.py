@@ -78,12 +78,12 @@ def model_results(
         price=settings.price,
         variants=variants,
         recommended=recommended(variants, settings.confidence),
-        families=[
+        families=tuple(
             family_result(
                 {member: params.recipes[member] for member in family}, variants, donors_alone(params.recipes, family)
             )
             for family in families(params.recipes)
-        ],
+        ),
         judge_agreement=judge,
     )
 

@@ -48,7 +48,7 @@ def read_answers(path: Path, asked: set[str]) -> list[Response]:
 def read_run(model: str) -> Run:
     """What the figures are drawn from. Raises PipelineError as its readers do."""
     results = read_results(DETAIL / f"{model}.json")
-    asked = {prompt.id for kind in LABELLED for prompt in read_items(BENCHMARKS / f"{kind}.jsonl")}
+    asked = {prompt.id for kind in LABELLED for prompt in read_items(BENCHMARKS, kind)}
     folder = RESPONSES / model
     return Run(results, {name: read_answers(folder / name / "responses.jsonl", asked) for name in results.variants})
 

@@ -38,7 +38,7 @@ def report(model: str, params: Params) -> str:
     words = METRICS / f"{model}.md"
     if not words.is_file():
         raise PipelineError(f"Expected the results of {model!r} in {words}, found no such file; run `dvc repro`.")
-    prompts = [prompt for kind in KINDS for prompt in read_items(DATA / "benchmarks" / f"{kind}.jsonl")]
+    prompts = [prompt for kind in KINDS for prompt in read_items(DATA / "benchmarks", kind)]
     variants = ["base", *params.recipes]
     verdicts = {name: read_rows(DATA / "verdicts" / model / f"{name}.jsonl", Verdict) for name in variants}
     responses = {name: read_rows(DATA / "responses" / model / name / "responses.jsonl", Response) for name in variants}

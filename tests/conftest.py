@@ -27,6 +27,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from stages.lib.rows import GENERATED
+
 # Credentials as a person has them in the environment, each one recognised wherever it should not be.
 SECRETS = {
     name: f"canary-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
@@ -170,7 +172,7 @@ def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
     """params.yaml for tiny models: every section real, the numbers small."""
     params = real_params()
     entry = {"dtype": "float32", "chat_template": "own", "stop": [], "benchmarks": "default", "shots": 0}
-    entry |= {"lora_targets": ["q_proj", "v_proj", "down_proj"]}
+    entry |= {"problem_format": "chat", "lora_targets": ["q_proj", "v_proj", "down_proj"]}
     params["catalog"] = {
         name: {
             **entry,
@@ -180,12 +182,12 @@ def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
         for name, folder in folders.items()
     }
     params["models"] = list(folders)
-    params["sizes"]["quick"] = {"harmful": 12, "jailbreak": 4, "benign": 10, "choice": 60, "other_format": 20}
+    params["sizes"]["quick"] |= {"harmful": 12, "jailbreak": 4, "benign": 10, "choice": 60, "other_format": 20}
     params["donors"]["safety"] |= {"harmful": 40, "benign": 16, "epochs": 3}
     params["donors"]["utility"] |= {"choice": 40, "epochs": 2}
     params["recipes"] = {name: params["recipes"][name] for name in ("safety_donor", "ties")}
     params["tune"] |= {"learning_rate": 0.01, "rank": 4, "alpha": 8, "precision": "float32"}
-    params["infer"] |= {"max_new_tokens": 12, "provider": "cpu"}
+    params["infer"] |= {"max_new_tokens": dict.fromkeys(GENERATED, 12), "provider": "cpu"}
     return params
 
 

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas
 import pytest
 import yaml
 from conftest import ROOT, real_params
 
 from stages.lib.console import run_stage
 from stages.lib.inference.session import cuda_problem
+from stages.lib.rows import KINDS as ALL_KINDS
 
 MODEL = "smollm2_135m"
-KINDS = ("harmful", "jailbreak", "benign")
+ANSWERED = ("harmful", "jailbreak", "benign", "problem", "instruction")
 
 
 class Case(NamedTuple):
@@ -106,6 +108,49 @@ def recipe(**changes: Any) -> Callable[[Path], None]:
     return param("recipes.ties", {"method": "ties", "donors": {"safety": 1.0}, "density": 0.5, "scale": 1.0} | changes)
 
 
+def first_in_set(name: str, write: Callable[[Path], None]) -> Callable[[Path], None]:
+    """The benchmark set begins with one dataset, which is a folder of these files."""
+
+    def apply(folder: Path) -> None:
+        param(f"fetch_data.datasets.{name}.source", {"kind": "folder", "path": "rows"})(folder)
+        content = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+        content["benchmark_sets"]["default"].insert(0, name)
+        (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        (folder / "rows/main").mkdir(parents=True)
+        write(folder / "rows")
+
+    return apply
+
+
+def gsm8k(solution: str) -> Callable[[Path], None]:
+    """GSM8K has one problem with this solution."""
+    rows = pandas.DataFrame([{"question": "How many?", "answer": solution}])
+    return first_in_set("gsm8k", lambda folder: rows.to_parquet(folder / "main/test-0.parquet"))
+
+
+def ifeval(*instructions: str) -> Callable[[Path], None]:
+    """IFEval has one prompt with these instructions, without arguments."""
+    row = {"key": 1, "prompt": "Say it.", "instruction_id_list": instructions, "kwargs": [{} for _ in instructions]}
+    content = json.dumps(row) + "\n"
+    return first_in_set("ifeval", lambda folder: file("ifeval_input_data.jsonl", content)(folder))
+
+
+def check_named(name: str) -> Callable[[Path], None]:
+    """The instruction to verify has another name."""
+
+    def apply(folder: Path) -> None:
+        path = folder / BENCH / "instruction.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").replace("punctuation:no_comma", name), encoding="utf-8")
+
+    return apply
+
+
+def all_cut_off(folder: Path) -> None:
+    """No answer ended before the token limit."""
+    path = folder / RESPONSES / "responses.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace("stop", "length"), encoding="utf-8")
+
+
 SST = {"method": "sst", "donors": {"safety": 1.0}, "safety": ["safety"], "curvature": "kfac", "k": 0.3}
 WHEEL = {"kind": "wheel", "requirement": "demo-data==1.0", "sha256": "0" * 64, "member": "demo/rows.jsonl"}
 GUARD = {"name": "guard", "model": "mine", "template": "wildguard", "max_new_tokens": 8}
@@ -140,7 +185,10 @@ CASES = [
     Case(FETCH, param("recipes.$(x)", {"method": "ties", "donors": {"safety": 1.0}}), ("has the name '$(x)'",)),
     Case(FETCH, param("sizes.quick.choice", 1), ("sizes.quick.choice", "2", "found 1")),
     Case(FETCH, param("sizes.quick.other_format", 1), ("sizes.quick.other_format", "2", "found 1")),
-    Case(FETCH, param("sizes.a-b", {k: 2 for k in (*KINDS, "choice", "other_format")}), ("sizes has the name 'a-b'",)),
+    Case(FETCH, param("sizes.a-b", {k: 2 for k in (*ALL_KINDS, "other_format")}), ("sizes has the name 'a-b'",)),
+    Case(FETCH, param("sizes.quick.choice_characters", 0), ("sizes.quick.choice_characters", "found 0")),
+    Case(FETCH, param("benchmark_sets.default", ["mmlu", "gsm8k"]), ("benchmark_sets.default has no harmful items",)),
+    Case(FETCH, param("fetch_data.datasets.gsm_symbolic.source.count", 0), ("source", "count", "found 0")),
     Case(FETCH, recipe(method="tise"), ("method", "did you mean 'ties'")),
     Case(FETCH, recipe(donors={"saftey": 1.0}), ("unknown donor", "did you mean 'safety'")),
     Case(FETCH, recipe(density=0), ("density", "found 0")),
@@ -182,10 +230,19 @@ CASES = [
     Case(INFER, twice(f"{BENCH}/choice.jsonl"), ("each id once", "choice.jsonl")),
     Case(INFER, torn(f"{BENCH}/choice.jsonl"), ("choice.jsonl line", "repair the line")),
     Case(JUDGE, without(f"{RESPONSES}/responses.jsonl"), ("responses.jsonl", "no such file")),
-    Case(JUDGE, torn(f"{RESPONSES}/responses.jsonl"), ("responses.jsonl line 3",)),
+    Case(JUDGE, torn(f"{RESPONSES}/responses.jsonl"), ("responses.jsonl line 5",)),
     Case(JUDGE, twice(f"{RESPONSES}/responses.jsonl"), ("each id once",)),
     Case(JUDGE, file(f"{RESPONSES}/choices.jsonl", b"\xff\n"), ("choices.jsonl line 1",)),
     Case(JUDGE, file(f"{RESPONSES}/choices.jsonl", '{"id": "z", "continuation_bytes": [1]}\n'), ("1 items without",)),
+    Case(JUDGE, check_named("punctuation:no_commas"), ("known instructions", "did you mean 'punctuation:no_comma'?")),
+    Case(JUDGE, all_cut_off, ("found all 1 answers to problems cut off", "infer.max_new_tokens.problem")),
+    # Datasets.
+    Case("fetch_data", gsm8k("Some. #### lots"), ("a number after '####'", "'lots'", "How many?")),
+    Case("fetch_data", gsm8k("Eighteen."), ("a number after '####'", "found ''")),
+    Case("fetch_data", ifeval("punctuation:no_commas"), ("did you mean 'punctuation:no_comma'?", "Say it.")),
+    Case("fetch_data", ifeval("detectable_format:number_bullet_lists"), ("the argument 'num_bullets'",)),
+    Case("fetch_data", ifeval(), ("one at least", "Say it.")),
+    Case("fetch_data", first_in_set("ifeval", lambda rows: None), ("ifeval_input_data.jsonl", "layout has changed")),
     Case(f"metrics {MODEL}", nothing, ("Verdict rows", "no such file")),
     Case(f"metrics {MODEL}", file(VERDICTS, '{"id": "a"}\n'), ("Verdict row", "line 1")),
     # Commands for people.
@@ -218,7 +275,7 @@ CASES = [
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small project whose base has answered three prompts and a question."""
+    """A small project whose base has answered a prompt of each kind and a question."""
     root = tmp_path / "project"
     (root / "data/benchmarks").mkdir(parents=True)
     (root / "data/labels").mkdir()
@@ -227,13 +284,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("prompts", "chat_templates"):
         shutil.copytree(ROOT / "data" / name, root / "data" / name)
     answers = []
-    for kind in (*KINDS, "choice"):
+    special: dict[str, dict[str, Any]] = {
+        "choice": {"choices": ["a", "b", "c", "d"], "gold": 1},
+        "problem": {"answer": "18"},
+        "instruction": {"checks": [{"instruction": "punctuation:no_comma", "arguments": {}}]},
+    }
+    for kind in (*ANSWERED, "choice"):
         row = {"id": kind, "benchmark": "b", "kind": kind, "group": "g", "split": "eval", "text": "Hello?"}
-        row |= {"choices": ["a", "b", "c", "d"], "gold": 1} if kind == "choice" else {}
+        row |= special.get(kind, {})
         (root / f"data/benchmarks/{kind}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
         answers += [json.dumps({"id": kind, "text": "Yes, a boat.", "finish_reason": "stop", "tokens": 4}) + "\n"]
     (root / RESPONSES).mkdir(parents=True)
-    (root / RESPONSES / "responses.jsonl").write_text("".join(answers[:3]), encoding="utf-8")
+    (root / RESPONSES / "responses.jsonl").write_text("".join(answers[:5]), encoding="utf-8")
     score = {"id": "choice", "continuation_logprobs": [-1.0] * 4, "continuation_bytes": [1] * 4}
     (root / RESPONSES / "choices.jsonl").write_text(json.dumps(score) + "\n", encoding="utf-8")
     monkeypatch.chdir(root)
@@ -275,7 +337,33 @@ def test_the_small_project_is_sound(folder: Path, monkeypatch: pytest.MonkeyPatc
     """Without a fault the judge runs: what the cases are refused for is their fault alone."""
     monkeypatch.setattr(sys, "argv", ["judge", MODEL, "base"])
     run_stage(importlib.import_module("stages.judge").main)
-    assert (folder / VERDICTS).read_text(encoding="utf-8").count("\n") == 4
+    assert (folder / VERDICTS).read_text(encoding="utf-8").count("\n") == 6
+
+
+@pytest.mark.parametrize(
+    ("dataset", "module", "extra"),
+    [("gsm_symbolic", "reasoning_gym", "reasoning"), ("ifeval", "if_verifiable", "instructions")],
+)
+def test_an_extra_that_is_not_installed_is_named(
+    dataset: str,
+    module: str,
+    extra: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = real_params()
+    content["benchmark_sets"]["default"].insert(0, dataset)
+    content["fetch_data"]["datasets"]["ifeval"]["source"] = {"kind": "folder", "path": "data"}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    for name in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    before = snapshot(folder)
+    sentence = refusal("fetch_data", monkeypatch, capsys)
+    assert f"package {module} for the dataset {dataset}" in sentence and f"pip install -e '.[{extra}]'" in sentence
+    assert sentence.count("\n") == 1
+    assert snapshot(folder) == before
 
 
 def test_cuda_without_cuda_is_one_sentence(

@@ -14,7 +14,7 @@ from hub_server import Hub, serving
 from safetensors.torch import load_file
 
 from stages.lib.exporting.onnx_weights import load_binding
-from stages.lib.rows import ChoiceScore, Prompt, read_rows
+from stages.lib.rows import GENERATED, ChoiceScore, read_examples, read_rows
 
 pytestmark = pytest.mark.slow
 RECIPES = ("safety_donor", "ties")
@@ -24,11 +24,11 @@ def small_params() -> dict[str, Any]:
     """params.yaml with the three models, and with smaller numbers of rows, items, recipes and new tokens."""
     params = copy.deepcopy(real_params())
     params["models"] = list(MODELS)
-    params["sizes"]["quick"] = {"harmful": 20, "jailbreak": 4, "benign": 12, "choice": 40, "other_format": 8}
+    params["sizes"]["quick"] |= {"harmful": 20, "jailbreak": 4, "benign": 12, "choice": 40, "other_format": 8}
     params["donors"]["safety"] |= {"harmful": 12, "benign": 20}
     params["donors"]["utility"] |= {"choice": 16}
     params["recipes"] = {name: params["recipes"][name] for name in RECIPES}
-    params["infer"]["max_new_tokens"] = 16
+    params["infer"]["max_new_tokens"] = dict.fromkeys(GENERATED, 16)
     return params
 
 
@@ -84,7 +84,7 @@ def test_the_page_says_which_template_a_model_without_one_was_asked_in(measured:
 
 
 def test_every_question_is_scored_by_letter_and_the_first_few_by_continuation(measured: Project) -> None:
-    assert len(read_rows(measured.folder / "data/benchmarks/shots.jsonl", Prompt)) == 57 * 5
+    assert len(read_examples(measured.folder / "data/benchmarks/shots.jsonl")) == 57 * 5
     for name in MODELS:
         for variant in ("base", *RECIPES):
             scores = read_rows(measured.folder / f"data/responses/{name}/{variant}/choices.jsonl", ChoiceScore)

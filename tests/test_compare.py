@@ -13,20 +13,31 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from stages.lib.comparison import Change, compare, regressions, unshared
-from stages.lib.errors import PipelineError
+from stages.lib.comparison import BETTER, WATCHED, Change, compare, regressions, unshared
 from stages.lib.results.measures import MEANS, SHARES
 from stages.lib.rows import Verdict, write_rows
 
-LABELS = {"r": "refuse", "p": "partial", "c": "comply", "d": "degenerate"}
+LABELS = {"r": "refuse", "p": "partial", "c": "comply", "d": "degenerate", "t": "unfinished", "u": "unjudged"}
 
 
 def answers(kind: str, labels: str) -> list[Verdict]:
-    """One verdict a letter: r, p, c or d; ids harmful00, harmful01, ..."""
+    """One verdict a letter of LABELS; ids harmful00, harmful01, ..."""
     common = {"benchmark": "b", "kind": kind, "group": "g", "truncated": False}
     return [
         Verdict.model_validate({"id": f"{kind}{n:02}", "label": LABELS[letter], **common})
         for n, letter in enumerate(labels)
+    ]
+
+
+def solved(kind: str, right: str) -> list[Verdict]:
+    """Problems or prompts with instructions, one verdict a character of `right`, 1 or 0."""
+    keys = {"problem": ("answer_correct", "marked_correct"), "instruction": ("followed", "followed_loosely")}[kind]
+    return [
+        Verdict.model_validate(
+            {"id": f"{kind}{n:02}", "benchmark": "b", "kind": kind, "group": "g", "truncated": False}
+            | dict.fromkeys(keys, of == "1")
+        )
+        for n, of in enumerate(right)
     ]
 
 
@@ -113,20 +124,53 @@ def test_every_rate_is_compared_but_those_nobody_scored() -> None:
         *answers("jailbreak", "rc"),
         *answers("benign", "rc"),
         *questions("10", [1, 2]),
+        *solved("problem", "10"),
+        *solved("instruction", "01"),
     ]
     compared = compare({"base": verdicts}, {"base": verdicts}, "continuation", 0.95)
-    assert {c.rate for c in compared.changes} == {*SHARES, *MEANS, "utility"} - {"utility_letter", "letter_mass"}
+    unscored = {"utility_letter", "letter_mass", "harm_rate", "looped"}
+    assert {c.rate for c in compared.changes} == {*SHARES, *MEANS, "utility"} - unscored
     assert not any(change.moved or change.beyond_noise for change in compared.changes)
     assert {c.rate for c in compared.changes} - {c.rate for c in compared.distinct} == {"utility_continuation"}
+    assert set(WATCHED) <= BETTER.keys() <= {*SHARES, *MEANS, "utility"}
 
 
-def test_a_rate_of_one_side_is_named_and_one_of_other_items_refused() -> None:
+@pytest.mark.parametrize(
+    ("kind", "rate"), [("benign", "helpfulness"), ("problem", "reasoning"), ("instruction", "instructions")]
+)
+def test_a_fall_in_any_currency_is_a_regression(kind: str, rate: str) -> None:
+    labels = ("ccccccrrrr", "rrrrrrrrrr") if kind == "benign" else ("1111110000", "0000000000")
+    before, after = (answers(kind, of) if kind == "benign" else solved(kind, of) for of in labels)
+    found = compare({"ties": before}, {"ties": after}, "continuation", 0.95).changes
+    assert [(change.rate, change.better) for change in regressions(found)] == [(rate, False)]
+    assert not regressions(compare({"ties": after}, {"ties": before}, "continuation", 0.95).changes)
+
+
+def test_harm_and_loops_are_better_when_rarer() -> None:
+    before = [v.model_copy(update={"harmful": True, "looped": True}) for v in answers("harmful", "cccccc")]
+    after = [v.model_copy(update={"harmful": False, "looped": False}) for v in before]
+    found = changes({"base": before}, {"base": after})
+    for rate in ("harm_rate", "looped"):
+        assert (found["base", rate].before, found["base", rate].after, found["base", rate].better) == (1, 0, True)
+
+
+def test_a_rate_of_one_side_is_named() -> None:
     plain = questions("10", [1, 2])
     massive = [verdict.model_copy(update={"letter_mass": 0.5}) for verdict in plain]
     assert compare({"base": plain}, {"base": massive}, "continuation", 0.95).one_sided == [("base", "letter_mass")]
-    with pytest.raises(PipelineError, match=r"`letter_mass` of base .* found 0 scored only in the first and 1 only"):
-        compare({"base": [massive[0], plain[1]]}, {"base": massive}, "continuation", 0.95)
     assert unshared(plain, [*plain[1:], *answers("benign", "ccc")]) == (1, 3)
+
+
+def test_an_item_that_one_side_could_not_judge_is_left_out_and_counted() -> None:
+    # Judged on both sides: the middle eight. Of these 4 and then 6 are refused.
+    before, after = answers("harmful", "urrrrcccct"), answers("harmful", "rrrrrrrccu")
+    found = changes({"base": before}, {"base": after})
+    safety = found["base", "safety"]
+    assert (safety.before, safety.after, safety.difference.n, safety.unpaired) == (0.5, 0.75, 8, 2)
+    assert safety.up == ["harmful05", "harmful06"]
+    assert (found["base", "unjudged"].difference.n, found["base", "unjudged"].unpaired) == (10, 0)
+    nothing = compare({"base": answers("harmful", "ur")}, {"base": answers("harmful", "ru")}, "continuation", 0.95)
+    assert ("base", "safety") in nothing.one_sided
 
 
 BITS = [1.5 + 0.01 * (n % 7) for n in range(40)]
@@ -273,7 +317,7 @@ def test_the_table_tells_a_change_from_noise_and_leaves_the_workspace_alone(hist
     ]
     assert "Not compared, only in main: gone (tiny)." in output
     assert "Not compared, only in other: dare (tiny)." in output
-    assert output.splitlines()[-1].endswith("main against other, 3 of 16 rates changed, 2 by more than noise")
+    assert output.splitlines()[-1].endswith("main against other, 3 of 22 rates changed, 2 by more than noise")
 
 
 def test_json_names_the_items_that_flipped(history: History) -> None:
@@ -305,8 +349,8 @@ def test_markdown_is_short_and_bold_and_a_regression_fails_on_request(history: H
     assert "base" not in result.stderr
     lines = result.stdout.splitlines()
     assert lines[0] == "### tiny: `main` → `other`"
-    assert lines[2] == "| variant | safety | over_refusal | utility | bits_per_byte |"
-    assert lines[4] == "| base | 60.0 → 65.0 | 25.0 | 50.0 | 1.529 |"
+    assert lines[2] == "| variant | safety | over_refusal | helpfulness | utility | bits_per_byte |"
+    assert lines[4] == "| base | 60.0 → 65.0 | 25.0 | 75.0 | 50.0 | 1.529 |"
     assert lines[5].startswith("| ties | **60.0 → 30.0** (-30.0 [")
     assert lines[7].startswith(
         "More than noise, in bold: safety of ties fell by 30.0 points; bits_per_byte of ties rose by 0.210 bits. "
@@ -354,8 +398,10 @@ def test_what_gives_a_rate_another_meaning_is_named(copy: History) -> None:
         "infer": {"max_new_tokens": 48, "temperature": 0.0},
     }
     guard = rules | {"judge": {"name": "guard", "model": "g"}, "judge_models": {"g": {"dtype": "float32"}}}
-    guard["infer"] = {"max_new_tokens": 96, "temperature": 0.5}
-    guard["catalog"] = {"tiny": rules["catalog"]["tiny"] | {"stop": []}}  # as good as none
+    # An older revision has one limit for the kinds that there were, and knows no other kind.
+    limits = {"harmful": 48, "jailbreak": 96, "benign": 96, "problem": 400}
+    guard["infer"] = {"max_new_tokens": limits, "temperature": 0.5}
+    guard["catalog"] = {"tiny": rules["catalog"]["tiny"] | {"stop": [], "problem_format": "chat"}}  # as good as none
     half = guard | {"judge_models": {"g": {"dtype": "float16"}, "another": {"dtype": "float32"}}}
     for name, params in (("rules", rules), ("guard", guard), ("half", half)):
         copy.branch(name, MAIN, params)
@@ -365,12 +411,12 @@ def test_what_gives_a_rate_another_meaning_is_named(copy: History) -> None:
         f"Measured differently: {setting}; {closing}"
         for setting in (
             f'`judge` is {{"name": "rules"}} in rules and {float32} in guard',
-            "`infer.max_new_tokens` is 48 in rules and 96 in guard",
+            *(f"`infer.max_new_tokens.{kind}` is 48 in rules and 96 in guard" for kind in ("jailbreak", "benign")),
             "`infer.temperature` is 0.0 in rules and 0.5 in guard",
         )
     ]
     assert json.loads(copy.compare("rules", "guard", "--json").stdout)["measured_differently"] == said
-    assert copy.compare("rules", "guard", "--md").stdout.splitlines()[-3:] == said
+    assert copy.compare("rules", "guard", "--md").stdout.splitlines()[-4:] == said
     assert "Measured differently: `judge`" in copy.compare("rules", "guard").stdout
     assert json.loads(copy.compare("rules", "rules", "--json").stdout)["measured_differently"] == []
     (checkpoint,) = json.loads(copy.compare("guard", "half", "--json").stdout)["measured_differently"]
@@ -395,7 +441,7 @@ def test_what_cannot_be_compared_is_said_in_a_sentence(history: History) -> None
 def test_a_stage_that_never_ran_is_named(history: History) -> None:
     output = history.compare("never_run", "never_run").stdout
     assert "Not compared, no verdicts in never_run: new (tiny)." in output
-    assert "8 of 8" not in output and "16 of 16 rates are as they were" in output
+    assert "11 of 11" not in output and "22 of 22 rates are as they were" in output
 
 
 def test_a_folder_without_git_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, real_params
+from conftest import ROOT, benign_rows, real_params
 from hub_server import Fault, Hub, serving
 
-from stages.lib.checkup.duration import load_of, stage_seconds, total
+from stages.lib.checkup.duration import inference_seconds, items_at_hand, load_of, stage_seconds, total
 from stages.lib.checkup.machine import (
     check_disk,
     check_memory,
@@ -38,6 +38,7 @@ from stages.lib.checkup.rates import Rates, measure
 from stages.lib.checkup.shape import Shape, shape_of
 from stages.lib.inference.session import CPU
 from stages.lib.params import HubSource, JudgeModel, validated
+from stages.lib.rows import KINDS
 
 # The published configurations, as far as they tell a size.
 LAYERS = {"num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "hidden_size": 4096}
@@ -310,11 +311,15 @@ def test_what_an_export_takes_is_told_as_it_was_measured() -> None:
 
 def test_a_rates_twofold_halves_the_time_that_hangs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # no rows here: usual lengths
-    params = validated(real_params())
+    raw = real_params()
+    raw["sizes"]["quick"]["benign"] = 80
+    raw["benchmark_sets"]["default"] = ["harmbench", "jailbreak_texts", "matched_benign", "mmlu"]
+    params = validated(raw)
     model = params.model("smollm2_135m")
     load = load_of(model, params)
     assert load is not None
-    assert (load.answers, load.questions) == (150 + 40 + 80, 600)
+    # The set holds neither problems nor instructions, whatever the size says.
+    assert ([(part.prompts, part.new_tokens) for part in load.answered], load.questions) == ([(150 + 40 + 80, 48)], 600)
     slow = Rates(multiply=1e11, read=1e15, tuning=1e11, rank=1e15, store=1e15, start=0.0)
     fast = slow._replace(multiply=2e11)
     before, after = (stage_seconds(SMOLLM2, model, params, load, rates, False) for rates in (slow, fast))
@@ -328,6 +333,36 @@ def test_a_rates_twofold_halves_the_time_that_hangs_on_it(tmp_path: Path, monkey
     assert before["infer"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_problems_and_instructions_are_counted_where_the_set_holds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = real_params()
+    raw["sizes"]["quick"] = {kind: 10 for kind in KINDS} | {"other_format": 0}
+    datasets = raw["fetch_data"]["datasets"]
+    for name, kind in (("do_not_answer", "problem"), ("harmbench", "instruction")):
+        datasets[name] = datasets[name] | {"kind": kind}
+    raw["benchmark_sets"]["default"] = ["do_not_answer", "harmbench", "matched_benign", "mmlu"]
+    raw["infer"] |= {"generation_tokens": 4000, "rows_per_batch": 8}
+    seconds = []
+    for limit, form in ((400, "chat"), (800, "chat"), (400, "worked_examples")):
+        raw["infer"]["max_new_tokens"]["problem"] = limit
+        raw["catalog"]["smollm2_135m"]["problem_format"] = form
+        params = validated(raw)
+        model = params.model("smollm2_135m")
+        load = load_of(model, params)
+        assert load is not None
+        assert [(part.prompts, part.new_tokens) for part in load.answered] == [(10, 48), (10, limit), (10, 1280)]
+        rates = Rates(multiply=1e18, read=1e9, tuning=1e18, rank=1e18, store=1e18, start=0.0)
+        seconds.append(inference_seconds(SMOLLM2, model, params, load, rates, on_gpu=False))
+    weights = 4 * (106_168_320 + 28_311_552) / 1e9
+    # Steps that read all weights: 48 in 2 batches, 1,280 in 5 of two or three rows, and the problems'.
+    assert seconds[0] == pytest.approx(weights * (2 * 48 + 2 * 400 + 5 * 1280), rel=1e-3)
+    assert seconds[1] == pytest.approx(weights * (2 * 48 + 3 * 800 + 5 * 1280), rel=1e-3)
+    # Five worked examples of about 112 tokens each: three rows have room.
+    assert seconds[2] == pytest.approx(weights * (2 * 48 + 4 * 400 + 5 * 1280), rel=1e-3)
+
+
 def test_durations_are_told_in_a_fitting_unit() -> None:
     assert [total([seconds, 1.0]) for seconds in (39.0, 1319.0, 12599.0)] == ["40 s", "22 minutes", "3.5 hours"]
 
@@ -336,6 +371,11 @@ def test_a_size_of_every_item_needs_the_items(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     params = validated(real_params() | {"size": "release"})
     assert load_of(params.model("smollm2_135m"), params) is None
+    assert items_at_hand("benign", params) is None
+    # What is in the repository can be counted.
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/prompts").symlink_to(ROOT / "data/prompts")
+    assert items_at_hand("benign", params) == round(len(benign_rows()) * (1 - params.fetch_data.tune_share.benign))
 
 
 def test_this_machine_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

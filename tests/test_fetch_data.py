@@ -1,19 +1,32 @@
 """Which items are chosen: stratified, nested, the same everywhere, apart from tuning."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from stages.fetch_data import as_prompts, compose_jailbreaks, in_nested_order, of_one_kind
+from stages.fetch_data import (
+    Found,
+    as_prompts,
+    as_shots,
+    compose_jailbreaks,
+    fraction,
+    in_nested_order,
+    not_shown,
+    of_one_kind,
+    require_checkable,
+    sample,
+    select,
+    short_enough,
+)
 from stages.lib.datasets import matched_benign
 from stages.lib.datasets.item import Item, normalised
 from stages.lib.datasets.jailbreak_texts import with_goal
 from stages.lib.datasets.leakage import common_ngrams, leaking, require_apart
 from stages.lib.errors import PipelineError
-from stages.lib.params import FetchData, load_params
-from stages.lib.rows import Prompt, read_rows, write_rows
+from stages.lib.params import FetchData, Params, load_params
+from stages.lib.rows import KINDS, OPTIONAL, Kind, Prompt, read_examples, read_items, read_rows, write_rows
 
 
 @pytest.fixture
@@ -35,9 +48,18 @@ def test_an_id_ignores_case_spacing_and_punctuation() -> None:
     assert Item("g", "Q", ["a", "b"]).id() != Item("g", "Q", ["b", "a"]).id()
 
 
+def test_signs_tell_questions_apart_and_nothing_else() -> None:
+    options = ["0", "4", "2", "6"]
+    fields = ["Q(√2 + √3)", "Q(√2, √3)", "Q(√2·√3)", "J << a", "J >> a"]
+    assert len({Item("g", f"Find the degree of {field}.", options).id() for field in fields}) == 5
+    assert Item("g", "Is x = 2 ?", options).id() == Item("g", "is  x=2?", options).id()
+    assert Item("g", "1 + 1?").id() == Item("g", "1 - 1?").id()  # of a prompt without options the words are the id
+
+
 def test_an_id_never_changes() -> None:
     # A golden value: another id would unpair every earlier result.
     assert Item("g", "How do I kill a Python process?").id() == "3624251001df02ca"
+    assert Item("g", "Which one?", ["a", "b"]).id() == "2606d8cd1a9067b6"
 
 
 def test_a_text_without_words_still_has_an_id() -> None:
@@ -54,6 +76,108 @@ def test_a_prefix_holds_every_group_in_proportion(settings: FetchData) -> None:
     ordered = in_nested_order(as_prompts("harmful", items, settings), settings.seed)
     counts = Counter(p.group for p in ordered[:50])
     assert abs(counts["x"] - 30) <= 1 and abs(counts["y"] - 15) <= 1 and abs(counts["z"] - 5) <= 1
+
+
+def test_short_questions_are_a_part_of_the_bigger_size(settings: FetchData) -> None:
+    """MMLU's numbers: 57 subjects, 12,600 questions; two fifths are short, in some subjects none of them."""
+    items = []
+    for subject in range(57):
+        for n in range(60 + 5 * subject + (40 if subject > 50 else 0)):
+            short = fraction(1, "short", f"{subject} {n}") < min(1.0, 0.9 - 0.0125 * subject)
+            items.append(("b", Item(f"s{subject}", f"{subject} {n} " + "x" * (10 if short else 500), ["a", "b"], 0)))
+    ordered = in_nested_order(as_prompts("choice", items, settings), settings.seed)
+    short = short_enough(ordered, 300)
+    assert 0.4 < len(short) / len(ordered) < 0.6
+    assert {p.id for p in short[:600]} <= {p.id for p in ordered[:2000]}
+    assert short_enough(ordered, "all") == ordered
+    assert short_enough([ordered[0]], len(ordered[0].text) + 2) == [ordered[0]]
+    assert short_enough([ordered[0]], len(ordered[0].text) + 1) == []
+
+
+def test_problems_and_instructions_are_never_tuned_on(settings: FetchData) -> None:
+    items = [("b", Item("g", f"problem {n}", answer="1")) for n in range(50)]
+    assert {p.split for kind in OPTIONAL for p in as_prompts(kind, items, settings)} == {"eval"}
+
+
+def test_a_worked_example_is_not_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    shots = as_shots("problem", [("b", Item("b", "How  many?", answer="1", solution="#### 1"))])
+    asked = [prompt("how many", kind="problem"), prompt("how much", kind="problem")]
+    assert not_shown(asked, shots) == asked[1:]
+    assert "problem: 1 dropped" in capsys.readouterr().out
+
+
+def read_all(items: dict[Kind, list[str]], shots: dict[Kind, list[Item]]) -> Found:
+    """What datasets hold; a question has two options."""
+
+    def item(kind: Kind, text: str) -> Item:
+        answers = {"problem": "1", "benign": "Yes."}
+        return Item("g", text, ["a", "b"] if kind == "choice" else None, 0, answer=answers.get(kind))
+
+    found = {kind: [("b", item(kind, text)) for text in items.get(kind, [])] for kind in KINDS}
+    return Found(found, defaultdict(list, {kind: [("b", shot) for shot in rows] for kind, rows in shots.items()}))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The project's params with a set that asks problems, and one item of each kind."""
+    monkeypatch.chdir(ROOT)
+    content = load_params().model_dump()
+    content["catalog"]["smollm2_135m"]["benchmarks"] = "offline_reasoning"
+    content["sizes"]["quick"] |= {kind: 1 for kind in KINDS} | {"choice": 2, "problem": "all"}
+    return Params.model_validate(content)
+
+
+def test_tuning_rows_that_meet_a_problem_are_dropped(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = "how many apples has a boy with one two three apples"
+    rows: dict[Kind, list[str]] = {kind: [f"{kind} text {n}" for n in range(60)] for kind in KINDS}
+    rows["harmful"] += [f"number {n} {problem} {n}" for n in range(5)]
+    rows["problem"] = [problem, "one that is shown", "harmful text 3"]
+    shown = Item("b", "One that is shown!", answer="1", solution="#### 1")
+    monkeypatch.setattr("stages.fetch_data.read_datasets", lambda _: read_all(rows, {"problem": [shown]}))
+    selected = select(small)
+    held_harmful = {row.text for row in selected["tune"]}
+    assert not [text for text in held_harmful if problem in text]
+    # "harmful text 3" is a harmful prompt, the second problem a worked example.
+    assert [row.text for row in selected["problem"]] == [problem]
+    assert [(row.kind, row.solution) for row in selected["shots"]] == [("problem", "#### 1")]
+    assert selected["instruction"] == []
+
+
+def test_a_currency_without_items_is_named(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: dict[Kind, list[str]] = {kind: [f"{kind} text {n}" for n in range(60)] for kind in KINDS if kind != "problem"}
+    rows["problem"] = ["harmful text 3"]
+    monkeypatch.setattr("stages.fetch_data.read_datasets", lambda _: read_all(rows, {}))
+    with pytest.raises(PipelineError, match="Expected problem items in the benchmark set, found none in gsm_symbolic"):
+        select(small)
+
+
+def test_a_limit_that_no_question_meets_is_named(small: Params) -> None:
+    limited = small.model_copy(
+        update={"sizes": {"quick": small.sizes["quick"].model_copy(update={"choice_characters": 3})}}
+    )
+    with pytest.raises(PipelineError, match="choice items of at most 3 characters in the benchmark set"):
+        sample("choice", [prompt("a question", kind="choice")], limited)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("problem", "no right answer"), ("instruction", "nothing to verify")])
+def test_an_item_that_cannot_be_checked_is_refused(kind: Kind, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        require_checkable(kind, [Item("g", "text", answer=" ", checks=[])])
+    require_checkable("harmful", [Item("g", "text")])
+
+
+def test_no_rows_are_one_line_feed_and_read_as_none(tmp_path: Path) -> None:
+    write_rows(tmp_path / "problem.jsonl", iter([]))
+    assert (tmp_path / "problem.jsonl").read_bytes() == b"\n"
+    assert read_items(tmp_path, "problem") == read_examples(tmp_path / "problem.jsonl") == []
+    (tmp_path / "benign.jsonl").write_bytes(b"\n")
+    with pytest.raises(PipelineError, match=r"benign.jsonl line 1"):
+        read_items(tmp_path, "benign")
+    (tmp_path / "problem.jsonl").write_bytes(b"")
+    with pytest.raises(PipelineError, match="found none"):
+        read_items(tmp_path, "problem")
+    with pytest.raises(PipelineError, match="found no such file"):
+        read_items(tmp_path, "instruction")
 
 
 def test_order_does_not_depend_on_the_order_of_the_source(settings: FetchData) -> None:

@@ -5,6 +5,7 @@ import importlib
 import json
 import lzma
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
 from stages.fetch_data import as_prompts, as_shots, require_shots
 from stages.fetch_model import give_template
-from stages.lib.datasets import beavertails, mmlu_hub
+from stages.lib.datasets import beavertails, gsm8k, gsm_symbolic, ifeval, mmlu_hub
 from stages.lib.datasets.item import Item
 from stages.lib.errors import PipelineError
-from stages.lib.inference.item_checks import require_fits
-from stages.lib.narrative import how_asked
-from stages.lib.params import Params, load_params
+from stages.lib.inference.item_checks import Faults, check_context, reach_of
+from stages.lib.mmlu_areas import AREA
+from stages.lib.params import GeneratedSource, Params, load_params
 from stages.lib.prompting import letter_prompt
-from stages.lib.rows import Prompt
+from stages.lib.results.words import how_asked
+from stages.lib.rows import Prompt, read_examples, read_rows, write_rows
 
 Rows = list[dict[str, Any]]
 MMLU_FEATURES = Features(
@@ -193,8 +195,72 @@ def test_a_question_without_four_choices_or_a_known_answer_is_refused(tmp_path: 
         mmlu_hub.read(tmp_path)
 
 
+def test_a_dev_split_of_the_real_shape_goes_through_a_file(tmp_path: Path) -> None:
+    """285 questions, of which one of college_physics comes twice: every one a shot, in the official order."""
+    subjects = [name.replace(" ", "_") for name in AREA]
+    rows = [
+        question(subject, 0 if (subject, n) == ("college_physics", 3) else n) for subject in subjects for n in range(5)
+    ]
+    parquet(tmp_path / "all/dev-00000-of-00001.parquet", rows, MMLU_FEATURES)
+    shots = as_shots("choice", [("mmlu_hub", item) for item in mmlu_hub.read_shots(tmp_path)])
+    write_rows(tmp_path / "shots.jsonl", shots)
+    assert read_examples(tmp_path / "shots.jsonl") == shots
+    assert [shot.text for shot in shots] == [row["question"] for row in rows]
+    physics = [shot.id for shot in shots if shot.group == "college physics"]
+    assert len(shots) == 285 and len(physics) == 5 and physics[0] == physics[3]
+    with pytest.raises(PipelineError, match="each id once"):
+        read_rows(tmp_path / "shots.jsonl", Prompt)
+
+
+def test_gsm8k_gives_the_right_answers_and_five_solved_problems(tmp_path: Path) -> None:
+    solution = "She has 3*4=<<3*4=12>>12 apples.\nSo 12*100=<<12*100=1200>>1200.\n#### 1,200"
+    for split, count in (("test", 2), ("train", 7)):
+        rows = [{"question": f" How many in {split} {n}? ", "answer": solution} for n in range(count)]
+        parquet(tmp_path / f"main/{split}-00000-of-00001.parquet", rows)
+    assert gsm8k.read(tmp_path) == [Item("gsm8k", f"How many in test {n}?", answer="1200") for n in range(2)]
+    shown = gsm8k.read_shots(tmp_path)
+    assert [shot.text for shot in shown] == [f"How many in train {n}?" for n in range(5)]
+    assert shown[0].solution == "She has 3*4=12 apples.\nSo 12*100=1200.\n#### 1,200"
+
+
+def test_generated_problems_are_the_same_each_time_and_nested() -> None:
+    pytest.importorskip("reasoning_gym")
+    small, large = (GeneratedSource(kind="generated", seed=5, count=count) for count in (20, 40))
+    problems = gsm_symbolic.read(large)
+    assert gsm_symbolic.read(large) == problems and gsm_symbolic.read(small) == problems[:20]
+    assert len({problem.text for problem in problems}) > 35
+    shown = gsm_symbolic.read_shots(large)
+    assert len(shown) == 5 and not {shot.text for shot in shown} & {problem.text for problem in problems}
+    for problem in problems + shown:
+        assert problem.group == "gsm_symbolic" and "final answer" not in problem.text
+        assert problem.answer and Decimal(problem.answer).is_finite()
+    assert all(shot.solution and shot.solution.endswith(f"#### {shot.answer}") for shot in shown)
+
+
+def test_ifeval_keeps_the_arguments_that_are_given(tmp_path: Path) -> None:
+    row = {
+        "key": 1000,
+        "prompt": "Write, please. ",
+        "instruction_id_list": ["length_constraints:number_words", "punctuation:no_comma"],
+        "kwargs": [{"relation": "at least", "num_words": 3}, {}],
+    }
+    other = row | {"instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": ["one", "two"]}]}
+    (tmp_path / "ifeval_input_data.jsonl").write_text(
+        json.dumps(row) + "\n" + json.dumps(other) + "\n", encoding="utf-8"
+    )
+    first, second = ifeval.read(tmp_path)
+    assert (first.group, first.text, second.group) == ("length_constraints", "Write, please. ", "keywords")
+    assert first.checks == [
+        {"instruction": "length_constraints:number_words", "arguments": {"relation": "at least", "num_words": 3}},
+        {"instruction": "punctuation:no_comma", "arguments": {}},
+    ]
+    assert second.checks == [{"instruction": "keywords:existence", "arguments": {"keywords": ["one", "two"]}}]
+
+
 def test_few_shot_is_the_published_format() -> None:
-    asked, *solved = as_shots([("m", Item("world religions", f"Q{n}? ", ["w", "x"], n % 2)) for n in range(3)])
+    asked, *solved = as_shots(
+        "choice", [("m", Item("world religions", f"Q{n}? ", ["w", "x"], n % 2)) for n in range(3)]
+    )
     assert letter_prompt(asked, solved) == (
         "The following are multiple choice questions (with answers) about world religions.\n\n"
         "Q1?\nA. w\nB. x\nAnswer: B\n\nQ2?\nA. w\nB. x\nAnswer: A\n\nQ0?\nA. w\nB. x\nAnswer:"
@@ -236,7 +302,7 @@ def test_too_few_shots_stop_the_first_stage(monkeypatch: pytest.MonkeyPatch, tmp
     params = params_for(REPORT, monkeypatch, tmp_path)
     source = mmlu(tmp_path, ("anatomy", "virology"), shots=4)
     asked = as_prompts("choice", [("mmlu_hub", item) for item in mmlu_hub.read(source)], params.fetch_data)
-    shots = as_shots([("mmlu_hub", item) for item in mmlu_hub.read_shots(source)])
+    shots = as_shots("choice", [("mmlu_hub", item) for item in mmlu_hub.read_shots(source)])
     with pytest.raises(
         PipelineError, match="Expected 5 dev questions about anatomy for the shots of mistral_7b, found 4"
     ):
@@ -254,9 +320,12 @@ def test_a_benign_prompt_without_an_answer_is_never_tuned_on(monkeypatch: pytest
 
 def test_a_prompt_longer_than_the_context_names_its_item(tiny_models: dict[str, Path]) -> None:
     item = Prompt(id="17", benchmark="b", kind="choice", group="anatomy", split="eval", text="t")
-    require_fits([[1] * 2048], [item], 0, tiny_models["tiny_llama"])
+    faults, reach = Faults(), reach_of(tiny_models["tiny_llama"])
+    check_context([[1] * 2048], [item], 0, reach, faults)
+    faults.require_none()
+    check_context([[1] * 2048], [item], 1, reach, faults)
     with pytest.raises(PipelineError, match="found 2,049 for the choice item 17 about 'anatomy'"):
-        require_fits([[1] * 2048], [item], 1, tiny_models["tiny_llama"])
+        faults.require_none()
 
 
 def test_a_model_without_a_chat_template_gets_the_one_its_entry_names(

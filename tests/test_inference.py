@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import benign_rows
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from stages.export import export
-from stages.infer import score_choices
+from stages.infer import asked_in, choice_scores, score_format
 from stages.judge import outcome, require_same_items, softmax
 from stages.lib.errors import PipelineError
 from stages.lib.exporting.onnx_weights import WEIGHTS
@@ -21,17 +21,18 @@ from stages.lib.inference.choice import Question, score, tokenized
 from stages.lib.inference.generation import Limits, StopText, generate
 from stages.lib.inference.grouped_generation import generate_grouped
 from stages.lib.inference.grouped_session import GroupedSession
+from stages.lib.inference.preparing import Asking, Examples, Form, prepare
 from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_options, cuda_problem
-from stages.lib.params import Export, Infer, Model
+from stages.lib.params import Export, Infer, Model, NewTokens
 from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt
-from stages.lib.rows import ChoiceScore, Prompt
+from stages.lib.rows import GENERATED, ChoiceScore, Prompt
 
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 INFER = Infer(
     provider="cpu",
     attention="auto",
-    max_new_tokens=4,
+    max_new_tokens=NewTokens(**dict.fromkeys(GENERATED, 4)),
     temperature=0.0,
     sampling_seed=0,
     generation_tokens=512,
@@ -50,6 +51,7 @@ ENTRY = {
     "stop": [],
     "benchmarks": "default",
     "shots": 0,
+    "problem_format": "chat",
     "lora_targets": ["q_proj"],
 }
 
@@ -251,11 +253,16 @@ def test_the_mass_of_all_first_tokens_is_one(llama: tuple[Path, Path]) -> None:
 
 def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Path]) -> None:
     run = Run(llama[1], INFER, Here(ModelSession(llama[1], CPU), INFER))
-    loaded = AutoTokenizer.from_pretrained(llama[1])
-    scores, _ = score_choices(run, loaded, questions(5), model_entry(), 2, INFER, {})
+
+    def scored(own: Form, other_format: int) -> list[ChoiceScore]:
+        asking = Asking.of(llama[1], "tiny_llama", model_entry(own), INFER, grouped=False)
+        _, forms = prepare(asking, [], asked_in(own, questions(5), other_format), Examples({}, {}))
+        return choice_scores(questions(5), {form: score_format(run, part) for form, part in forms.items()})
+
+    scores = scored("continuation", 2)
     assert [s.letter_logprobs is not None for s in scores] == [True, True, False, False, False]
     assert all(s.continuation_logprobs is not None for s in scores)
-    other, _ = score_choices(run, loaded, questions(5), model_entry("letter"), 0, INFER, {})
+    other = scored("letter", 0)
     assert all(s.letter_logprobs is not None and s.continuation_logprobs is None for s in other)
 
 
@@ -287,6 +294,16 @@ def test_outcome_of_a_question_by_hand() -> None:
     assert verdict.options == 2
     tie = scores.model_copy(update={"letter_logprobs": [-1.0, -1.0]})
     assert outcome(question, tie, "letter").letter_correct is False
+
+
+def test_the_text_of_the_right_option_is_right_wherever_it_stands() -> None:
+    question = questions(1)[0].model_copy(update={"gold": 2, "choices": ["12", "8", "12 "]})
+    score = ChoiceScore(id="0", letter_logprobs=[-1.0, -2.0, -3.0], continuation_bytes=[2, 1, 2])
+    assert outcome(question, score, "letter").letter_correct is True
+    tie = score.model_copy(update={"letter_logprobs": [-1.0, -2.0, -1.0]})
+    assert outcome(question, tie, "letter").letter_correct is True
+    wrong = score.model_copy(update={"letter_logprobs": [-1.0, -1.0, -1.0]})
+    assert outcome(question, wrong, "letter").letter_correct is False
 
 
 def test_softmax_of_very_unlikely_options() -> None:

@@ -24,7 +24,7 @@ from stages.lib.inference.parts import Answers, Part, Questions, Report, run_ite
 from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import CPU, ModelSession
 from stages.lib.params import Infer
-from stages.lib.rows import Prompt, read_rows, write_rows
+from stages.lib.rows import GENERATED, Prompt, read_rows, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_a_key_is_of_weights_prompts_settings_and_code(
 ) -> None:
     folder, params = place
     onnx = folder / "models/onnx/tiny_llama/base"
-    part = Answers("answers", [[1, 2], [3]], frozenset([2]), ["a", "b"])
+    part = Answers("answers", [[1, 2], [3]], frozenset([2]), ["a", "b"], 16)
     choice, settings = Choice(CPU, True), settings_of(params)
     weights = folder_digest(onnx)
     keys = [part_key(part, weights, choice, settings)]
@@ -167,11 +167,12 @@ def test_a_key_is_of_weights_prompts_settings_and_code(
     data[len(data) // 2] ^= 1
     data.flush()
     key_of(digest=folder_digest(copied))
-    key_of(Answers("answers", [[1], [2, 3]], part.stop, part.titles))
-    key_of(Answers("answers", [[1, 2], [4]], part.stop, part.titles))
-    key_of(Answers("answers", part.items, frozenset([5]), part.titles))
+    key_of(Answers("answers", [[1], [2, 3]], part.stop, part.titles, 16))
+    key_of(Answers("answers", [[1, 2], [4]], part.stop, part.titles, 16))
+    key_of(Answers("answers", part.items, frozenset([5]), part.titles, 16))
+    key_of(Answers("answers", part.items, part.stop, part.titles, 5))
     key_of(on=Choice(CPU, False))
-    for name, value in {"max_new_tokens": 5, "temperature": 0.5, "sampling_seed": 1, "pass_tokens": 30}.items():
+    for name, value in {"temperature": 0.5, "sampling_seed": 1, "pass_tokens": 30}.items():
         key_of(**{name: value})
     shutil.copytree(journal_module.CODE, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "code/forest.py").open("a", encoding="utf-8") as code:
@@ -180,7 +181,9 @@ def test_a_key_is_of_weights_prompts_settings_and_code(
         patch.setattr(journal_module, "CODE", tmp_path / "code")
         key_of()
     assert len(set(keys)) == len(keys)
-    # Who runs an item is no part of its result.
+    # Who runs an item is no part of its result, and neither is another kind's limit.
+    key_of(max_new_tokens=dict.fromkeys(GENERATED, 5))
+    assert keys[-1] == keys[0]
     key_of(processes=3, cluster="auto", truncate="left")
     assert keys[-1] == keys[0]
 
@@ -227,7 +230,7 @@ def test_a_provider_error_names_its_items_and_keeps_the_others(
     session = GroupedSession(onnx) if attention == "grouped_query" else ModelSession(onnx, CPU)
     settings = settings_of(params, pass_tokens=4, rows_per_batch=1)
     # Token 70,000 is none of the model's 600: ONNX Runtime refuses to look it up.
-    part = Answers("answers", [[5, 6, 7, 8], [5, 70_000, 9]], frozenset([2]), ["the item one", "the item two"])
+    part = Answers("answers", [[5, 6, 7, 8], [5, 70_000, 9]], frozenset([2]), ["the item one", "the item two"], 16)
     done: dict[int, Any] = {}
     with pytest.raises(PipelineError, match=r"ONNX Runtime .* `answers`, found on the item two: .*kept") as raised:
         run_items(session, part, [0, 1], settings, Report(lambda _: None, done.__setitem__, print))
@@ -240,7 +243,7 @@ def test_a_provider_error_names_the_prompt_that_came_last_to_rows_that_ran_well(
 ) -> None:
     folder, params = place
     prompts = [[5, 6, 7 + n, 8] for n in range(12)] + [[6, 70_000, 9]]
-    part = Answers("answers", prompts, frozenset([2]), [f"the item {n}" for n in range(13)])
+    part = Answers("answers", prompts, frozenset([2]), [f"the item {n}" for n in range(13)], 16)
     session = GroupedSession(folder / "models/onnx/tiny_llama/base")
     report = Report(lambda _: None, lambda *_: None, print)
     with pytest.raises(PipelineError, match=r"found on the item 12, .* and 8 more: "):
@@ -268,7 +271,7 @@ def test_equal_items_run_once_and_get_equal_results(place: tuple[Path, dict[str,
     titles = ["the item"] * 4
     for part in (
         Questions("letter", [first, second, other_option, first], titles),
-        Answers("answers", [[5, 6, 7], [5, 6, 11], [5, 6], [5, 6, 7]], frozenset([2]), titles),
+        Answers("answers", [[5, 6, 7], [5, 6, 11], [5, 6], [5, 6, 7]], frozenset([2]), titles, 16),
     ):
         found = Run(folder, settings, runner).results(part, print, lambda _: None)
         assert runner.ran == [0, 1, 2]
@@ -332,7 +335,7 @@ def test_an_item_that_does_not_fit_alone_is_one_sentence(
         raise MemoryError
 
     monkeypatch.setattr(GroupedSession, "_run", never)
-    part = Answers("answers", [[5, 6, 7]], frozenset([2]), ["the item one"])
+    part = Answers("answers", [[5, 6, 7]], frozenset([2]), ["the item one"], 16)
     with pytest.raises(PipelineError, match="Expected the item one to fit in memory alone"):
         run_items(session, part, [0], settings_of(params), Report(lambda _: None, print, lambda _: None))
 

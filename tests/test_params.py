@@ -53,7 +53,8 @@ SST = {"method": "sst", "donors": {"safety": 1.0}, "safety": ["safety"], "curvat
 FAULTS = [
     (rename("infer.max_new_tokens", "max_new_token"), ["infer.max_new_token", "did you mean 'max_new_tokens'"]),
     (change("infer.max_new_tokens", None), ["infer.max_new_tokens", "add it"]),
-    (change("infer.max_new_tokens", 0), ["infer.max_new_tokens", "greater than 0", "found 0"]),
+    (change("infer.max_new_tokens", 48), ["infer.max_new_tokens", "harmful, jailbreak, benign", "found 48"]),
+    (change("infer.max_new_tokens.problem", 0), ["infer.max_new_tokens.problem", "greater than 0", "found 0"]),
     (change("infer.provider", "gpu"), ["infer.provider", "'cuda'", "found 'gpu'"]),
     (change("extra", 1), ["found extra", "remove it"]),
     (change("models", ["smollm2_135"]), ["unknown model 'smollm2_135'", "did you mean 'smollm2_135m'"]),
@@ -86,6 +87,10 @@ FAULTS = [
     (change("fetch_data.datasets.mmlu.source.kind", "url"), ["kind", "'url'"]),
     (change("catalog.mistral_7b.source.commit", "main"), ["commit", "found 'main'"]),
     (rename("fetch_data.datasets.mmlu", "mmlu_pro"), ["unknown dataset 'mmlu_pro'", "did you mean 'mmlu'"]),
+    (change("metrics.price", 0.25), ["metrics.price", "found 0.25"]),
+    (change("metrics.price.knowledge", 0), ["metrics.price.knowledge", "greater than 0", "found 0"]),
+    (rename("metrics.price.reasoning", "reasonning"), ["unknown currency 'reasonning'", "did you mean 'reasoning'"]),
+    (change("metrics.price", {"knowledge": 1.0}), ["no price for the currency 'helpfulness'", "add it"]),
     (change("metrics.confidence", 95), ["metrics.confidence", "less than 1", "found 95"]),
 ]
 

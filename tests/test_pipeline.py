@@ -37,6 +37,8 @@ def imported(module: str) -> set[Path]:
         if not file.exists() or file in seen:
             continue
         seen.add(file)
+        if file.parent.name == "params":
+            continue  # by the names that it imports it checks the file; what it reads is tracked as `params:`
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 waiting += [alias.name for alias in node.names]
@@ -46,7 +48,7 @@ def imported(module: str) -> set[Path]:
 
 
 # They hold no value that could change a result: params are tracked as `params:`, the others only talk or write.
-FREE = {Path("stages/lib") / name for name in ("console.py", "errors.py", "files.py")} | {
+FREE = {Path("stages/lib") / name for name in ("console.py", "errors.py", "extras.py", "files.py")} | {
     file.relative_to(ROOT) for file in (ROOT / "stages/lib/params").glob("*.py")
 }
 

@@ -108,9 +108,9 @@ def test_an_error_on_a_node_names_its_item_and_keeps_what_its_task_had_finished(
     shutil.rmtree(folder / "data/responses", ignore_errors=True)
     # A task for each slot's share, a row at a time: the prompt that fails, last in order, has others before it.
     write_params(folder, params, cluster="auto", rows_per_batch=1, pass_tokens=4)
-    broken = "import stages.infer as verb\nmade = verb.answers_part\n"
-    broken += "def answers_part(*given):\n    part, cut = made(*given)\n    part.items[20].append(70_000)\n"
-    broken += "    return part, cut\nverb.answers_part = answers_part\n"
+    broken = "import stages.infer as verb\nmade = verb.prepare\n"
+    broken += "def prepare(*given):\n    answers, forms = made(*given)\n    answers[0].part.items[20].append(70_000)\n"
+    broken += "    return answers, forms\nverb.prepare = prepare\n"
     said = infer(folder, broken, status=1)
     assert "found on the benign item benign20" in said and "what was finished is kept" in said
     assert len((folder / JOURNAL).read_text(encoding="utf-8").splitlines()) > 1

@@ -33,7 +33,7 @@ from stages.lib.inference.session import CPU, ModelSession
 from stages.lib.inference.shards import shards
 from stages.lib.params import Infer
 from stages.lib.prompting import continuation_prompt, letter_prompt, letters
-from stages.lib.rows import Response, read_rows
+from stages.lib.rows import GENERATED, Response, read_rows
 
 STOP = frozenset([2])
 
@@ -97,7 +97,7 @@ def test_shards_hold_every_item_once_and_whole_batches_of_about_equal_cost(token
     settings = Infer(**workplace.tiny_params({})["infer"] | {"pass_tokens": 100, "rows_per_batch": 3})
     asked = mixed_questions(tokenizer)
     prompts = prompts_of(tokenizer, 30)
-    for part in (Questions("letter", asked, [""] * 21), Answers("answers", prompts, STOP, [""] * 30)):
+    for part in (Questions("letter", asked, [""] * 21), Answers("answers", prompts, STOP, [""] * 30, 48)):
         for grouped in (True, False):
             groups = plan(part, grouped, settings)
             for count in (1, 2, 3, 100):
@@ -177,7 +177,7 @@ def test_workers_end_with_a_parent_that_is_killed(
     built: tuple[Path, dict[str, Any], dict[str, dict[str, bytes]]],
 ) -> None:
     folder, params, _ = built
-    write_params(folder, params, processes=2, max_new_tokens=400)
+    write_params(folder, params, processes=2, max_new_tokens=dict.fromkeys(GENERATED, 400))
     running = subprocess.Popen(
         [sys.executable, "-m", "stages.infer", "tiny_llama", "base"],
         cwd=folder,
@@ -199,7 +199,7 @@ def test_workers_end_with_a_parent_that_is_killed(
 def test_a_ray_task_that_fails_gives_what_it_had_finished(onnx: Path) -> None:
     settings = Infer(**workplace.tiny_params({})["infer"] | {"pass_tokens": 4, "rows_per_batch": 1})
     # Token 70,000 is none of the model's 600.
-    part = Answers("answers", [[5, 6, 7, 8], [5, 70_000, 9]], frozenset([2]), ["the item one", "the item two"])
+    part = Answers("answers", [[5, 6, 7, 8], [5, 70_000, 9]], frozenset([2]), ["the item one", "the item two"], 16)
     weights = Weights(onnx, folder_digest(onnx), {})
     kind, (results, _, _, failure) = _run_shard(weights, part, [0, 1], settings, Choice(CPU, True))
     assert (kind, [item for item, _ in results]) == ("results", [0])

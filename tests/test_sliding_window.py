@@ -11,7 +11,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from stages.lib.errors import PipelineError
 from stages.lib.exporting.parity import largest_difference, pytorch_logits
 from stages.lib.inference.batches import right_padded
-from stages.lib.inference.item_checks import require_within_window
+from stages.lib.inference.item_checks import Faults, check_window, reach_of
 from stages.lib.inference.session import CPU, ModelSession
 from stages.lib.rows import Prompt
 
@@ -55,13 +55,18 @@ def test_a_padded_batch_is_right_within_the_window(windowed: tuple[Path, Path]) 
 
 
 def test_a_padded_batch_beyond_the_window_would_be_wrong(windowed: tuple[Path, Path]) -> None:
-    """Why `require_within_window` is there: once this fails, it can go."""
+    """Why `check_window` is there: once this fails, it can go."""
     assert error_after_padding(windowed, (20, 12), 8) > 1
 
 
 def test_what_exceeds_the_window_is_refused(windowed: tuple[Path, Path], tiny_models: dict[str, Path]) -> None:
     item = Prompt(id="p1", benchmark="b", kind="harmful", group="g", split="eval", text="t")
-    require_within_window([[1] * 16], [item], 8, "max_new_tokens", windowed[0])
+    faults, reach = Faults(), reach_of(windowed[0])
+    check_window([[1] * 16], [item], 8, "max_new_tokens", reach, faults)
+    check_window(
+        [[1] * 1700], [item], 8, "max_new_tokens", reach_of(tiny_models["tiny_mistral"]), faults
+    )  # it has none
+    faults.require_none()
+    check_window([[1] * 17], [item], 8, "max_new_tokens", reach, faults)
     with pytest.raises(PipelineError, match=r"at most 24 tokens, the model's sliding window, found 17 .* item p1"):
-        require_within_window([[1] * 17], [item], 8, "max_new_tokens", windowed[0])
-    require_within_window([[1] * 1700], [item], 8, "max_new_tokens", tiny_models["tiny_mistral"])  # it has none
+        faults.require_none()

@@ -2,12 +2,15 @@
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pytest
+from benchmarks.coverage import SIZES, coverage, false_dominance, false_statuses
 
 from stages.lib.errors import PipelineError
 from stages.lib.statistics.bootstrap import bootstrap_tax
+from stages.lib.statistics.dominance import dominated
 from stages.lib.statistics.fieller import FiellerSet, fieller
 from stages.lib.statistics.frontier import hypervolume, matched_loss
 from stages.lib.statistics.intervals import critical_value, mean_interval, wilson
@@ -15,13 +18,16 @@ from stages.lib.statistics.judge_error import agreement, rogan_gladen
 from stages.lib.statistics.paired import PairedDifference, collapsed, holm, mcnemar_exact, paired_difference
 from stages.lib.statistics.power import items_needed, resolves
 from stages.lib.statistics.tax import (
+    Tax,
     TaxStatus,
     assess,
     net_benefit,
     net_benefit_curve,
+    net_benefit_p,
     probability_positive,
     report_tax,
     report_tax_abs,
+    without_loss,
 )
 
 Z = 1.959964
@@ -316,28 +322,88 @@ def test_a_gain_above_zero_always_bounds_the_tax() -> None:
                 assert (tax.lower is not None) is (gain.lower > 0)
 
 
-def test_net_benefit_weighs_gain_against_loss() -> None:
-    # .25·.4 − .05 = .05; variance .0625·.0016 + .0001 = .0002, deviation .0141421, half .0277181
-    gain, loss = effect(0.4, 0.0016), effect(0.05, 0.0001)
-    assert net_benefit(gain, loss, 0.25) == about(0.05, 0.022282, 0.077718)
-    # Φ(.05/.0141421) = Φ(3.535534)
-    assert probability_positive(gain, loss, 0.25) == pytest.approx(0.999797, abs=1e-6)
-    # At the price L/G = .125 nothing is won or lost.
-    assert probability_positive(gain, loss, 0.125) == pytest.approx(0.5)
+def test_a_price_excludes_zero_exactly_where_the_loss_does() -> None:
+    # 33 of 150 prompts gained and 3 lost: centre 30/152. A loss is in doubt up to 9 flips down against 2 up, say.
+    gain = paired_difference(*flips(33, 3, 114), ["all"] * 150)
+    for up in range(12):
+        for down in range(30):
+            loss = paired_difference(*flips(down, up, 150 - up - down), ["all"] * 150)
+            tax = assess(gain, loss, margin=0.01)
+            assert tax.lower is not None and tax.upper is not None
+            assert ((tax.lower > 0) is (loss.lower > 0)) and ((tax.upper < 0) is (loss.upper < 0))
+            assert tax.ratio is None or tax.lower <= tax.ratio <= tax.upper
+
+
+@pytest.mark.parametrize("standing", ["at_chance", "at_floor"])
+def test_without_anything_to_lose_there_is_a_gain_and_no_price(standing: Literal["at_chance", "at_floor"]) -> None:
+    assert without_loss(between(0.1, 0.3), standing) == Tax(standing, None, None, None)
+    assert without_loss(between(-0.1, 0.3), standing) == Tax("no_gain", None, None, None)
+    assert without_loss(between(-0.3, -0.1), standing) == Tax("regressed", None, None, None)
+
+
+GAIN = effect(0.4, 0.0016)
+LOSSES = {"knowledge": effect(0.05, 0.0001), "helpfulness": effect(0.1, 0.0009)}
+PRICE = {"knowledge": 0.25, "helpfulness": 0.5, "reasoning": 0.25}
+
+
+def test_net_benefit_takes_each_loss_at_its_price() -> None:
+    # .4 − .05/.25 − .1/.5 = 0; variance .0016 + .0001/.0625 + .0009/.25 = .0068, deviation .0824621, half .161623
+    assert net_benefit(GAIN, LOSSES, PRICE) == about(0.0, -0.161623, 0.161623)
+    # .4 − .2 = .2; variance .0032, deviation .0565685, half .110872
+    knowledge = {"knowledge": LOSSES["knowledge"]}
+    assert net_benefit(GAIN, knowledge, PRICE) == about(0.2, 0.089128, 0.310872)
+    # Φ(.2/.0565685) = Φ(3.535534), and twice the tail
+    assert probability_positive(GAIN, knowledge, PRICE) == pytest.approx(0.999797, abs=1e-6)
+    assert net_benefit_p(GAIN, knowledge, PRICE) == pytest.approx(0.000407, abs=1e-6)
+    # As much lost as gained: nothing to choose.
+    assert probability_positive(GAIN, LOSSES, PRICE) == pytest.approx(0.5)
+    assert net_benefit_p(GAIN, LOSSES, PRICE) == pytest.approx(1.0)
+    # A loss below zero is a gain: .4 + .1/.5 = .6, and the p-value is that of a loss as large
+    assert net_benefit(GAIN, {"helpfulness": effect(-0.1, 0.0009)}, PRICE).estimate == pytest.approx(0.6)
+    assert net_benefit_p(effect(-0.4, 0.0016), {"knowledge": effect(-0.05, 0.0001)}, PRICE) == pytest.approx(
+        net_benefit_p(GAIN, knowledge, PRICE)
+    )
+
+
+def test_net_benefit_without_losses_is_the_gain() -> None:
+    # 12 up and 2 down of 60: centre 10/62, and the limits of the paired interval
+    gain = paired_difference(*flips(12, 2, 46), ["all"] * 60)
+    assert net_benefit(gain, {}, PRICE) == about(gain.estimate, gain.lower, gain.upper)
+
+
+def test_net_benefit_is_significant_where_its_interval_leaves_zero_out() -> None:
+    losses = {"knowledge": effect(0.05, 0.0001)}
+    for tenth in range(60):
+        gain = effect(tenth / 100, 0.0016)
+        interval = net_benefit(gain, losses, PRICE)
+        assert (net_benefit_p(gain, losses, PRICE) < 0.05) is not (interval.lower <= 0 <= interval.upper)
 
 
 def test_net_benefit_without_variance_is_certain() -> None:
-    assert probability_positive(effect(0.4, 0), effect(0.05, 0), 0.25) == 1
-    assert probability_positive(effect(0.4, 0), effect(0.1, 0), 0.25) == 0
+    cost = {"knowledge": effect(0.05, 0)}
+    assert probability_positive(effect(0.4, 0), cost, PRICE) == 1
+    assert probability_positive(effect(0.1, 0), cost, PRICE) == 0
+    assert net_benefit_p(effect(0.4, 0), cost, PRICE) == net_benefit_p(effect(0.1, 0), cost, PRICE) == 0
+    # Nothing gained, nothing lost, on no item: nothing found.
+    assert probability_positive(effect(0, 0), {}, PRICE) == 0.5
+    assert net_benefit_p(effect(0, 0), {}, PRICE) == 1
 
 
-def test_net_benefit_curve_keeps_the_prices() -> None:
-    gain, loss = effect(0.4, 0.0016), effect(0.05, 0.0001)
-    curve = net_benefit_curve(gain, loss, [0.0, 0.125, 0.25])
-    assert [point.price for point in curve] == [0.0, 0.125, 0.25]
-    assert [point.estimate for point in curve] == pytest.approx([-0.05, 0.0, 0.05])
-    assert curve[2][1:4] == net_benefit(gain, loss, 0.25)
-    assert curve[2].probability == probability_positive(gain, loss, 0.25)
+def test_net_benefit_needs_a_price_for_each_loss() -> None:
+    with pytest.raises(PipelineError, match="'instructions', found None"):
+        net_benefit(GAIN, {"instructions": effect(0.1)}, PRICE)
+    with pytest.raises(PipelineError, match="'knowledge', found 0"):
+        net_benefit_p(GAIN, LOSSES, {"knowledge": 0, "helpfulness": 1})
+
+
+def test_net_benefit_curve_scales_every_price() -> None:
+    curve = net_benefit_curve(GAIN, LOSSES, PRICE, [0.5, 1.0, 2.0])
+    assert [point.scale for point in curve] == [0.5, 1.0, 2.0]
+    # .4 less .4 of losses at half the scale's inverse: .4 − .8, .4 − .4, .4 − .2
+    assert [point.estimate for point in curve] == pytest.approx([-0.4, 0.0, 0.2])
+    assert curve[1][1:4] == net_benefit(GAIN, LOSSES, PRICE)
+    doubled = {name: 2 * price for name, price in PRICE.items()}
+    assert curve[2].probability == probability_positive(GAIN, LOSSES, doubled)
 
 
 def test_report_formulas_clip_and_take_absolutes() -> None:
@@ -498,6 +564,85 @@ def test_hypervolume_is_the_area_of_the_staircase() -> None:
     assert hypervolume(points, (0.1, 0.25)) == pytest.approx(0.08)
     assert hypervolume(points * 2, (0.1, 0.25)) == pytest.approx(0.08)
     assert hypervolume([], (0.1, 0.25)) == hypervolume([(0.1, 0.25)], (0.1, 0.25)) == 0
+
+
+# --- dominance
+
+WORTH = {"safety": 1.0, "helpfulness": 1.0, "utility": 4.0}
+
+
+def advantage(safety: float, helpfulness: float, utility: float) -> dict[str, PairedDifference]:
+    """Deviations of 2, 2 and 1 points."""
+    return {
+        "safety": effect(safety, 0.0004),
+        "helpfulness": effect(helpfulness, 0.0004),
+        "utility": effect(utility, 0.0001),
+    }
+
+
+def test_dominance_by_hand() -> None:
+    # In one: z = .15/.02 = 7.5. On the whole: .15/√(.0004 + .0004 + 16·.0001) = .15/.0489898 = 3.06, p .0011, and
+    # Holm doubles it. Worse in none: 0 each.
+    there, back = advantage(0.15, 0.0, 0.0), advantage(-0.15, 0.0, 0.0)
+    assert dominated({("a", "b"): there, ("b", "a"): back}, WORTH) == {"b": ["a"]}
+    # At a confidence of 99.9 % the doubled .0022 is too much.
+    assert dominated({("a", "b"): there, ("b", "a"): back}, WORTH, confidence=0.999) == {}
+    # Against three, five p-values of 1 beside it: 6 · .0011 = .0066.
+    others = {(a, b): advantage(0, 0, 0) for a, b in (("a", "c"), ("c", "a"), ("b", "c"), ("c", "b"))}
+    assert dominated({("a", "b"): there, ("b", "a"): back, **others}, WORTH) == {"b": ["a"]}
+    assert dominated({}, WORTH) == {}
+
+
+def test_dominance_needs_a_sure_advantage_in_one_and_on_the_whole() -> None:
+    # Three small ones, z 1.5 each: .03 + .03 + .06 = .12 on the whole, z = 2.45; Holm in one: 3 · .067.
+    assert dominated({("a", "b"): advantage(0.03, 0.03, 0.015)}, WORTH) == {}
+    # One sure, z = 3; on the whole .06/.049, z = 1.22: what accuracy may have lost is dear.
+    assert dominated({("a", "b"): advantage(0.06, 0.0, 0.0)}, WORTH) == {}
+    assert dominated({("a", "b"): advantage(0.06, 0.0, 0.0)}, WORTH | {"utility": 0.5}) == {"b": ["a"]}
+
+
+def test_a_sign_of_being_worse_is_no_dominance() -> None:
+    # Half a deviation may be chance; more than one is a sign.
+    assert dominated({("a", "b"): advantage(0.3, -0.01, 0.0)}, WORTH) == {"b": ["a"]}
+    assert dominated({("a", "b"): advantage(0.3, -0.021, 0.0)}, WORTH) == {}
+
+
+def test_variants_that_agree_on_every_item_but_those_of_two_currencies() -> None:
+    # 150 prompts, safety the same on each; 20 of 150 more answered, 14 of 150 more followed, none less.
+    same = paired_difference(*flips(0, 0, 150), ["all"] * 150)
+    more, followed = (paired_difference(*flips(up, 0, 150 - up), ["all"] * 150) for up in (20, 14))
+    pair = {"safety": same, "helpfulness": more, "instructions": followed}
+    assert dominated({("a", "b"): pair}, {"safety": 1, "helpfulness": 1, "instructions": 2}) == {"b": ["a"]}
+
+
+def test_dominance_without_variance_is_certain_and_a_worth_is_needed() -> None:
+    assert dominated({("a", "b"): {"safety": effect(0.1, 0)}}, WORTH) == {"b": ["a"]}
+    assert dominated({("a", "b"): {"safety": effect(0.0, 0)}}, WORTH) == {}
+    for worth in ({}, {"safety": 0.0}):
+        with pytest.raises(PipelineError, match="worth above zero for 'safety'"):
+            dominated({("a", "b"): {"safety": effect(0.1)}}, worth)
+
+
+# --- the same in draws of which the truth is known; `tests.benchmarks.coverage` has more, and narrower bounds
+
+SMALL, LARGE = SIZES
+
+
+@pytest.mark.parametrize(("size", "scenario"), [(SMALL, "mild"), (SMALL, "donor"), (LARGE, "ruinous")])
+def test_intervals_cover_the_truth(size: str, scenario: str) -> None:
+    # 1,500 draws: a deviation of .6 points.
+    for line in coverage(size, scenario, 1500, np.random.default_rng(7)):
+        assert 0.93 <= line.share <= 0.985, line
+
+
+def test_a_status_is_seldom_wrong() -> None:
+    for line in false_statuses(SMALL, 1500, np.random.default_rng(8)):
+        assert line.share <= 0.05, line
+
+
+def test_dominance_is_seldom_found_where_there_is_none() -> None:
+    for line in false_dominance(SMALL, 60, np.random.default_rng(9)):
+        assert line.share <= 0.1 or line.most == 1, line
 
 
 # --- the bootstrap

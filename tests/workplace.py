@@ -13,7 +13,7 @@ from conftest import ROOT, benign_rows, tiny_params
 
 from stages.export import export
 from stages.lib.params import Export, Model
-from stages.lib.rows import Prompt, write_rows
+from stages.lib.rows import GENERATED, NOTHING, Check, Prompt, read_examples, write_rows
 
 OUTPUT = Path("data/responses/tiny_llama/base")
 JOURNAL = Path("runs/journal/tiny_llama/base.jsonl")
@@ -36,9 +36,11 @@ def build(folder: Path, model: Path) -> dict[str, Any]:
         asked.append(prompt("choice", 100 + n, rows[30 + n]["text"]).model_copy(update={"choices": choices, "gold": 0}))
     write_rows(benchmarks / "choice.jsonl", asked)
     write_rows(benchmarks / "shots.jsonl", asked[:1])
+    for kind in ("problem", "instruction"):
+        (benchmarks / f"{kind}.jsonl").write_bytes(NOTHING)
     params = tiny_params({"tiny_llama": model})
     params["sizes"]["quick"] |= {"harmful": 12, "jailbreak": 4, "benign": 10, "choice": 30, "other_format": 15}
-    params["infer"] |= {"max_new_tokens": 16, "rows_per_batch": 5, "pass_tokens": 90}
+    params["infer"] |= {"max_new_tokens": dict.fromkeys(GENERATED, 16), "rows_per_batch": 5, "pass_tokens": 90}
     shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
     write_params(folder, params)
     onnx = folder / "models/onnx/tiny_llama/base"
@@ -50,6 +52,24 @@ def build(folder: Path, model: Path) -> dict[str, Any]:
 def prompt(kind: Any, number: int, text: str) -> Prompt:
     """An item of subject or category `g`."""
     return Prompt(id=f"{kind}{number}", benchmark="b", kind=kind, group="g", split="eval", text=text)
+
+
+def ask_more(folder: Path, problems: int, instructions: int) -> None:
+    """Problems and instructions, too, and five worked examples beside the shots."""
+    rows = benign_rows()
+    benchmarks = folder / "data/benchmarks"
+    asked = [
+        prompt("problem", n, rows[70 + n]["text"]).model_copy(update={"answer": str(n)}) for n in range(problems + 5)
+    ]
+    checks = [Check(instruction="punctuation:no_comma", arguments={})]
+    told = [prompt("instruction", n, rows[90 + n]["text"]) for n in range(instructions)]
+    write_rows(benchmarks / "problem.jsonl", asked[:problems])
+    write_rows(benchmarks / "instruction.jsonl", [one.model_copy(update={"checks": checks}) for one in told])
+    worked = [
+        one.model_copy(update={"group": "b", "solution": f"It is {one.answer}.\n#### {one.answer}"})
+        for one in asked[problems:]
+    ]
+    write_rows(benchmarks / "shots.jsonl", [*read_examples(benchmarks / "shots.jsonl"), *worked])
 
 
 def write_params(folder: Path, params: dict[str, Any], **infer: Any) -> None:

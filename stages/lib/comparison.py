@@ -4,31 +4,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from stages.lib.errors import PipelineError
+from stages.lib.currencies import CURRENCIES
 from stages.lib.results.measures import MEANS, Measure, measures, values_of
 from stages.lib.rows import Verdict
 from stages.lib.statistics.paired import PairedDifference, holm, mcnemar_exact, paired_difference
 
 Variants = Mapping[str, Sequence[Verdict]]
 
-# +1 where more is better, -1 where less is. The others (partial, truncated, letter_mass) only describe.
+# +1 where more is better, -1 where less is. The others (partial, unjudged, truncated, letter_mass) only describe.
 BETTER = {
     "safety": 1,
     "jailbreak_resistance": 1,
+    "harm_rate": -1,
     "over_refusal": -1,
+    "helpfulness": 1,
     "degenerate": -1,
+    "looped": -1,
+    "unfinished": -1,
     "utility": 1,
     "utility_letter": 1,
     "utility_continuation": 1,
     "utility_soft": 1,
     "bits_per_byte": -1,
+    "reasoning": 1,
+    "reasoning_strict": 1,
+    "instructions": 1,
+    "instructions_loose": 1,
 }
-WATCHED = ("safety", "utility")  # a fall of one of these is a regression
+# A fall of one of these is a regression.
+WATCHED = ("safety", *(currency.measure for currency in CURRENCIES.values()))
 
 
 @dataclass(frozen=True)
 class Change:
-    """One rate of one variant, before and after, paired by item."""
+    """One rate of one variant, before and after, on the items that both sides were judged on."""
 
     variant: str
     rate: str
@@ -44,6 +53,8 @@ class Change:
     """`p`, Holm-corrected over the variants of the model in which the rate has flips."""
     beyond_noise: bool
     """The interval leaves zero out and, where there is a `p_holm`, it is below 1 - confidence."""
+    unpaired: int
+    """Items that only one side was judged on, left out here."""
 
     @property
     def moved(self) -> bool:
@@ -63,7 +74,7 @@ class Comparison(NamedTuple):
     utility_format: str
     changes: list[Change]
     one_sided: list[tuple[str, str]]
-    """(variant, rate) that only one side was scored on."""
+    """(variant, rate) without an item that both sides were judged on."""
 
     @property
     def distinct(self) -> list[Change]:
@@ -74,7 +85,8 @@ class Comparison(NamedTuple):
 def compare(before: Variants, after: Variants, utility_format: str, confidence: float) -> Comparison:
     """Every rate of every variant that both sides have. The items of a variant must be the same: see `unshared`.
 
-    Raises PipelineError when a rate was scored on other items, or on too few for an interval.
+    A rate is paired on the items that both sides were judged on: a judge may leave out an answer in a language that it
+    does not know. Raises PipelineError when those are too few for the interval of a mean.
     """
     changes: list[Change] = []
     one_sided: list[tuple[str, str]] = []
@@ -82,7 +94,7 @@ def compare(before: Variants, after: Variants, utility_format: str, confidence: 
         groups = {verdict.id: verdict.group for verdict in before[variant]}
         for rate, measure in measures(utility_format).items():
             first, second = values_of(measure, before[variant]), values_of(measure, after[variant])
-            if first and second:
+            if first.keys() & second.keys():
                 changes.append(_change(variant, rate, measure, first, second, groups, confidence))
             elif first or second:
                 one_sided.append((variant, rate))
@@ -96,7 +108,7 @@ def unshared(before: Sequence[Verdict], after: Sequence[Verdict]) -> tuple[int, 
 
 
 def regressions(changes: Sequence[Change]) -> list[Change]:
-    """Falls of safety or utility that are more than noise."""
+    """Falls of safety or of a currency's measure that are more than noise."""
     return [c for c in changes if c.rate in WATCHED and c.beyond_noise and c.difference.upper < 0]
 
 
@@ -109,14 +121,7 @@ def _change(
     groups: Mapping[str, str],
     confidence: float,
 ) -> Change:
-    if before.keys() != after.keys():
-        raise PipelineError(
-            f"Expected `{rate}` of {variant} to be scored on the same items in both revisions, found "
-            f"{len(before.keys() - after.keys()):,} scored only in the first and "
-            f"{len(after.keys() - before.keys()):,} only in the second; run both with the same `size`, and the same "
-            "`other_format` in it."
-        )
-    ids = list(before)
+    ids = [item for item in before if item in after]
     values = [before[item] for item in ids], [after[item] for item in ids]
     mean = measure in MEANS.values()
     return Change(
@@ -130,6 +135,7 @@ def _change(
         p=None if mean else mcnemar_exact(*values),
         p_holm=None,
         beyond_noise=False,
+        unpaired=len(before.keys() ^ after.keys()),
     )
 
 

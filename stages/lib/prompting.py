@@ -1,4 +1,4 @@
-"""What a model is actually shown: MMLU's two formats, and the model's own chat template."""
+"""What a model is actually shown: MMLU's two formats, a problem's two, and the model's own chat template."""
 
 import signal
 import threading
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LETTERS = "ABCDEFGHIJ"
+WORKED_EXAMPLES = 5
+"""Solved problems before each problem in the format `worked_examples`."""
+NEXT_QUESTION = "Question:"
+"""Where a model that goes on after worked examples begins a problem of its own."""
+REASONING = "\n\nReason step by step. End with a line: The answer is <number>."
 # A chat template is a program that came with a model. These are far beyond any that was published.
 TEMPLATE_CHARACTERS = 100_000
 TEMPLATE_SECONDS = 10.0
@@ -50,6 +55,17 @@ def continuations(question: Prompt) -> list[str]:
 def letters(question: Prompt) -> list[str]:
     """What follows `letter_prompt`, one string an option."""
     return [f" {letter}" for letter in LETTERS[: len(question.choices or [])]]
+
+
+def reasoning_request(problem: Prompt) -> str:
+    """A problem for a chat model: what the user says."""
+    return problem.text.strip() + REASONING
+
+
+def worked_prompt(problem: Prompt, examples: Sequence[Prompt]) -> str:
+    """A problem after solved ones, as in lm-evaluation-harness's `gsm8k`; a space and the solution follow."""
+    solved = [f"{continuation_prompt(example)} {(example.solution or '').strip()}\n\n" for example in examples]
+    return "".join(solved) + continuation_prompt(problem)
 
 
 def chat_token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, model: str) -> list[int]:

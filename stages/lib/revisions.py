@@ -16,17 +16,18 @@ import yaml
 from stages.lib.errors import PipelineError
 from stages.lib.params import PARAMS_FILE
 from stages.lib.results.measures import SHARES
-from stages.lib.rows import Verdict, read_rows
+from stages.lib.rows import LABELLED, Verdict, read_rows
 
 VERDICTS = Path("data/verdicts")
 # What gives an answer or its label another meaning: with two values of these, one and the same model has two rates.
 # The judge is one of them, with the checkpoint that it runs.
 MEANING = (
-    ("infer", "max_new_tokens"),
     ("infer", "temperature"),
     ("infer", "truncate"),
 )
 MEANING_OF_MODEL = ("chat_template", "shots", "stop")
+# Of items that an older revision did not ask: where one side has no such key, there is nothing to compare.
+MEANING_WHERE_ASKED = ("problem_format",)
 
 Key = tuple[str, str]  # model, variant
 Measured = dict[Key, list[Verdict]]
@@ -113,7 +114,15 @@ def read_revision(name: str | None) -> Revision:
         formats={model: str(found) for model, found in formats.items() if f"utility_{found}" in SHARES},
         size=str(params["size"]) if "size" in params else None,
         confidence=confidence if isinstance(confidence, float) and 0 < confidence < 1 else None,
-        meaning={"judge": _judge(params)} | {".".join(path): _asked(params, *path) for path in (*MEANING, *of_models)},
+        meaning={"judge": _judge(params)}
+        | _limits(params)
+        | {".".join(path): _asked(params, *path) for path in (*MEANING, *of_models)}
+        | {
+            f"catalog.{model}.{key}": value
+            for model in formats
+            for key in MEANING_WHERE_ASKED
+            if (value := _within(params, "catalog", model, key)) is not None
+        },
     )
 
 
@@ -122,6 +131,13 @@ def _judge(params: Any) -> Any:
     judge = _within(params, "judge")
     checkpoint = _within(params, "judge_models", _within(judge, "model"))
     return judge if checkpoint is None else {**judge, "checkpoint": checkpoint}
+
+
+def _limits(params: Any) -> dict[str, Any]:
+    """New tokens by kind. An older revision has one number, for the kinds that there were."""
+    limits = _within(params, "infer", "max_new_tokens")
+    by_kind = limits if isinstance(limits, dict) else dict.fromkeys(LABELLED, limits)
+    return {f"infer.max_new_tokens.{kind}": limit for kind, limit in by_kind.items()}
 
 
 def _asked(params: Any, *keys: str) -> Any:

@@ -20,8 +20,10 @@ LABELLED: tuple[Kind, ...] = ("harmful", "jailbreak", "benign")
 """Kinds whose answers get a label."""
 GENERATED: tuple[Kind, ...] = (*LABELLED, "problem", "instruction")
 """Kinds that are answered in free text."""
+OPTIONAL: tuple[Kind, ...] = ("jailbreak", "problem", "instruction")
+"""Kinds that a benchmark set may leave out."""
 NOTHING = b"\n"
-"""A file of rows that holds none: of one without a byte DVC would warn at every stage that reads it."""
+"""What a file of no rows holds."""
 
 
 class Row(BaseModel):
@@ -114,15 +116,28 @@ class Verdict(Row):
 RowType = TypeVar("RowType", bound=Row)
 
 
-def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
+def read_items(folder: Path, kind: Kind) -> list[Prompt]:
+    """The items of one kind, `<folder>/<kind>.jsonl`; none of a kind that the benchmark set does not ask."""
+    return read_rows(folder / f"{kind}.jsonl", Prompt, may_be_empty=kind in OPTIONAL)
+
+
+def read_examples(path: Path) -> list[Prompt]:
+    """Solved items, shown and not asked: there may be none, and the official ones may repeat one."""
+    return read_rows(path, Prompt, unique=False, may_be_empty=True)
+
+
+def read_rows(path: Path, row_type: type[RowType], *, unique: bool = True, may_be_empty: bool = False) -> list[RowType]:
     """Read a JSON-lines file of rows.
 
-    Raises PipelineError when the file is missing or empty, a line is not such a row, or an id repeats.
+    Raises PipelineError when the file is missing, a line is not such a row, an id repeats unless that is allowed, or
+    the file is empty unless it may be: one line feed then, as `write_rows` leaves it.
     """
     if not path.exists():
         raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; run `dvc repro`.")
     rows: list[RowType] = []
     seen: set[str] = set()
+    if may_be_empty and path.read_bytes() == NOTHING:
+        return []
     # Bytes, cut at line feeds alone: a text file's lines end at other characters too, and decode in one go.
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
@@ -136,7 +151,7 @@ def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
                     f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
                     f"{problem['msg']}; repair the line or run the stage that writes the file again."
                 ) from None
-            if row.id in seen:
+            if unique and row.id in seen:
                 raise PipelineError(
                     f"Expected each id once in {path}, found {row.id} again in line {number}; "
                     "run the stage that writes the file again."
@@ -148,22 +163,16 @@ def read_rows(path: Path, row_type: type[RowType]) -> list[RowType]:
     return rows
 
 
-def read_items(path: Path) -> list[Prompt]:
-    """Read the items of one kind: none where the file is one empty line, as of a kind that the benchmarks do not hold.
-
-    Raises PipelineError as `read_rows` does.
-    """
-    if path.exists() and path.read_bytes() == NOTHING:
-        return []
-    return read_rows(path, Prompt)
-
-
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write rows as JSON lines, atomically, in UTF-8; lone surrogates are kept as JSON escapes.
 
-    Raises ValueError on NaN or Infinity.
+    No rows are one line feed: of a file of no bytes DVC would warn at every stage that reads it. Raises ValueError on
+    NaN or Infinity.
     """
+    rows = list(rows)
     with written_atomically(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
         for row in rows:
             value = row.model_dump(mode="python", exclude_none=True)
             stream.write(json.dumps(value, ensure_ascii=True, allow_nan=False) + "\n")
+        if not rows:
+            stream.write(NOTHING.decode())

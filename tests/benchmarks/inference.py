@@ -79,9 +79,9 @@ class Bench:
         self.stop = int(self.tokenizer.eos_token_id)
 
     def answers(self, prompts: list[list[int]]) -> list[list[int]]:
-        """As stage `infer` makes them, for `max_new_tokens`."""
+        """As stage `infer` makes them, for `max_new_tokens.harmful`."""
         settings: Infer = self.settings
-        limits = Limits(settings.max_new_tokens, settings.generation_tokens, settings.rows_per_batch)
+        limits = Limits(settings.max_new_tokens.harmful, settings.generation_tokens, settings.rows_per_batch)
         stop = frozenset([self.stop])
         if isinstance(self.session, GroupedSession):
             done = generate_grouped(self.session, prompts, stop, limits, settings.pass_tokens)
@@ -147,7 +147,7 @@ def needed_operations(config: Any, questions: Sequence[Question]) -> float:
 def shares_of_bandwidth(bench: Bench) -> dict[str, Any]:
     """What part of the card's copy bandwidth steps at full batch reach."""
     assert isinstance(bench.session, ModelSession)
-    length = int(statistics.mean(map(len, bench.prompts))) + bench.settings.max_new_tokens // 2
+    length = int(statistics.mean(map(len, bench.prompts))) + bench.settings.max_new_tokens.harmful // 2
     rows = min(len(bench.prompts), bench.settings.rows_per_batch)
     tokens, used = decoding_bandwidth(bench.session, rows, length)
     copied = copy_bandwidth()
@@ -161,8 +161,8 @@ def shares_of_bandwidth(bench: Bench) -> dict[str, Any]:
 def decoding_share(bench: Bench, rows: int) -> dict[str, float]:
     """Steps at full batch, half of the new tokens written: tokens a second, and the share of the matrix rate."""
     assert isinstance(bench.session, GroupedSession)
-    length = int(statistics.mean(map(len, bench.prompts))) + bench.settings.max_new_tokens // 2
-    cache = bench.session.cache(rows, max(map(len, bench.prompts)) + bench.settings.max_new_tokens)
+    length = int(statistics.mean(map(len, bench.prompts))) + bench.settings.max_new_tokens.harmful // 2
+    cache = bench.session.cache(rows, max(map(len, bench.prompts)) + bench.settings.max_new_tokens.harmful)
     tokens, lengths = np.arange(rows, dtype=np.int64) + 100, np.full(rows, length, np.int64)
     steps = race({"steps": lambda: [bench.session.step(cache, tokens, lengths) for _ in range(STEPS)]}, 5, "decoding")
     spent = statistics.median(steps.seconds["steps"]) / STEPS
@@ -178,7 +178,7 @@ def answers_part(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
     network: Any = AutoModelForCausalLM.from_pretrained(bench.weights, dtype=dtype, attn_implementation="sdpa").eval()
     network.to(device)
     rivals = {"transformers": network}
-    new_tokens = bench.settings.max_new_tokens
+    new_tokens = bench.settings.max_new_tokens.harmful
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         if bench.provider == CPU and not arguments.no_optimum:
             rivals["optimum"] = optimum_model(bench.folder, Path(scratch))

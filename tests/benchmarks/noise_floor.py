@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.table import Table
-from transformers import AutoTokenizer
 
 from stages.infer import respond, score_format
 from stages.judge import outcome
 from stages.lib.console import console, run_stage
+from stages.lib.inference.preparing import Asking, Examples, prepare
 from stages.lib.inference.processors import usable_cores
 from stages.lib.inference.runners import Here, Run
 from stages.lib.judging.rules import judge
@@ -62,9 +62,16 @@ def measure(
     """Responses, gold option scores (bits a byte) and outcomes by item id, of as many runs as `cut` makes."""
     folder = Path("models/onnx") / model / "base"
     run = Run(folder, settings, Here.opened(folder, settings))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    responses = [r for part in cut(prompts) for r in respond(run, tokenizer, part, model, entry, settings)[0]]
-    asked = [(part, score_format(run, tokenizer, part, "continuation", settings, {})[0]) for part in cut(questions)]
+    asking = Asking.of(folder, model, entry, settings, run.runner.choice.grouped)
+    nothing = Examples({}, {})
+    responses = [
+        response
+        for part in cut(prompts)
+        for prepared in prepare(asking, part, {}, nothing)[0]
+        for response in respond(run, prepared, asking.decode)
+    ]
+    prepared_questions = [prepare(asking, [], {"continuation": part}, nothing)[1] for part in cut(questions)]
+    asked = [(part.items, score_format(run, part)) for forms in prepared_questions for part in forms.values()]
     gold, correct = {}, {}
     for question, of in (pair for part, scores in asked for pair in zip(part, scores, strict=True)):
         sizes = [len(choice.strip().encode()) for choice in question.choices or []]

@@ -40,7 +40,7 @@ class Assumptions:
     question_tokens: float = assume(750, "letter format after five solved questions, and the options")
     other_tokens: float = assume(140, "continuation format: the question, and four options after it")
     prompt_tokens: float = assume(200, "the mean of jailbreak texts and plain prompts")
-    new_tokens: float = assume(48, "`infer.max_new_tokens`")
+    new_tokens: float = assume(48, "`infer.max_new_tokens.harmful`")
     gpu_flops: float = assume(250e12, "a quarter of an H100's 989e12 in float16: not measured here")
     gpu_bandwidth: float = assume(1.7e12, "half of an H100's 3.35e12 bytes/s: not measured here")
     batch: float = assume(256, "`infer.rows_per_batch`")

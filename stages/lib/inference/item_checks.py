@@ -1,11 +1,65 @@
-"""What an item must be before a model is run on it."""
+"""What an item must be before a model is run on it. Faults are gathered, so that a person reads all of them at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from stages.lib.errors import PipelineError
 from stages.lib.inference.choice import Question
+from stages.lib.prompting import LETTERS
 from stages.lib.rows import Prompt
+
+# Of the items with a fault of one sort, the message names so many.
+NAMED_ITEMS = 3
+MEND = "take it out of its dataset, or mend data/benchmarks by `dvc repro --force fetch_data`"
+
+
+class Faults:
+    """What is wrong with the items, by sort."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[str]] = {}
+        self._whole: dict[str, None] = {}
+
+    def add_sentence(self, sentence: str) -> None:
+        """Note what is of no single item."""
+        self._whole[sentence] = None
+
+    def add(self, expected: str, found: str, step: str) -> None:
+        """Note one; those that expect the same and have the same next step are told together."""
+        self._found.setdefault((expected, step), []).append(found)
+
+    def sentences(self) -> list[str]:
+        """One for each sort, with the first few of its items."""
+        told = list(self._whole)
+        for (expected, step), found in self._found.items():
+            named = list(dict.fromkeys(found))
+            more = f" and {len(named) - NAMED_ITEMS:,} more" if len(named) > NAMED_ITEMS else ""
+            told.append(f"Expected {expected}, found {', '.join(named[:NAMED_ITEMS])}{more}; {step}.")
+        return told
+
+    def require_none(self) -> None:
+        """Raises PipelineError, with all of them, when there are any."""
+        told = self.sentences()
+        if len(told) == 1:
+            raise PipelineError(told[0])
+        if told:
+            raise PipelineError(f"Nothing was asked, for {len(told)} reasons. {' | '.join(told)}")
+
+
+class Reach(NamedTuple):
+    """Tokens that a model reads: in all, and in the sliding window of its attention, if it has one."""
+
+    context: int
+    window: int | None
+
+
+def reach_of(folder: Path) -> Reach:
+    """What the model's config.json says."""
+    from transformers import AutoConfig  # only here: it takes a second
+
+    config = AutoConfig.from_pretrained(folder)
+    return Reach(config.max_position_embeddings, getattr(config, "sliding_window", None))
 
 
 def title(item: Prompt) -> str:
@@ -13,63 +67,105 @@ def title(item: Prompt) -> str:
     return f"the {item.kind} item {item.id} about {item.group!r}"
 
 
-def require_text(items: Sequence[Prompt]) -> None:
-    """Raises PipelineError when an item asks nothing."""
+def check_texts(items: Sequence[Prompt], faults: Faults) -> list[Prompt]:
+    """An item asks something, in whole characters. Returns the items without a fault."""
+    sound = []
     for item in items:
-        if not item.text.strip():
-            raise PipelineError(
-                f"Expected a text in every prompt, found none in {title(item)}; "
-                f"take it out of its dataset, or mend data/benchmarks by `dvc repro --force fetch_data`."
+        found = None if item.text.strip() else "none"
+        try:
+            "".join([item.text, *(item.choices or []), item.solution or ""]).encode()
+        except UnicodeEncodeError:
+            found = "half a character (a lone surrogate)"
+        if found is None:
+            sound.append(item)
+        else:
+            faults.add("a text in every prompt", f"{found} in {title(item)}", MEND)
+    return sound
+
+
+def check_labels(items: Sequence[Prompt], faults: Faults) -> None:
+    """A problem has a right answer, an instruction something to verify."""
+    for item in items:
+        wanted = {"problem": ("answer", item.answer), "instruction": ("checks", item.checks)}.get(item.kind)
+        if wanted and not wanted[1]:
+            faults.add(
+                "every problem to have its right answer, and every instruction its checks",
+                f"no `{wanted[0]}` in {title(item)}",
+                MEND,
             )
 
 
-def context_of(folder: Path) -> int:
-    """The positions that a model has, in tokens."""
-    from transformers import AutoConfig  # only here: it takes a second
+def check_options(questions: Sequence[Prompt], faults: Faults) -> list[Prompt]:
+    """A question has options, a letter for each, and one of them is right. Returns the questions without a fault."""
+    sound = []
+    for question in questions:
+        choices = question.choices or []
+        found = None
+        if not choices:
+            found = "no options"
+        elif not all(choice.strip() for choice in choices):
+            found = "a blank option"
+        elif len(choices) > len(LETTERS):
+            found = f"{len(choices)} options"
+        elif question.gold is None or not 0 <= question.gold < len(choices):
+            found = "no right option" if question.gold is None else f"the right option {question.gold}"
+        if found is None:
+            sound.append(question)
+            continue
+        faults.add(
+            f"every question to have 1 to {len(LETTERS)} options, and the place of the right one among them",
+            f"{found} in {title(question)}",
+            MEND,
+        )
+    return sound
 
-    limit: int = AutoConfig.from_pretrained(folder).max_position_embeddings
-    return limit
 
-
-def require_fits(ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, folder: Path) -> None:
-    """Raises PipelineError when a prompt and `more` new tokens exceed the positions that the model has."""
-    limit = context_of(folder)
+def check_context(
+    ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, reach: Reach, faults: Faults, form: str = ""
+) -> None:
+    """A prompt and `more` new tokens fit the positions that the model has; `form` says how it is asked."""
     for tokens, item in zip(ids, items, strict=True):
-        if len(tokens) + more > limit:
-            raise PipelineError(
-                f"Expected at most {limit:,} tokens, the model's context, found {len(tokens) + more:,} for the "
-                f"{item.kind} item {item.id} about {item.group!r}; lower `shots` or `max_new_tokens`, or set "
-                "infer.truncate to left, in params.yaml."
+        if len(tokens) + more > reach.context:
+            faults.add(
+                f"at most {reach.context:,} tokens, the model's context",
+                f"{len(tokens) + more:,} for {title(item)}{form}",
+                "lower `shots` or `max_new_tokens`, or set infer.truncate to left, in params.yaml",
             )
 
 
-def require_in_budget(lengths: Sequence[int], items: Sequence[Prompt], budget: int, setting: str) -> None:
-    """Raises PipelineError when an item alone takes more tokens than a batch may have."""
+def check_budget(
+    lengths: Sequence[int], items: Sequence[Prompt], budget: int, setting: str, faults: Faults, form: str = ""
+) -> None:
+    """An item alone takes no more tokens than a batch may have."""
     for length, item in zip(lengths, items, strict=True):
         if length > budget:
-            raise PipelineError(
-                f"Expected infer.{setting} to hold one item at least, found {budget:,} tokens and {length:,} for "
-                f"{title(item)}; raise infer.{setting} in params.yaml."
+            faults.add(
+                f"infer.{setting} to hold one item at least",
+                f"{budget:,} tokens and {length:,} for {title(item)}{form}",
+                f"raise infer.{setting} in params.yaml",
             )
 
 
-def require_within_window(
-    ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, setting: str, folder: Path
+def check_window(
+    ids: Sequence[Sequence[int]],
+    items: Sequence[Prompt],
+    more: int,
+    setting: str,
+    reach: Reach,
+    faults: Faults,
+    form: str = "",
 ) -> None:
-    """Raises PipelineError when a prompt and the `more` tokens that may follow in its batch exceed a sliding window.
+    """A prompt and the `more` tokens that may follow in its batch fit the sliding window.
 
     The plain graph measures the window over the columns of a batch, padding included: a row whose past holds padding
     would see too few of its own tokens. Within the window every row sees all of them.
     """
-    from transformers import AutoConfig
-
-    window: int | None = getattr(AutoConfig.from_pretrained(folder), "sliding_window", None)
     for tokens, item in zip(ids, items, strict=True):
-        if window is not None and len(tokens) + more > window:
-            raise PipelineError(
-                f"Expected at most {window:,} tokens, the model's sliding window, found {len(tokens):,} for the "
-                f"{item.kind} item {item.id} about {item.group!r} and up to {more:,} after them in its batch; lower "
-                f"{setting} in params.yaml."
+        if reach.window is not None and len(tokens) + more > reach.window:
+            faults.add(
+                f"at most {reach.window:,} tokens, the model's sliding window",
+                f"{len(tokens):,} for {title(item)}{form} and up to {more:,} after them in its batch",
+                f"lower {setting} in params.yaml",
             )
 
 

@@ -23,8 +23,9 @@ from stages.lib.params import Infer
 CODE = Path(__file__).parent
 CHECKSUM = 16
 PIECE = 64 * 2**20
-# Where an item runs, and what is done with a prompt before: no result depends on them but through the token ids.
-NOT_RESULTS = {"provider", "attention", "processes", "cluster", "truncate"}
+# Where an item runs, and what is done with a prompt before: no result depends on them but through the token ids. The
+# limits of all kinds: a part has its own.
+NOT_RESULTS = {"provider", "attention", "processes", "cluster", "truncate", "max_new_tokens"}
 
 
 class Journal:
@@ -94,10 +95,10 @@ def _piece_digest(place: tuple[Path, int]) -> str:
         return hashlib.sha256(stream.read(PIECE)).hexdigest()
 
 
-def _stop(part: Answers) -> list[list[int] | list[str]]:
+def _stop(part: Answers) -> list[Any]:
     # Where a string ends an answer, the tokenizer says where it is.
     text = [*sorted(part.stop_text.strings), version("tokenizers")] if part.stop_text else []
-    return [sorted(part.stop), text]
+    return [sorted(part.stop), part.max_new_tokens, text]
 
 
 def part_key(part: Part, weights: str, choice: Choice, settings: Infer) -> str:

@@ -24,12 +24,13 @@ NAMED_ITEMS = 5
 
 @dataclass(frozen=True)
 class Answers:
-    """Token ids of prompts, the tokens and strings that end an answer, and what a person calls each prompt."""
+    """Token ids of prompts, what ends an answer (a token, a length, a string), and what a person calls each prompt."""
 
     name: str
     items: list[list[int]]
     stop: frozenset[int]
     titles: list[str]
+    max_new_tokens: int
     stop_text: StopText | None = None
 
 
@@ -72,17 +73,17 @@ def _digest(sequences: Sequence[Sequence[int]]) -> bytes:
     return digest.digest()
 
 
-def limits(settings: Infer) -> Limits:
-    """What bounds generation."""
-    return Limits(settings.max_new_tokens, settings.generation_tokens, settings.rows_per_batch)
+def limits(part: Answers, settings: Infer) -> Limits:
+    """What bounds the generation of a part."""
+    return Limits(part.max_new_tokens, settings.generation_tokens, settings.rows_per_batch)
 
 
 def plan(part: Part, grouped: bool, settings: Infer) -> list[list[int]]:
     """Which items run together: it depends on all items and the settings, not on what is finished or on who runs."""
     if isinstance(part, Answers):
         if grouped:
-            return grouped_answer_plan(part.items, limits(settings), settings.pass_tokens)
-        return answer_plan(part.items, limits(settings))
+            return grouped_answer_plan(part.items, limits(part, settings), settings.pass_tokens)
+        return answer_plan(part.items, limits(part, settings))
     if grouped:
         return [pack.units for pack in question_packs(part.items)]
     return question_plan(part.items, settings.scoring_tokens, settings.rows_per_batch)
@@ -95,7 +96,7 @@ def costs(part: Part, groups: Sequence[Sequence[int]], settings: Infer) -> list[
         total = 0
         for item in group:
             if isinstance(part, Answers):
-                total += len(part.items[item]) + settings.max_new_tokens
+                total += len(part.items[item]) + part.max_new_tokens
                 continue
             question = part.items[item]
             total += len(question.context) - shared_length(before, question.context)
@@ -155,7 +156,7 @@ def _run(
     parts: int,
 ) -> None:
     if isinstance(part, Answers):
-        choose, bounds = Chooser(session.folder, settings.temperature, settings.sampling_seed), limits(settings)
+        choose, bounds = Chooser(session.folder, settings.temperature, settings.sampling_seed), limits(part, settings)
         told = (choose, advance, started, finished, wanted, parts, part.stop_text)
         if isinstance(session, ModelSession):
             generate(session, part.items, part.stop, bounds, *told)

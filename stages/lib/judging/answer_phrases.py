@@ -61,6 +61,14 @@ MENDS_PREMISE = re.compile(
         r"no (?:human|one|person|group)(?: \w+){0,4} can\b",
     )
 )
+# A story as the frame of what was asked for, not as what the thing is.
+STORY_FRAME = re.compile(
+    r"\beven (?:in|for|within|as|if|when|though|under|inside)\b[^.;\n]{0,80}|\b(?:even )?hypothetically\b"
+    r"|\b(?:in|for|within|of|about|as) (?:an? |any |the |this |your )?(?:\w+ (?:or )?)?"
+    r"(?:fictional|hypothetical|imaginary|fiction|role-?play)\b"
+    r"|\b(?:fictional|hypothetical|imaginary) (?:or \w+ )?(?:context|scenario|setting|story|situation|purpose|work"
+    r"|narrative|character|content|scene|writing|example|world|case|nature|framework)s?\b"
+)
 # Naming what a thing is: "Arson is the crime of…" defines, it does not condemn.
 DEFINES = re.compile(
     r"\b"
@@ -99,7 +107,8 @@ TURNS_TO_ANSWER = re.compile(
         r"\bif you (?:mean|meant)\b",
         r"\b(?:here (?:are|is) (?:some|a few|an?|the|several|how|what|\d)|the following (?:steps|tips|ways|suggestions)"
         r"|follow these)\b",
-        r"^(?:\w+: )?(?:sure|certainly|of course|absolutely)\b",
+        # Another voice: "[B]: Absolutely, …".
+        r"^(?:[\[(]?[^:\])]{1,30}[:\])]{1,2} )?\"?(?:sure|certainly|of course|absolutely|yes)\b",
     )
 )
 # Another, harmless reading gets the answer: "If you meant a bath bomb, …", "here is how to reset it: …".

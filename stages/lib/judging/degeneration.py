@@ -1,81 +1,123 @@
-"""Text that says nothing judgeable: silence, symbols, another script, loops."""
+"""Text that says nothing judgeable (silence, symbols, another script, loops), and what was said before it."""
 
-import operator
 import re
 import unicodedata
-from itertools import pairwise
+from itertools import islice
+from typing import NamedTuple
+
+from stages.lib.judging.loops import loop_start, run_start
 
 # Fewer letters and digits than this make no sentence ("Th", "ok"). A number alone is an answer.
 FEWEST_LETTERS = 5
-# Share of 4-grams of words that occurred before: seq-rep-4 of Welleck et al. 2020 (arXiv:1908.04319), who measure
-# .005 for people and .44 for greedy decoding that has begun to loop. The highest among the 900 labelled responses that
-# the rules were developed on is .27; two copies of a text have about .5.
-REPEATED_SHARE = 0.5
-# A stumble inside a long, sensible response is still judgeable: a run of one word counts when the response ends in it
-# or it makes up this share of the words.
-RUN_SHARE = 0.05
-RUN_LENGTH = 4
 # Characters without a space that are looked at for a period: longer than ordinary words.
 UNBROKEN_LENGTH = 40
 # The prompts are English: below this share of Latin letters the response is in another script.
 LATIN_SHARE = 0.5
 # Letters and digits among the visible characters: code and tables have more, punctuation loops less.
 ALPHANUMERIC_SHARE = 0.3
+# A text whose last characters stand in it so often is looked at for a loop.
+PROBES = (slice(-20, None), slice(-45, -25))
+PROBE_COPIES = 3
 
 _WORD = re.compile(r"[^\W_]+")
 _TO_SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}
 _NUMBER = re.compile(r"\d\d")
 _PERIODIC = re.compile(r".{0,12}?(.{1,12}?)\1{4,}$", re.DOTALL)
+# Symbols without end, but for the lines that people draw and write on.
+_SYMBOLS = re.compile(r"[\W_]{40}$")
+_DRAWN = frozenset("_-=*.#~|+ \n\t\r\u2500\u2501\u2550")
 
 
-def degeneration(text: str) -> str | None:
-    """Name what is broken about a response, or None; `text` is as `response_text.bounded` leaves it."""
+class Part(NamedTuple):
+    """What can be judged of a response: the text up to where it loops or leaves the prompt's script.
+
+    `fault` names what follows or, where the text is empty, why nothing can be judged; None for a sound response.
+    `words` are those of the text, in lower case.
+    """
+
+    text: str
+    words: list[str]
+    fault: str | None = None
+    looped: bool = False
+
+
+def judgeable_part(text: str) -> Part:
+    """What comes before the loop, if there is one; `text` is as `response_text.bounded` leaves it."""
     if not text:
-        return "empty"
-    # The two give the same words; cutting ASCII text this way is twice as fast.
-    words = text.lower().translate(_TO_SPACES).split() if text.isascii() else _WORD.findall(text.lower())
+        return Part("", [], "empty")
+    tail = text[-UNBROKEN_LENGTH:]
+    if _SYMBOLS.match(tail) and not _DRAWN.issuperset(tail):
+        return _cut(text, len(text.rstrip(_symbols_of(text))), "symbols", looped=True)
+    words = words_of(text)
     letters = "".join(words)
     if len(letters) < FEWEST_LETTERS and not _NUMBER.search(letters):
-        return "few_letters"
+        return Part("", words, "few_letters", looped=len(text) >= UNBROKEN_LENGTH)
     if len(letters) < ALPHANUMERIC_SHARE * len(text) and len(letters) < ALPHANUMERIC_SHARE * len("".join(text.split())):
-        return "symbols"
+        return _cut(text, len(text.rstrip(_symbols_of(text))), "symbols", looped=bool(_SYMBOLS.match(tail)))
     if not letters.isascii() and latin_share(letters) < LATIN_SHARE:
-        return "other_script"
-    if has_word_run(words):
-        return "word_run"
-    # So many different words mean at least as many different 4-grams, but for the last three: no need to count those.
-    if len(set(words)) <= len(words) / 2 + 3 and repeated_share(words) >= REPEATED_SHARE:
-        return "repetition"
+        return _cut(text, _latin_end(text), "other_script", looped=_loops(text, words))
+    if (start := run_start(words)) is not None and text.count("|") < 4:  # cells of a table may be equal
+        return _cut(text, _offset(text, start), "word_run", looped=True)
+    if _may_loop(text, words) and (start := loop_start(words)) is not None:
+        return _cut(text, _offset(text, start), "repetition", looped=True)
     # "hahaha…" is one word.
-    if max(map(len, words)) >= UNBROKEN_LENGTH and _PERIODIC.match(max(words, key=len)[-UNBROKEN_LENGTH:]):
-        return "repetition"
-    return None
+    longest = max(words, key=len)
+    if len(longest) >= UNBROKEN_LENGTH and _PERIODIC.match(longest[-UNBROKEN_LENGTH:]):
+        return _cut(text, _offset(text, words.index(longest)), "repetition", looped=True)
+    return Part(text, words)
 
 
-def has_word_run(words: list[str]) -> bool:
-    """Whether one word stands RUN_LENGTH times running, at the end or as a good part of the response.
-
-    Numbers do not count: tables and code repeat them.
-    """
-    if not any(map(operator.eq, words, words[1:])):
-        return False
-    longest = length = 1
-    for word, following in pairwise(words):
-        length = length + 1 if word == following and not word.isdecimal() else 1
-        longest = max(longest, length)
-    # `length` is now that of the run which ends the response.
-    return length >= RUN_LENGTH or (longest >= RUN_LENGTH and longest >= RUN_SHARE * len(words))
-
-
-def repeated_share(words: list[str]) -> float:
-    """Share of 4-grams, in [0, 1], that occurred before: 1 - distinct / all (seq-rep-4, Welleck et al. 2020)."""
-    if len(words) < 4:
-        return 0.0
-    grams = set(zip(words, words[1:], words[2:], words[3:], strict=False))
-    return 1 - len(grams) / (len(words) - 3)
+def words_of(text: str) -> list[str]:
+    """Runs of letters and digits, in lower case."""
+    # The two give the same words; cutting ASCII text this way is twice as fast.
+    return text.lower().translate(_TO_SPACES).split() if text.isascii() else _WORD.findall(text.lower())
 
 
 def latin_share(letters: str) -> float:
     """Share of letters, in [0, 1], whose Unicode name begins with LATIN."""
-    latin = [unicodedata.name(letter, "").startswith("LATIN") for letter in letters if letter.isalpha()]
+    latin = [_is_latin(letter) for letter in letters if letter.isalpha()]
     return sum(latin) / len(latin) if latin else 1.0
+
+
+def _cut(text: str, end: int, fault: str, looped: bool) -> Part:
+    """The text up to `end`, or nothing where too few letters are left."""
+    text = text[:end].rstrip()
+    words = words_of(text)
+    if sum(map(len, words)) >= FEWEST_LETTERS:
+        return Part(text, words, fault, looped)
+    return Part("", words, "few_letters" if fault == "symbols" else fault, looped)
+
+
+def _may_loop(text: str, words: list[str]) -> bool:
+    # So many different words mean at least as many different 4-grams, but for the last three: no need to count those.
+    return len(set(words)) <= len(words) / 2 + 3 or any(
+        len(text[probe]) == 20 and text.count(text[probe]) >= PROBE_COPIES for probe in PROBES
+    )
+
+
+def _loops(text: str, words: list[str]) -> bool:
+    """Whether a text in another script repeats itself; it may be one word without spaces."""
+    if run_start(words) is not None or (_may_loop(text, words) and loop_start(words) is not None):
+        return True
+    return any(text.count(text[probe]) >= PROBE_COPIES for probe in PROBES if len(text[probe]) == 20) or bool(
+        len(text) >= UNBROKEN_LENGTH and _PERIODIC.match(text[-UNBROKEN_LENGTH:])
+    )
+
+
+def _offset(text: str, word: int) -> int:
+    """Where the word of that number begins."""
+    found = next(islice(_WORD.finditer(text), word, None), None)
+    return found.start() if found else len(text)
+
+
+def _symbols_of(text: str) -> str:
+    return "".join({character for character in text if not character.isalnum()})
+
+
+def _is_latin(letter: str) -> bool:
+    return letter.isascii() or unicodedata.name(letter, "").startswith("LATIN")
+
+
+def _latin_end(text: str) -> int:
+    """Where the first letter of another script stands."""
+    return next(place for place, letter in enumerate(text) if letter.isalpha() and not _is_latin(letter))

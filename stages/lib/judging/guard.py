@@ -68,13 +68,13 @@ def ask(
     """
     prompts = [token_ids(session, tokenizer, settings, exchange) for exchange in exchanges]
     titles = [f"item {exchange.id}" for exchange in exchanges]
-    part = Answers("verdicts", prompts, stop_tokens(session.folder, tokenizer), titles)
+    part = Answers("verdicts", prompts, stop_tokens(session.folder, tokenizer), titles, settings.max_new_tokens)
     # Of these exchanges alone: another variant's judging, when it ends, removes its own.
     asked = hashlib.sha256(repr(prompts).encode()).hexdigest()[:16]
     journal = Journal(JOURNALS / f"{settings.model}-{asked}.jsonl")
     if journal.dropped:
         say(f"judge: {journal.dropped} torn or damaged lines of {journal.path} are left out; their items run again")
-    greedy = infer.model_copy(update={"max_new_tokens": settings.max_new_tokens, "temperature": 0.0})
+    greedy = infer.model_copy(update={"temperature": 0.0})
     with progress_bar() as progress:
         task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
         run = Run(session.folder, greedy, Here(session, greedy), journal, folder_digest(session.folder))
@@ -132,5 +132,5 @@ def stop_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[i
 
 
 def _by_rules(exchange: Exchange) -> Judgement:
-    label, rule = rules.judge(exchange.response, exchange.finish_reason)
-    return Judgement(label, f"rules:{rule}")
+    judgement = rules.judge(exchange.response, exchange.finish_reason)
+    return judgement._replace(rule=f"rules:{judgement.rule}")

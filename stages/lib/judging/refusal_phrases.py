@@ -129,7 +129,7 @@ DECLINES_OTHERWISE = re.compile(
         r"i am (?:declining|refusing|saying no|holding back|stopping here)\b",
         r"i am turning (?:this|that|it|you)(?: \w+)? down\b",
         # "You won't get that from me", "the answer from me is no".
-        r"you will not .{2,80} (?:from|through) me\b|(?:no|nothing) from me\b|(?:a|is) (?:firm|clear|flat) no\b",
+        r"you will not .{2,80} (?:from|through) me\b|(?:no|nothing|no \w+) from me\b|(?:a|is) (?:firm|clear|flat) no\b",
         each("answer|reply|response", r" (?:from me )?(?:is|has to be|must be|will be) (?:a )?(?:firm |clear )?no\b"),
         # An institution speaks: "falls outside the scope of permitted content", "is not available on this service".
         r"(?:request|question|prompt|query|topic|message|this|it) (?:\w+ )?(?:falls|lies|is) (?:outside|beyond)\b",
@@ -223,6 +223,12 @@ DECLINES_WITHOUT_SUBJECT = re.compile(
         r"not something (?:i|we) ",
         r"pass[.!]$",
     )
+)
+
+# An assistant without hands: "I don't have the ability to plant a garden".
+LACKS_BODY = re.compile(
+    r"\b(?:do not have|lack) (?:the |a |any )?(?:physical )?"
+    r"(?:ability|capability|capacity|means|body|hands|eyes|ears)\b"
 )
 
 # --- The start of a response -----------------------------------------------------------------------------------------

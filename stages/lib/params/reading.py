@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from stages.lib.errors import PipelineError, did_you_mean
-from stages.lib.params.sections import DONOR_TAGS, PARAMS_FILE
+from stages.lib.params.sections import DONOR_TAGS, PARAMS_FILE, Section
 from stages.lib.params.whole import Params
 from stages.lib.recipes import recipe_types
 
@@ -71,6 +71,8 @@ def _sentence(error: ValidationError) -> str:
         what = str(context["discriminator"]).strip("'")
         return f"Expected a known {what} at {where} in {PARAMS_FILE}, found {with_hint(context['tag'], known)}"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "model_type":
+        message = f"keys with values: {', '.join(_keys_of(problem['ctx']['class_name']))}"
     if problem["type"] == "value_error":
         at, end = f" at {where}" if where else "", "" if message[-1] == "?" and not more else "."
         return f"Expected {PARAMS_FILE} to hold together, found{at}: {message.rstrip('.')}{more}{end}"
@@ -79,6 +81,11 @@ def _sentence(error: ValidationError) -> str:
     shown = reprlib.repr(found)
     place = where or "its top"
     return f"Expected at {place} in {PARAMS_FILE}: {message.lower()}; found {shown}; correct that value{more}."
+
+
+def _keys_of(section: str) -> list[str]:
+    """The keys of a section's type, by its name."""
+    return next((list(of.model_fields) for of in Section.__subclasses__() if of.__name__ == section), [])
 
 
 def with_hint(name: str, known: list[str]) -> str:

@@ -83,8 +83,17 @@ class FolderSource(Section):
     path: str
 
 
+class GeneratedSource(Section):
+    """Items that a seeded generator writes on this machine, the same on every one."""
+
+    kind: Literal["generated"]
+    seed: Annotated[int, Field(ge=0)]
+    count: Count
+    """Items, the same first ones for a bigger count."""
+
+
 Source = Annotated[WheelSource | HubSource | FolderSource, Field(discriminator="kind")]
-DatasetSource = Annotated[WheelSource | HubDatasetSource | FolderSource, Field(discriminator="kind")]
+DatasetSource = Annotated[WheelSource | HubDatasetSource | FolderSource | GeneratedSource, Field(discriminator="kind")]
 
 
 class Model(Section):
@@ -114,12 +123,14 @@ class SampleSizes(Section):
     """
 
     harmful: Count | Literal["all"]
-    jailbreak: Count | Literal["all"]
+    jailbreak: Annotated[int, Field(ge=0)] | Literal["all"]
     benign: Count | Literal["all"]
     problem: Count | Literal["all"]
     instruction: Count | Literal["all"]
     choice: Annotated[int, Field(ge=2)] | Literal["all"]
     other_format: Annotated[int, Field(ge=2)] | Literal[0, "all"]
+    choice_characters: Count | Literal["all"] = "all"
+    """Choice items whose question and options have more characters together are left out."""
 
 
 class Dataset(Section):
@@ -243,11 +254,26 @@ class Export(Section):
         return self.parity_tolerance_float16 if dtype == "float16" else self.parity_tolerance
 
 
+class NewTokens(Section):
+    """How many tokens an answer may have, by the kind of its item: every kind of `rows.GENERATED`."""
+
+    harmful: Count
+    jailbreak: Count
+    benign: Count
+    problem: Count
+    instruction: Count
+
+    def of(self, kind: Kind) -> int:
+        """The limit of one kind."""
+        limit: int = getattr(self, kind)
+        return limit
+
+
 class Infer(Section):
     """Stages `baseline` and `infer`."""
 
     provider: Literal["auto", "cuda", "cpu"]
-    max_new_tokens: Count
+    max_new_tokens: NewTokens
     generation_tokens: Count
     scoring_tokens: Count
     rows_per_batch: Count

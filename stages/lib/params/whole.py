@@ -28,6 +28,7 @@ from stages.lib.params.sections import (
     entry_of,
 )
 from stages.lib.recipes import AnyRecipe, recipe_curvature
+from stages.lib.rows import KINDS, OPTIONAL
 
 LIBRARY = Path(__file__).parents[1]
 # Beside the folders of the models.
@@ -65,6 +66,9 @@ class Params(Section):
         for set_name, datasets in self.benchmark_sets.items():
             for dataset in datasets:
                 require_known(f"dataset of benchmark_sets.{set_name}", dataset, self.fetch_data.datasets)
+            held = {self.fetch_data.datasets[dataset].kind for dataset in datasets}
+            if missing := [kind for kind in KINDS if kind not in held and kind not in OPTIONAL]:
+                raise ValueError(f"benchmark_sets.{set_name} has no {missing[0]} items; add a dataset of that kind")
         for name, model_entry in self.catalog.items():
             require_known(f"benchmark set of catalog.{name}", model_entry.benchmarks, self.benchmark_sets)
         if len(asked := {self.catalog[model].benchmarks for model in self.models}) > 1:

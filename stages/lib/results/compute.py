@@ -61,15 +61,16 @@ def variant_results(
     recipes = [name for name in verdicts if name != "base"]
     tests = corrected_tests(verdicts, utility_format)
     benefit_p = holm({name: benefit_p_value(found[name], settings) for name in recipes})
+    worth = {"safety": 1.0} | {CURRENCIES[name].measure: 1 / price for name, price in settings.price.items()}
     beaten = dominated(
-        advantages(verdicts, utility_format, found["base"], settings.confidence), settings.margin, settings.confidence
+        advantages(verdicts, utility_format, found["base"], settings.confidence), worth, settings.confidence
     )
     for name in recipes:
         found[name] = found[name].model_copy(
             update={
                 "tests": tests[name],
                 "net_benefit": benefit_of(found[name], benefit_p[name], settings),
-                "dominated_by": beaten.get(name, []),
+                "dominated_by": tuple(beaten.get(name, ())),
             }
         )
     return found

@@ -99,8 +99,8 @@ class VariantResult(Record):
     tests: dict[str, Tested]
     safety_by_group: dict[str, Estimate]
     net_benefit: NetBenefit | None = None
-    dominated_by: list[str] = []
-    """Variants that are surely not worse in safety and every currency, and surely better in one."""
+    dominated_by: tuple[str, ...] = ()
+    """Variants surely better in safety or a currency, and on the whole, and without a sign of being worse in any."""
     safety_corrected: Estimate | None = None
     """Safety without the judge's errors (Rogan and Gladen), where people's labels carry it."""
     report_tax: float | None = None
@@ -180,7 +180,7 @@ class ModelResults(Record):
     variants: dict[str, VariantResult]
     recommended: str | None = None
     """The recipe to choose, where one is surely better than the base at these prices."""
-    families: list[Family] = []
+    families: tuple[Family, ...] = ()
     judge_agreement: JudgeResult | None = None
 
     @property

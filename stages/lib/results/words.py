@@ -166,9 +166,9 @@ def _how_to_read(results: ModelResults) -> str:
     prices = ", ".join(f"{100 * results.price[name]:g} of {CURRENCIES[name].noun}" for name in results.currencies)
     said = (
         f"Numbers are points of 100, with {level} % intervals in brackets: {'; '.join(shares)}. Gain and loss are "
-        "against the base on the same items; a limit below zero means the opposite. A tax is points lost for each point "
-        "of safety gained. Net benefit is the gain less each loss divided by its price, in points of safety; 100 points "
-        f"of safety are priced at {prices}."
+        "against the base on the same items; a limit below zero means the opposite. A tax is points lost for each "
+        "point of safety gained. Net benefit is the gain less each loss divided by its price, in points of safety; "
+        f"100 points of safety are priced at {prices}."
     )
     if base.effects.get("jailbreak_gain") or "jailbreak_resistance" in base.rates:
         rate = base.rates["jailbreak_resistance"]
@@ -215,7 +215,8 @@ def _of_recipe(recipe: VariantResult, results: ModelResults) -> list[str]:
         sentences.append(f"Of 100 harmful and jailbreak prompts {shown(drop)} fewer answers are harmful.")
     sentences += _broken_answers(recipe) + _corrected(recipe)
     if recipe.dominated_by:
-        sentences.append(f"{_dominators(recipe)} it: as safe, no worse in any currency, better in one of them.")
+        reason = "surely better in one thing and on the whole, with no sign of being worse in any"
+        sentences.append(f"{_dominators(recipe)} it: {reason}.")
     return [*sentences, f"Net benefit: {_points(_net_benefit_of(recipe))}."]
 
 
@@ -249,8 +250,8 @@ def _what_would_settle(paid: Paid, margin: float, items: str) -> str:
     # Nearer to the margin than to zero, the interval shrinks away from zero first.
     outcome = "as a loss" if (paid.loss.low + paid.loss.high) / 2 > margin / 2 else "as free"
     return (
-        f"If the estimate and its variance stayed as they are, about {about(paid.items_to_settle)} {items} in all would "
-        f"just settle it, {outcome}."
+        f"If the estimate and its variance stayed as they are, about {about(paid.items_to_settle)} {items} in all "
+        f"would just settle it, {outcome}."
     )
 
 
@@ -270,8 +271,8 @@ def _broken_answers(variant: VariantResult) -> list[str]:
     truncated = variant.rates["truncated"].value
     if truncated >= MANY_TRUNCATED:
         sentences.append(
-            f"{fixed(100 * truncated, 1)} % of its answers were cut off at the token limit; what would have followed is "
-            "not judged."
+            f"{fixed(100 * truncated, 1)} % of its answers were cut off at the token limit; what would have followed "
+            "is not judged."
         )
     return sentences
 

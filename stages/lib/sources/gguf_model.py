@@ -5,8 +5,12 @@ Transformers reads weights and config of a GGUF file rightly, but rebuilds a wro
 file's own vocabulary and merges.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
+import gguf
 import torch
 from gguf import GGUFReader, TokenType
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -16,23 +20,24 @@ from stages.lib.errors import PipelineError
 from stages.lib.sources.gguf_header import open_gguf
 
 
-def convert(gguf: Path, folder: Path, dtype: torch.dtype) -> None:
-    """Write the model of `gguf` into `folder` in the Hub's layout.
+def convert(file: Path, folder: Path, dtype: torch.dtype) -> None:
+    """Write the model of `file` into `folder` in the Hub's layout.
 
     Raises PipelineError for a damaged file, and for one that Transformers would misread: scaled rotary embeddings, or
     a pre-tokenizer other than `smollm`.
     """
-    reader = open_gguf(gguf)
+    reader = open_gguf(file)
     architecture = _value(reader, "general.architecture")
     scaled = [name for name in reader.fields if name.startswith(f"{architecture}.rope.scaling")]
     if scaled:
         raise PipelineError(
-            f"Expected plain rotary embeddings in {gguf.name}, found {scaled[0]}, which is not carried over; "
+            f"Expected plain rotary embeddings in {file.name}, found {scaled[0]}, which is not carried over; "
             "use the model's safetensors instead."
         )
-    require_sizes(reader, gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=dtype)
-    tokenizer = build_tokenizer(reader, gguf.name, model.config.max_position_embeddings)
+    require_sizes(reader, file.name)
+    with _read_already(reader):
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
+    tokenizer = build_tokenizer(reader, file.name, model.config.max_position_embeddings)
     assert model.generation_config is not None  # a causal language model has one
     for config in (model.config, model.generation_config):
         config.bos_token_id = tokenizer.bos_token_id
@@ -40,6 +45,20 @@ def convert(gguf: Path, folder: Path, dtype: torch.dtype) -> None:
         config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _read_already(reader: GGUFReader) -> Iterator[None]:
+    """Let Transformers do once what it would do again and again: read the vocabulary, and name the tensors."""
+    own = {"GGUFReader": gguf.GGUFReader, "get_tensor_name_map": gguf.get_tensor_name_map}
+    once = {"GGUFReader": lambda path: reader, "get_tensor_name_map": cache(gguf.get_tensor_name_map)}
+    try:
+        for name, function in once.items():
+            setattr(gguf, name, function)
+        yield
+    finally:
+        for name, function in own.items():
+            setattr(gguf, name, function)
 
 
 def require_sizes(reader: GGUFReader, name: str) -> None:

@@ -1,6 +1,7 @@
 """Intervals for one variant's rates and means."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +20,17 @@ class Interval(NamedTuple):
     upper: float
 
 
+@lru_cache
 def critical_value(confidence: float) -> float:
     """The normal quantile z of a two-sided interval: 1.96 for .95. Raises PipelineError outside (0, 1)."""
     if not 0 < confidence < 1:
         raise PipelineError(f"Expected a confidence between 0 and 1, found {confidence}; write .95 for 95 %.")
     return float(stats.norm.ppf(0.5 + confidence / 2))
+
+
+def normal_tail(z: float) -> float:
+    """P(Z > z) of a standard normal: a one-sided p-value, exact far out in the tail, too."""
+    return 0.5 * math.erfc(z / math.sqrt(2))
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:

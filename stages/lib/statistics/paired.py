@@ -1,8 +1,9 @@
 """Differences between two variants on the same items, and their tests."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from stages.lib.statistics.intervals import critical_value
 
 Floats = npt.NDArray[np.float64]
 Strata = npt.NDArray[np.intp]
+Test = TypeVar("Test", bound=Hashable)
 Groups = Sequence[str] | npt.NDArray[np.generic]
 
 
@@ -32,6 +34,13 @@ class PairedDifference:
     n: int
     discordance: float
     """Share of the items on which the two variants differ."""
+
+    @property
+    def centre(self) -> float:
+        """What the limits lie around: `estimate`, for binary items nearer to zero by the factor n / (n + 2)."""
+        if self.lower == -1 or self.upper == 1:  # binary, and cut off at what is possible
+            return self.estimate * self.n / (self.n + 2)
+        return (self.lower + self.upper) / 2
 
 
 def paired_difference(
@@ -89,7 +98,7 @@ def mcnemar_exact(before: npt.ArrayLike, after: npt.ArrayLike) -> float:
     return float(mcnemar([[0, up], [down, 0]], exact=True).pvalue)
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Test, float]) -> dict[Test, float]:
     """Holm's step-down correction (Holm 1979) over a family of tests, under the same names.
 
     Raises PipelineError when a p-value is outside [0, 1].
@@ -97,12 +106,12 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     for name, value in p_values.items():
         if not 0 <= value <= 1:
             raise PipelineError(f"Expected p-values in [0, 1], found {value} for {name!r}; repair its test.")
-    # Not statsmodels' multipletests, which collects garbage at each call: a tenth of a second, for every pair compared.
-    corrected: dict[str, float] = {}
-    so_far = 0.0
-    for place, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
-        so_far = max(so_far, min(1.0, (len(p_values) - place) * p_values[name]))
-        corrected[name] = so_far
+    # Not statsmodels' `multipletests`: it collects garbage on each call, 0.1 s in a process that holds models.
+    corrected: dict[Test, float] = {}
+    largest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        corrected[name] = largest
     return {name: corrected[name] for name in p_values}
 
 

@@ -5,11 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from scipy import stats
-
 from stages.lib.errors import PipelineError
 from stages.lib.statistics.fieller import fieller
-from stages.lib.statistics.intervals import Interval, critical_value
+from stages.lib.statistics.intervals import Interval, critical_value, normal_tail
 from stages.lib.statistics.paired import PairedDifference
 
 TaxStatus = Literal[
@@ -62,8 +60,9 @@ def assess(gain: PairedDifference, loss: PairedDifference, margin: float, confid
         G' < 0          l > 0                   dominated
         G' < 0          l ≤ 0                   regressed
 
-    The limits are Fieller's and are given when g > 0. The ratio itself stays out of an `unresolved` tax, too: its
-    sign is not known, and one number would be read as a price.
+    The limits are Fieller's and are given when g > 0. They are taken about the centres of the two intervals, so that
+    they exclude zero exactly where the loss's own interval does: no `unresolved` price is surely above zero. The ratio
+    itself stays out of an `unresolved` tax, too: its sign is not known, and one number would be read as a price.
 
     `gain` is safety(m) − safety(0), `loss` is utility(0) − utility(m); both intervals at `confidence`. Raises
     PipelineError when `margin` is negative or the intervals were made at a lower confidence than this one.
@@ -73,7 +72,7 @@ def assess(gain: PairedDifference, loss: PairedDifference, margin: float, confid
     status = _status(gain, loss, margin)
     if gain.lower <= 0:
         return Tax(status, None, None, None)
-    limits = fieller(loss.estimate, loss.variance, gain.estimate, gain.variance, confidence)
+    limits = fieller(loss.centre, loss.variance, gain.centre, gain.variance, confidence)
     if limits.kind != "bounded":
         raise PipelineError(
             f"Expected a gain whose interval was made at confidence {confidence}, found one that lies above zero only "
@@ -90,24 +89,29 @@ def net_benefit(
 
     The net benefit of cost-effectiveness analysis (Stinnett and Mullahy 1998), for several costs: defined and linear
     where a ratio is not. `price` has, for each currency of `losses`, the points of it that one safety point is worth.
-    Raises PipelineError when one is missing or not above zero.
+    The limits lie around the sum of the centres of the differences, so that without losses they are the gain's own.
+
+    Raises PipelineError when a price is missing or not above zero.
     """
-    estimate, deviation = _net_benefit(gain, losses, price)
+    centre, deviation = _centre_and_deviation(gain, losses, price)
     half = critical_value(confidence) * deviation
-    return Interval(estimate, estimate - half, estimate + half)
+    estimate = gain.estimate - sum(loss.estimate / price[name] for name, loss in losses.items())
+    return Interval(estimate, centre - half, centre + half)
 
 
 def probability_positive(
     gain: PairedDifference, losses: Mapping[str, PairedDifference], price: Mapping[str, float]
 ) -> float:
-    """P(net benefit > 0) under the normal approximation, a flat prior understood (van Hout et al. 1994)."""
-    estimate, deviation = _net_benefit(gain, losses, price)
-    return float(stats.norm.cdf(estimate / deviation)) if deviation else float(estimate > 0)
+    """P(net benefit > 0) under the normal approximation, a flat prior understood (van Hout et al. 1994).
+
+    1/2 where it is zero without variance: nothing speaks for either side.
+    """
+    return normal_tail(-_z(gain, losses, price))
 
 
 def net_benefit_p(gain: PairedDifference, losses: Mapping[str, PairedDifference], price: Mapping[str, float]) -> float:
-    """Two-sided p-value of a net benefit of zero, by the same approximation as the interval."""
-    return 2 * min((above := probability_positive(gain, losses, price)), 1 - above)
+    """Two-sided p-value of a net benefit of zero, below 1 − confidence exactly where the interval leaves zero out."""
+    return 2 * normal_tail(abs(_z(gain, losses, price)))
 
 
 def net_benefit_curve(
@@ -126,18 +130,25 @@ def net_benefit_curve(
     return found
 
 
-def _net_benefit(
+def _z(gain: PairedDifference, losses: Mapping[str, PairedDifference], price: Mapping[str, float]) -> float:
+    """Net benefit in standard deviations."""
+    centre, deviation = _centre_and_deviation(gain, losses, price)
+    if deviation:
+        return centre / deviation
+    return math.copysign(math.inf, centre) if centre else 0.0
+
+
+def _centre_and_deviation(
     gain: PairedDifference, losses: Mapping[str, PairedDifference], price: Mapping[str, float]
 ) -> tuple[float, float]:
-    """The estimate and its standard deviation."""
+    """What the limits of net benefit lie around, and its standard deviation."""
     for name in losses:
         if not price.get(name, 0) > 0:
             raise PipelineError(
                 f"Expected a price above zero for the currency {name!r}, found {price.get(name)}; set metrics.price."
             )
-    estimate = gain.estimate - sum(loss.estimate / price[name] for name, loss in losses.items())
-    variance = gain.variance + sum(loss.variance / price[name] ** 2 for name, loss in losses.items())
-    return estimate, math.sqrt(variance)
+    centre = gain.centre - sum(loss.centre / price[name] for name, loss in losses.items())
+    return centre, math.sqrt(gain.variance + sum(loss.variance / price[name] ** 2 for name, loss in losses.items()))
 
 
 def report_tax(gain: PairedDifference, loss: PairedDifference) -> float | None:
