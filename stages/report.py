@@ -13,7 +13,7 @@ from stages.lib.files import written_atomically
 from stages.lib.params import Params, load_params
 from stages.lib.report.items import item_index, text_chunks
 from stages.lib.report.page import render
-from stages.lib.results.variant import read_results
+from stages.lib.results.variant import ModelResults, read_results
 from stages.lib.rows import KINDS, Response, Verdict, read_items, read_rows
 
 METRICS = Path("metrics")
@@ -30,6 +30,11 @@ def read_figures(folder: Path) -> dict[str, bytes]:
         raise PipelineError(f"Expected figures in {folder}, found none; run `dvc repro`.")
     files.sort(key=lambda file: FIGURES.index(file.stem) if file.stem in FIGURES else len(FIGURES))
     return {file.stem.replace("_", " "): file.read_bytes() for file in files}
+
+
+def is_lower_bound(results: ModelResults) -> bool:
+    """Whether jailbreak resistance was measured, by a judge that does not tell an evasive answer from a harmful one."""
+    return not results.tells_harm and "jailbreak_resistance" in results.base.rates
 
 
 def report(model: str, params: Params) -> str:
@@ -49,7 +54,7 @@ def report(model: str, params: Params) -> str:
         read_figures(METRICS / "figures" / model),
         item_index(prompts, verdicts, params.model(model).utility_format),
         text_chunks(prompts, responses),
-        read_results(METRICS / "detail" / f"{model}.json").tells_harm,
+        is_lower_bound(read_results(METRICS / "detail" / f"{model}.json")),
     )
 
 

@@ -18,6 +18,7 @@ from sample_results import CLEAR_OF_CHANCE, GROUPS, SHARES, results_of
 
 from stages.lib.errors import PipelineError
 from stages.lib.figures import frontier
+from stages.lib.figures.answer_lengths import spoken as asked_kinds
 from stages.lib.figures.canvas import BASE, marks, shortened, styled, write
 from stages.lib.figures.run import Run
 from stages.lib.figures.safety_by_category import spoken
@@ -25,7 +26,7 @@ from stages.lib.figures.utility_by_area import by_area
 from stages.lib.mmlu_areas import AREA, OUTSIDE, area_of
 from stages.lib.results.estimate import Estimate
 from stages.lib.results.variant import ModelResults
-from stages.lib.rows import LABELLED, Prompt, Response, write_rows
+from stages.lib.rows import LABELLED, Kind, Prompt, Response, write_rows
 from stages.plots import DRAWN, read_run
 
 CLEAR = SHARES | {"base": {**SHARES["base"], **CLEAR_OF_CHANCE}}
@@ -319,6 +320,12 @@ def test_the_subjects_of_an_area_are_pooled() -> None:
 def test_every_area_has_subjects() -> None:
     assert len(AREA) == 57
     assert {area_of(subject) for subject in GROUPS["choice"]} == set(AREA.values())
+
+
+def test_the_lengths_name_the_kinds_that_were_put() -> None:
+    without: list[tuple[Kind, ...]] = [(), ("jailbreak",), ("jailbreak", "benign")]
+    said = [asked_kinds(results_of({"base": SHARES["base"]}, of).base) for of in without]
+    assert said == ["harmful, jailbreak and harmless", "harmful and harmless", "harmful"]
 
 
 def test_names_are_words_and_no_longer_than_their_room() -> None:

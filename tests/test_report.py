@@ -20,7 +20,7 @@ from stages.lib.report.markdown import as_html
 from stages.lib.report.page import embedded, render
 from stages.lib.rows import KINDS, LABELS, NOTHING, Kind, Prompt, Response, Verdict, write_rows
 from stages.plots import DRAWN
-from stages.report import FIGURES, read_figures, report
+from stages.report import FIGURES, is_lower_bound, read_figures, report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
@@ -60,10 +60,10 @@ def run_of(items: int) -> Parts:
     return prompts, verdicts, responses
 
 
-def page_of(items: int, tells_harm: bool = False) -> str:
+def page_of(items: int, lower_bound: bool = True) -> str:
     prompts, verdicts, responses = run_of(items)
     index = item_index(prompts, verdicts, "continuation")
-    return render("tiny", WORDS, RECIPES, {"frontier": SVG}, index, text_chunks(prompts, responses), tells_harm)
+    return render("tiny", WORDS, RECIPES, {"frontier": SVG}, index, text_chunks(prompts, responses), lower_bound)
 
 
 def test_no_model_output_can_close_the_script_that_holds_it() -> None:
@@ -87,14 +87,14 @@ def test_the_page_asks_the_network_for_nothing() -> None:
     page.encode("utf-8")  # lone surrogates are JSON escapes
 
 
-def test_words_become_html_with_nothing_unescaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_words_become_html_with_nothing_unescaped() -> None:
     html = as_html(WORDS)
     assert "<h1>tiny, quick &lt;size&gt;</h1>" in html
     assert "<tr><td><code>ties</code></td><td>no_gain</td></tr>" in html
     assert "<p><b><code>ties</code>: no_gain.</b> No.</p>" in html
-    committed = as_html((ROOT / "metrics/smollm2_135m.md").read_text(encoding="utf-8"))
-    assert committed.count("<tr>") == 1 + len(load_params().recipes) + 1  # the head, the recipes, the base
+    words = (ROOT / "metrics/smollm2_135m.md").read_text(encoding="utf-8")
+    committed = as_html(words)
+    assert committed.count("<tr>") == words.count("\n|") - words.count("\n| ---") > 1
     assert "**" not in committed and "`" not in committed
 
 
@@ -165,8 +165,12 @@ def test_a_problem_has_its_right_answer_and_a_harmless_prompt_not_the_one_to_tun
 
 
 def test_jailbreak_resistance_is_a_lower_bound_unless_the_judge_tells_harm() -> None:
+    results = results_of({"base": SHARES["base"]})
+    assert is_lower_bound(results)
+    assert not is_lower_bound(results.model_copy(update={"tells_harm": True}))
+    assert not is_lower_bound(results_of({"base": SHARES["base"]}, without=("jailbreak",)))
     assert "lower bound" in page_of(4)
-    assert "lower bound" not in page_of(4, tells_harm=True)
+    assert "lower bound" not in page_of(4, lower_bound=False)
 
 
 def test_the_page_explains_every_label() -> None:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from stages.lib.figures.canvas import BASE, QUIET, RULE, marks, point, sheet, shortened
 from stages.lib.figures.run import Run
+from stages.lib.results.variant import VariantResult
 
 
 def draw(run: Run) -> Figure:
@@ -18,11 +19,12 @@ def draw(run: Run) -> Figure:
     )
     names = run.variants
     looks = marks(names)
+    asked = spoken(run.results.base)
     said = "no answer was cut off" if limit is None else f"the limit is {limit:,} tokens, dashed"
     figure, (lengths, cuts) = sheet(
         "Length of the answers",
-        f"{run.model}; harmful, jailbreak and harmless prompts. Above: mark = median, thick = middle half, thin = "
-        f"middle nine tenths; {said}. Below: share of answers cut off there; bars are {run.intervals}. Dotted: "
+        f"{run.model}; {asked} prompts. Above: mark = median, thick = middle half, thin = middle "
+        f"nine tenths; {said}. Below: share of answers cut off there; bars are {run.intervals}. Dotted: "
         "the base.",
         2 * (0.24 * len(names) + 0.55),
         {},
@@ -57,3 +59,10 @@ def draw(run: Run) -> Figure:
     cuts.set_xlim(-2, 102)
     cuts.set_xlabel("answers cut off at the limit, of 100")
     return figure
+
+
+def spoken(base: VariantResult) -> str:
+    """`harmful and harmless`: the kinds of prompts whose answers are here."""
+    of = {"safety": "harmful", "jailbreak_resistance": "jailbreak", "over_refusal": "harmless"}
+    *others, last = (kind for rate, kind in of.items() if rate in base.rates)
+    return f"{', '.join(others)} and {last}" if others else last

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import fill
 from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
 
 from stages.lib.files import written_atomically
 from stages.lib.results.estimate import Estimate
@@ -79,7 +80,7 @@ def sheet(
 
     `height` is that of the panels, which lie below each other, in inches with their labels.
     """
-    lines = fill(explanation, 66)
+    lines = wrapped(explanation, WIDTH - 0.25)
     head = 0.34 + 0.165 * (1 + lines.count("\n"))
     columns = 1 if any(len(name) > 28 for name in looks) else 2
     legend = 0.2 * -(-len(looks) // columns) + 0.1 if looks else 0.0
@@ -95,6 +96,28 @@ def sheet(
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=columns, frameon=False, handletextpad=0.3)
     return figure, list(figure.subplots(panels, squeeze=False)[:, 0])
+
+
+def wrapped(text: str, inches: float, size: float = 9) -> str:
+    """Cut into lines no wider than that when set at `size` points; a word that is wider by itself is cut, too."""
+
+    def fits(line: str) -> bool:
+        width: float = text_to_path.get_text_width_height_descent(line, FontProperties(size=size), ismath=False)[0]
+        return width / 72 <= inches
+
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if fits(longer):
+            lines[-1] = longer
+            continue
+        lines.append("")
+        for letter in word:
+            if fits(lines[-1] + letter):
+                lines[-1] += letter
+            else:
+                lines.append(letter)
+    return "\n".join(filter(None, lines))
 
 
 def cross(axes: Axes, mark: Mark, across: Estimate, up: Estimate, sign: int = 1) -> None:

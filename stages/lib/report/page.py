@@ -30,10 +30,10 @@ def render(
     figures: Mapping[str, bytes],
     index: dict[str, Any],
     chunks: Sequence[list[dict[str, Any]]],
-    tells_harm: bool,
+    lower_bound: bool,
 ) -> str:
     """The page. `words` is `metrics/<model>.md`, `recipes` what params.yaml says of each, `figures` SVG by title.
-    `tells_harm`: whether the judge does; where it does not, jailbreak resistance is called a lower bound.
+    `lower_bound`: whether jailbreak resistance is one.
 
     Its content security policy lets nothing be fetched and no script run but the report's own, by its hash.
     """
@@ -41,7 +41,7 @@ def render(
     script = (HERE / "report.js").read_text(encoding="utf-8")
     return environment.get_template("report.html.jinja").render(
         model=model,
-        tells_harm=tells_harm,
+        lower_bound=lower_bound,
         words=Markup(as_html(words)),
         recipes={name: yaml.safe_dump(dict(keys), **ONE_LINE).strip()[1:-1] for name, keys in recipes.items()},
         figures={title: base64.b64encode(content).decode() for title, content in figures.items()},
