@@ -18,7 +18,7 @@ TEMPLATES = Path("data/chat_templates")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".mar")
 MOST_POSITIONS = 2**23  # the tables of a rotary embedding hold a row for each
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-# Their heads may be of any size: Optimum reads it from `head_dim`.
+# Their heads may be of any size: the tests compare answers and scores with those of Transformers.
 FREE_HEAD_SIZE = ("Qwen3ForCausalLM",)
 
 
@@ -86,7 +86,7 @@ def check(folder: Path) -> int:
     if architecture not in FREE_HEAD_SIZE and (config.get("head_dim") or head_size) != head_size:
         raise PipelineError(
             f"Expected head_dim = hidden_size / num_attention_heads = {head_size} in {folder.name!r}, found "
-            f"{config['head_dim']}; Optimum's graph fails to generate with it, so choose another model."
+            f"{config['head_dim']}, which is tried with {', '.join(FREE_HEAD_SIZE)} alone; choose another model."
         )
     if "max_position_embeddings" in config:
         positions = _size(config, "max_position_embeddings", folder)

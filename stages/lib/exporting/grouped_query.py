@@ -63,7 +63,8 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
     with a past only one token at a time. A sliding window is the caller's, in the bias. Keys come out scaled by head
     size ** -0.25.
 
-    Raises PipelineError when a layer's projections are not where Optimum puts them.
+    Raises PipelineError when a layer's projections are not where Optimum puts them, or norms follow them (Qwen3), which
+    the operator would leave out.
     """
     graph = model.graph
     made = {output: node for node in graph.node for output in node.output}
@@ -87,6 +88,12 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
         graph.initializer.append(numpy_helper.from_array((table * share).astype(dtype), name))
     for layer in range(config.num_hidden_layers):
         attention = f"/model/layers.{layer}/self_attn"
+        for norm in ("q_norm", "k_norm"):
+            if any(name.startswith(f"{attention}/{norm}/") for name in named):
+                raise PipelineError(
+                    f"Expected queries and keys that go straight to their rotation, found norms between, {attention}/"
+                    f"{norm}; set export.grouped_query to false in params.yaml for this architecture."
+                )
         projected = []
         for projection in ("q_proj", "k_proj", "v_proj"):
             biased = f"{attention}/{projection}/Add"

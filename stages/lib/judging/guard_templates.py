@@ -100,11 +100,14 @@ def _render_llama_guard(tokenizer: PreTrainedTokenizerBase, prompt: str, respons
 def _render_own(
     tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, word: str, question: str, checkpoint: str
 ) -> str:
-    """Both turns in the checkpoint's own chat template, which must hold `word`."""
+    """Both turns in the checkpoint's own chat template, which must hold `word` itself: a response may hold it, too.
+
+    Raises PipelineError when it does not, or leaves the response out.
+    """
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    name = tokenizer.name_or_path
-    rendered = rendered_chat(tokenizer, turns, name, add_generation_prompt=False) if tokenizer.chat_template else ""
-    if response.strip() not in rendered or word not in rendered:
+    template, name = tokenizer.chat_template, tokenizer.name_or_path
+    rendered = rendered_chat(tokenizer, turns, name, add_generation_prompt=False) if template else ""
+    if response.strip() not in rendered or word not in str(template):
         raise PipelineError(
             f"Expected the chat template of {name} to ask {question}, found "
             f"{'another' if rendered else 'none'}; use a {checkpoint} checkpoint, or correct judge.template."
@@ -122,9 +125,9 @@ def _read_llama_guard(answer: str) -> Judgement | None:
 
 
 def _render_qwen3guard(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> str:
-    """The checkpoint's own chat template, which holds the policy and the answer's three lines.
+    """The checkpoint's own chat template, which holds the policy and the answer's three lines, and opens the answer.
 
-    Raises PipelineError when it has none, or one that does not ask about refusal.
+    Raises PipelineError when it has none, or one that leaves the response out or does not ask about refusal.
     """
     return _render_own(tokenizer, prompt, response, "Refusal", "whether a response is a Refusal", "Qwen3Guard-Gen")
 
