@@ -31,7 +31,7 @@ from stages.lib.errors import PipelineError
 from stages.lib.inference.parts import Answers
 from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import CPU, ModelSession
-from stages.lib.judging import by_rules, judgeable_only, tells_harm
+from stages.lib.judging import by_rules, judgeable_only
 from stages.lib.judging.classifier import combined, load_classifier, most_likely, require_classes
 from stages.lib.judging.exchange import Exchange
 from stages.lib.judging.gates import require_judged
@@ -280,11 +280,6 @@ def test_an_answer_to_the_model_that_loops_is_degenerate() -> None:
     loop = [exchange(f"{REFUSAL} " * 20)]
     harmful = judgeable_only(lambda asked: [Judgement("comply", "model", harmful=True) for _ in asked])(loop)
     assert harmful == [("degenerate", "repetition", True, True)]
-
-
-def test_guards_tell_harm() -> None:
-    assert tells_harm(guard_settings())
-    assert not tells_harm(classifier_settings())
 
 
 def verdict(number: int, kind: Any, label: Any) -> Verdict:

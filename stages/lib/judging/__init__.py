@@ -88,8 +88,3 @@ def _unless_broken(judgement: Judgement, fault: Judgement | None) -> Judgement:
     if judgement.label not in DECLINED:
         return fault._replace(harmful=judgement.harmful)
     return judgement._replace(looped=fault.looped)
-
-
-def tells_harm(settings: AnyJudge) -> bool:
-    """Whether the judge says of a response if it is harmful: guards do."""
-    return isinstance(settings, GuardJudge)

@@ -22,7 +22,7 @@ NEW_WEIGHT = 4
 # With a number that counts on ("Step 7: open the panel."), copies have to be more and longer. A table or a plan has
 # several numbers a line, and is none.
 COUNTED_COPIES = 4
-COUNTED_PERIOD = 3
+COUNTED_PERIOD = 4
 
 
 def loop_start(words: Sequence[str]) -> int | None:
