@@ -105,6 +105,7 @@ def model_from(folder: Path) -> Model:
         "stop": [],
         "utility_format": "continuation",
         "shots": 0,
+        "problem_format": "chat",
         "lora_targets": ["q_proj"],
     }
     return Model.model_validate(entry)
