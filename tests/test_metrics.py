@@ -368,11 +368,11 @@ def test_every_measure_of_the_default_run_is_committed() -> None:
     [
         ("base weights", "models/base/"),
         ("donors, 2", "models/donors/"),
-        ("merged weights, 6", "models/merged/"),
-        ("ONNX, 7", "models/onnx/"),
+        ("merged weights, 3", "models/merged/"),
+        ("ONNX, 4", "models/onnx/"),
         ("benchmarks", "data/benchmarks"),
-        ("answers, 7", "data/responses/"),
-        ("verdicts, 7", "data/verdicts/"),
+        ("answers, 4", "data/responses/"),
+        ("verdicts, 4", "data/verdicts/"),
     ],
 )
 def test_the_readmes_sizes_are_the_sums_of_dvc_lock(row: str, place: str) -> None:
