@@ -356,11 +356,11 @@ def test_a_point_of_the_frontier_lacks_what_was_not_scored() -> None:
 
 def test_every_measure_of_the_default_run_is_committed() -> None:
     results = read_results(ROOT / "metrics/detail/smollm2_135m.json")
-    free = {key for key, measure in SHARES.items() if measure.kinds in (("problem",), ("instruction",))}
+    # What it does not ask: problems, instructions, jailbreaks and the letters' format; and `rules` tells no harm.
+    unasked = {key for key, measure in SHARES.items() if measure.kinds in (("problem",), ("instruction",))}
+    unasked |= {"jailbreak_resistance", "harm_rate", "utility_letter", "letter_mass"}
     for of in results.variants.values():
-        assert (set(SHARES) | set(MEANS) | {"utility"}) - free - {"harm_rate", "utility_letter", "letter_mass"} <= set(
-            of.rates
-        )
+        assert set(of.rates) == (set(SHARES) | set(MEANS) | {"utility"}) - unasked
 
 
 @pytest.mark.parametrize(
