@@ -54,9 +54,10 @@ def test_one_model_shows_all_four_currencies(
 ) -> None:
     params = tiny_params({"tiny_llama": tiny_models["tiny_llama"]})
     params["benchmark_sets"]["default"] += ["gsm8k", "ifeval"]
-    params["sizes"]["quick"] |= {"problem": PROBLEMS, "instruction": INSTRUCTIONS}
-    # The model ends its answers by itself, after some fifty tokens.
-    params["infer"]["max_new_tokens"] |= {"problem": 160, "instruction": 40}
+    params["sizes"]["quick"] |= {"jailbreak": 0, "problem": PROBLEMS, "instruction": INSTRUCTIONS}
+    # It writes sentences, and solves nothing; an answer that ends is what the gate on problems asks for.
+    params["catalog"]["tiny_llama"]["stop"] = [".", ";"]
+    params["infer"]["max_new_tokens"] |= {"problem": 120, "instruction": 40}
     with serving() as hub:
         for name, write in (("gsm8k", write_gsm8k), ("ifeval", write_ifeval)):
             source = params["fetch_data"]["datasets"][name]["source"]

@@ -312,7 +312,7 @@ def test_what_an_export_takes_is_told_as_it_was_measured() -> None:
 def test_a_rates_twofold_halves_the_time_that_hangs_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # no rows here: usual lengths
     raw = real_params()
-    raw["sizes"]["quick"]["benign"] = 80
+    raw["sizes"]["quick"] |= {"benign": 80, "jailbreak": 40}
     raw["benchmark_sets"]["default"] = ["harmbench", "jailbreak_texts", "matched_benign", "mmlu"]
     params = validated(raw)
     model = params.model("smollm2_135m")
@@ -329,7 +329,7 @@ def test_a_rates_twofold_halves_the_time_that_hangs_on_it(tmp_path: Path, monkey
     tokens = load.answer_prompts + load.question_tokens + load.option_tokens
     head = load.questions + load.option_tokens
     written = 270 * 48 * (106_168_320 + 28_311_552)
-    expected = 7 * 2 * (tokens * 106_168_320 + head * 28_311_552 + written) / 0.9e11
+    expected = 4 * 2 * (tokens * 106_168_320 + head * 28_311_552 + written) / 0.9e11
     assert before["infer"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -342,7 +342,9 @@ def test_problems_and_instructions_are_counted_where_the_set_holds_them(
     datasets = raw["fetch_data"]["datasets"]
     for name, kind in (("do_not_answer", "problem"), ("harmbench", "instruction")):
         datasets[name] = datasets[name] | {"kind": kind}
-    raw["benchmark_sets"]["default"] = ["do_not_answer", "harmbench", "matched_benign", "mmlu"]
+    raw["benchmark_sets"] = {
+        name: ["strongreject", "do_not_answer", "harmbench", "matched_benign", "mmlu"] for name in raw["benchmark_sets"]
+    }
     raw["infer"] |= {"generation_tokens": 4000, "rows_per_batch": 8}
     seconds = []
     for limit, form in ((400, "chat"), (800, "chat"), (400, "worked_examples")):
@@ -352,7 +354,7 @@ def test_problems_and_instructions_are_counted_where_the_set_holds_them(
         model = params.model("smollm2_135m")
         load = load_of(model, params)
         assert load is not None
-        assert [(part.prompts, part.new_tokens) for part in load.answered] == [(10, 48), (10, limit), (10, 1280)]
+        assert [(part.prompts, part.new_tokens) for part in load.answered] == [(20, 48), (10, limit), (10, 1280)]
         rates = Rates(multiply=1e18, read=1e9, tuning=1e18, rank=1e18, store=1e18, start=0.0)
         seconds.append(inference_seconds(SMOLLM2, model, params, load, rates, on_gpu=False))
     weights = 4 * (106_168_320 + 28_311_552) / 1e9

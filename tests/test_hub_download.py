@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, real_params
 from hub_server import Hub, serving
-from test_hub_datasets import CASES, REPORT, jsonl, mmlu, pair
+from test_hub_datasets import CASES, REPORT, jsonl, mmlu, pair, parquet
 
 SUBJECTS = ("anatomy", "high_school_us_history")
 HARMFUL = [pair(f"Harmful request number {n % 60}?", *["animal_abuse"] * (n % 2)) for n in range(120)]
@@ -35,6 +35,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
             mmlu(root / source["repository"], SUBJECTS)
         elif name == "beavertails":
             jsonl(root / source["repository"] / source["files"][0], HARMFUL)
+        elif name == "gsm8k":
+            for file in source["files"]:
+                solved = [{"question": f"How many in {file} {n}?", "answer": f"#### {n}"} for n in range(9)]
+                parquet(root / source["repository"] / file, solved)
+        elif name == "ifeval":
+            told = {"key": 1, "prompt": "Write.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+            (root / source["repository"]).mkdir(parents=True)
+            (root / source["repository"] / source["files"][0]).write_text(json.dumps(told) + "\n", encoding="utf-8")
         else:
             _, write, rows, _ = CASES[name]
             write(root / source["repository"] / source["files"][0], rows)
@@ -78,11 +86,14 @@ def test_every_dataset_of_the_hub_is_fetched_and_read(served: Hub, tmp_path: Pat
     names = list(hub_datasets())
     result = fetch_data(tmp_path, params_of(tmp_path, names), served)
     assert result.returncode == 0, result.stderr
-    fetched = {row["benchmark"] for name in ("harmful", "benign", "choice", "tune") for row in rows(tmp_path, name)}
+    files = ("harmful", "benign", "choice", "problem", "instruction", "tune")
+    fetched = {row["benchmark"] for name in files for row in rows(tmp_path, name)}
     assert fetched >= set(names)
     harmful = [row for name in ("harmful", "tune") for row in rows(tmp_path, name) if row["benchmark"] == "beavertails"]
     assert 20 < len(harmful) <= 30  # 30 prompts drew an unsafe answer; some tuning rows may leak
-    shots = rows(tmp_path, "shots")
+    examples = rows(tmp_path, "shots")
+    assert [row["benchmark"] for row in examples if row["kind"] == "problem"] == ["gsm8k"] * 5
+    shots = [row for row in examples if row["kind"] == "choice"]
     assert [row["group"] for row in shots] == ["anatomy"] * 5 + ["high school us history"] * 5
     assert [int(row["text"].split()[1]) for row in shots] == [100, 101, 102, 103, 104] * 2
 

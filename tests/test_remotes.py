@@ -268,7 +268,7 @@ def test_a_colleague_gets_the_bytes_and_runs_nothing(
 def test_after_a_change_only_what_it_needs_is_fetched(shared: tuple[Project, Remote], tmp_path: Path) -> None:
     project, remote = shared
     clone = Clone(project, tmp_path / "clone", remote.writer if remote.reader is None else remote.reader)
-    clone.params["metrics"]["price"] = 0.5
+    clone.params["metrics"]["price"]["helpfulness"] = 0.5
     clone.write_params(clone.params)
     # Named, since `dvc repro --pull` cannot bring the folder of several stages' outputs that `metrics` reads.
     clone.dvc("pull", "--quiet", "baseline", "infer", "judge_base", "judge")

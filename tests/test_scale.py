@@ -20,7 +20,7 @@ def test_the_size_of_a_variant_is_that_of_the_default_run() -> None:
     copy = costs(dataclasses.replace(Assumptions(), weights=134.5e6, weight_bytes=4)).fetch
     stages = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     sizes = [stage["outs"][0]["size"] for name, stage in stages.items() if name.startswith(("merge@", "export"))]
-    assert len(sizes) >= 13
+    assert len(sizes) >= 7
     for size in sizes:
         assert size == pytest.approx(copy + Assumptions().shared_bytes / 2, rel=0.03)
 

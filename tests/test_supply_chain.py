@@ -77,5 +77,7 @@ def test_every_source_of_params_has_its_licence_on_record() -> None:
         if source["kind"] == "wheel":
             name, version = source["requirement"].split("==")
             assert f"`{name}` {version}" in LICENCES
+        elif source["kind"] == "generated":
+            assert "package `reasoning-gym`" in LICENCES
         elif source["kind"] != "folder":
             assert f"`{source['repository']}`" in LICENCES

@@ -86,7 +86,7 @@ def dominated(results: ModelResults) -> str:
         return ""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return (
-        " Hollow: dominated, since another is as good in everything and better in something: "
+        " Hollow: dominated, since another is surely better and nothing speaks for it: "
         f"{', '.join(names[:NAMED])}{more}."
     )
 
