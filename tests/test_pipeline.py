@@ -184,7 +184,7 @@ def changed_stages(project: Project) -> set[str]:
 def test_a_recipe_changed_on_a_branch_reruns_alone_and_shows_in_the_diff(project: Project) -> None:
     project.run("git", "switch", "--quiet", "--create", "other")
     changed = copy.deepcopy(project.params)
-    changed["recipes"]["safety_donor"]["scale"] = 0.2
+    changed["recipes"]["safety_donor"]["scale"] = -1.0
     project.write_params(changed)
     assert changed_stages(project) == {
         name for model in MODELS for name in (f"merge@{model}-safety_donor", f"metrics@{model}")
