@@ -22,7 +22,7 @@ from conftest import ROOT, Project, tiny_params
 from test_compare import MAIN
 
 from stages.lib.checkup.machine import Finding, check_remote
-from stages.lib.rows import Response, write_rows
+from stages.lib.rows import Prompt, Response, write_rows
 
 Settings = dict[str, str]
 COMMITTED = {"url", "endpointurl", "port", "verify"}  # all others are a person's own: `--local`
@@ -81,6 +81,9 @@ def content(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
+ITEM = {"id", "benchmark", "kind", "group"}
+
+
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project with one model, two recipes and outputs of a few kilobytes, all committed."""
@@ -90,6 +93,9 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Project:
         path = folder / out
         if path.parts[-3:-1] == ("verdicts", "tiny"):
             write_rows(path, MAIN["base"])
+        elif path.parent.name == "benchmarks":
+            asked = [verdict for verdict in MAIN["base"] if verdict.kind == path.stem]
+            write_rows(path, [Prompt(**one.model_dump(include=ITEM), split="eval", text="A prompt.") for one in asked])
         elif path.suffix:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text('{"base": {"safety": 0.5}}\n', encoding="utf-8")
@@ -271,9 +277,10 @@ def test_after_a_change_only_what_it_needs_is_fetched(shared: tuple[Project, Rem
     clone.params["metrics"]["price"]["helpfulness"] = 0.5
     clone.write_params(clone.params)
     # Named, since `dvc repro --pull` cannot bring the folder of several stages' outputs that `metrics` reads.
-    clone.dvc("pull", "--quiet", "baseline", "infer", "judge_base", "judge")
+    clone.dvc("pull", "--quiet", "fetch_data", "baseline", "infer", "judge_base", "judge")
     assert clone.repro("--allow-missing") == ["metrics@tiny", "plots@tiny"]
-    assert {Path(path).parts[:2] for path in content(clone.folder)} == {("data", "verdicts"), ("data", "responses")}
+    needed = {("data", "verdicts"), ("data", "responses"), ("data", "benchmarks")}
+    assert {Path(path).parts[:2] for path in content(clone.folder)} == needed
     assert "safety" in json.loads((clone.folder / "metrics/tiny.json").read_text(encoding="utf-8"))["base"]
 
 
