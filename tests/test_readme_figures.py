@@ -109,10 +109,10 @@ def test_the_judge_was_measured() -> None:
 
 def test_the_whole_run_was_measured() -> None:
     whole = kept("avx2/pipeline")["repro"]
-    told = f"the default run takes {whole['seconds'] / 60:.0f} minutes, {whole['installation'] / 60:.0f} of them to install"
-    assert (
-        f"{told}, and {whole['peak_bytes'] / 1e9:.1f} GB at most; {whole['idle_seconds']:.0f} s with nothing" in PROSE
-    )
+    minutes, installing = (f"{whole[key] / 60:.0f}" for key in ("seconds", "installation"))
+    told = f"the default run takes {minutes} minutes, {installing} of them to install, and "
+    told += f"{whole['peak_bytes'] / 1e9:.1f} GB at most; {whole['idle_seconds']:.0f} s with nothing"
+    assert told in PROSE
     least, most = min(whole["recipes"].values()), max(whole["recipes"].values())
     assert f"each recipe takes {least:.0f} to {most:.0f} s" in PROSE
 
