@@ -1,25 +1,20 @@
 """A model source -> `models/base/<model>/`: safetensors, config, tokenizer.  `python -m stages.fetch_model MODEL`"""
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.files import folder_written_atomically
+from stages.lib.model_files.config import read_object
+from stages.lib.model_files.gate import settle, settle_tokenizer
+from stages.lib.model_files.gathering import model_files
 from stages.lib.params import Model, load_params
 from stages.lib.sources import fetch, put
-from stages.lib.tensor_files import Checkpoint, require_finite
 
 TEMPLATES = Path("data/chat_templates")
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".mar")
-MOST_POSITIONS = 2**23  # the tables of a rotary embedding hold a row for each
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-# Their heads may be of any size: the tests compare answers and scores with those of Transformers.
-FREE_HEAD_SIZE = ("Qwen3ForCausalLM",)
 
 
 def bring(model: Model, folder: Path) -> None:
@@ -27,20 +22,14 @@ def bring(model: Model, folder: Path) -> None:
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         found = fetch(model.source, Path(scratch))
         if found.suffix == ".gguf":
-            # torch and Transformers are needed for this kind of source alone.
             import torch
 
             from stages.lib.sources.gguf_model import convert
 
             convert(found, folder, getattr(torch, model.dtype))
             return
-        for file in sorted(found.iterdir()):
-            if file.suffix.lower() in PICKLES:
-                raise PipelineError(
-                    f"Expected safetensors only, found pickled weights in {file}; convert them and remove the file."
-                )
-            if file.is_file() and file.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"):
-                put(file, folder / file.name, model.source)
+        for file in model_files(found):
+            put(file, folder / file.name, model.source)
 
 
 def give_template(name: str, folder: Path) -> None:
@@ -59,93 +48,14 @@ def give_template(name: str, folder: Path) -> None:
         shutil.copyfile(file, folder / "chat_template.jinja")
 
 
-def check(folder: Path) -> int:
-    """The gate: a known architecture and finite weights. Returns the number of parameters.
-
-    Raises PipelineError otherwise.
-    """
-    if not (folder / "config.json").exists():
-        raise PipelineError(
-            f"Expected a config.json among the files of {folder.name!r}, found none; correct its source."
-        )
-    config = _read_config(folder / "config.json")
-    architectures = config.get("architectures")
-    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
-    if architecture not in ARCHITECTURES:
-        raise PipelineError(
-            f"Expected a model of {', '.join(ARCHITECTURES)}, found {architecture} in {folder.name!r}; "
-            f"{did_you_mean(architecture, ARCHITECTURES)}"
-        )
-    for file in sorted(folder.glob("*config.json")):
-        if "auto_map" in _read_config(file):
-            raise PipelineError(
-                f"Expected a model that Transformers knows, found one in {folder.name!r} that brings its own code "
-                f"(auto_map in {file.name}), which is never run; use a checkpoint without it."
-            )
-    head_size = _size(config, "hidden_size", folder) // _size(config, "num_attention_heads", folder)
-    if architecture not in FREE_HEAD_SIZE and (config.get("head_dim") or head_size) != head_size:
-        raise PipelineError(
-            f"Expected head_dim = hidden_size / num_attention_heads = {head_size} in {folder.name!r}, found "
-            f"{config['head_dim']}, which is tried with {', '.join(FREE_HEAD_SIZE)} alone; choose another model."
-        )
-    if "max_position_embeddings" in config:
-        positions = _size(config, "max_position_embeddings", folder)
-        if positions > MOST_POSITIONS:
-            raise PipelineError(
-                f"Expected max_position_embeddings of {MOST_POSITIONS:,} at most in config.json of "
-                f"{folder.name!r}, found {positions:,}; fetch it again."
-            )
-    checkpoint = Checkpoint(folder)
-    _require_sizes(checkpoint, config)
-    for name in checkpoint.names():
-        require_finite(checkpoint.read(name), name, folder)
-    return sum(checkpoint.size(name) for name in checkpoint.names())
+def check(folder: Path, name: str | None = None) -> int:
+    """The gate of weights and configuration; see `settle`. Returns the number of parameters."""
+    return settle(folder, name or folder.name)
 
 
-def _read_config(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises PipelineError when the file is none."""
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise PipelineError(
-            f"Expected a JSON object in {file.name} of {file.parent.name!r}, found something else; fetch it again."
-        )
-    return config
-
-
-def _size(config: dict[str, Any], key: str, folder: Path) -> int:
-    """A number of at least 1. Raises PipelineError when the config has none."""
-    size = config.get(key)
-    if type(size) is not int or size < 1:
-        raise PipelineError(
-            f"Expected a size as {key} in config.json of {folder.name!r}, found {str(size)[:80]!r}; fetch it again."
-        )
-    return size
-
-
-def _require_sizes(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
-    """The config's sizes are the tensors', before anything of the config's size is allocated. Raises PipelineError."""
-    keys = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-    words, width, inner, depth = (_size(config, key, checkpoint.path) for key in keys)
-    layers = {name.split(".")[2] for name in checkpoint.names() if name.startswith("model.layers.")}
-    if len(layers) != depth:
-        raise PipelineError(
-            f"Expected {depth:,} layers in the weights of {checkpoint.path.name!r}, as its "
-            f"config.json says, found {len(layers):,}; fetch the model again."
-        )
-    expected = {
-        "model.embed_tokens.weight": (words, width),
-        "model.layers.0.mlp.up_proj.weight": (inner, width),
-    }
-    for name, shape in expected.items():
-        found = checkpoint.shape(name) if name in checkpoint else "none"
-        if found != shape:
-            raise PipelineError(
-                f"Expected {name} of {checkpoint.path.name!r} in the shape {shape} of its config.json, found {found}; "
-                "fetch the model again."
-            )
+def check_tokenizer(folder: Path, name: str) -> None:
+    """The gate of tokenizer and chat template, after `check`; see `settle_tokenizer`."""
+    settle_tokenizer(folder, name, read_object(folder / "config.json")["vocab_size"])
 
 
 def main() -> None:
@@ -157,7 +67,8 @@ def main() -> None:
     with folder_written_atomically(Path("models/base") / name) as folder:
         bring(params.model(name), folder)
         give_template(params.model(name).chat_template, folder)
-        parameters = check(folder)
+        parameters = check(folder, name)
+        check_tokenizer(folder, name)
     say(f"fetch_model: {name}, {parameters:,} parameters")
 
 

@@ -16,14 +16,9 @@ from stages.lib.console import progress_bar, say
 from stages.lib.errors import PipelineError
 from stages.lib.params import HubSource
 from stages.lib.sources.hub_errors import STORED, HubUnreachable, ask_hub, require_digest
+from stages.lib.sources.published import SETTINGS, TOKENIZER
 
 ADAPTER_CONFIG = "adapter_config.json"
-# Beside the weights. No Python file is among them: none is ever loaded here.
-SETTINGS = ("config.json", "generation_config.json", ADAPTER_CONFIG)
-TOKENIZER = (
-    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
-    *("chat_template.jinja", "chat_template.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model"),
-)
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 MEGABYTE = 1_000_000
 
@@ -111,7 +106,7 @@ def choose(files: Iterable[RemoteFile], what: str) -> list[RemoteFile]:
             f"Expected safetensors weights ({stem}*.safetensors) in {what}, found {found}; choose a commit that has "
             "them, or convert the model and give it as a folder."
         )
-    return [known[name] for name in sorted((*(n for n in (*SETTINGS, *TOKENIZER) if n in known), *weights))]
+    return [known[name] for name in sorted((*(n for n in (*SETTINGS, ADAPTER_CONFIG, *TOKENIZER) if n in known), *weights))]
 
 
 def require_no_code(files: Iterable[Path], what: str) -> None:
