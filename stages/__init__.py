@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 
+# Bars are this project's own. Transformers and huggingface_hub read this when they are imported.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 STOPPED = "Stopped by the keyboard; finished stages are kept, run `dvc repro` to go on."
 
 

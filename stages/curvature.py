@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from stages.lib.tuning_rows import TuningRow
 
 
-def read_rows_of(kind: str, count: int, tokenizer: Any, model: Model, name: str, limit: int) -> "list[TuningRow]":
+def read_rows_of(
+    kind: str, count: int, tokenizer: Any, vocabulary: int, model: Model, name: str, limit: int
+) -> "list[TuningRow]":
     """The first so many tuning rows of a kind, responses cut to `limit` tokens in all. PipelineError: too few."""
     from stages.lib.rows import Prompt, read_rows
-    from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, read_refusals
+    from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, read_refusals, require_embedded
 
     there = [prompt for prompt in read_rows(Path("data/benchmarks/tune.jsonl"), Prompt) if prompt.kind == kind]
     if len(there) < count:
@@ -34,6 +36,7 @@ def read_rows_of(kind: str, count: int, tokenizer: Any, model: Model, name: str,
         )
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, tokenizer, model, name) for prompt in there[:count]]
+    require_embedded(there[:count], rows, tokenizer, vocabulary)
     cut = [TuningRow(row.prompt[: limit - 1], row.response[: max(1, limit - len(row.prompt))]) for row in rows]
     return cut
 
@@ -88,7 +91,9 @@ def collect(name: str, model: Model, settings: Curvature, folder: Path) -> dict[
     network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     rows = {
-        kind: read_rows_of(kind, getattr(settings, kind), tokenizer, model, name, settings.max_tokens)
+        kind: read_rows_of(
+            kind, getattr(settings, kind), tokenizer, network.config.vocab_size, model, name, settings.max_tokens
+        )
         for kind in ("harmful", "benign")
     }
     inputs: dict[str, str] = {}

@@ -35,18 +35,13 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
     from transformers import AutoTokenizer
 
     from stages.lib.datasets.matched_benign import read as read_benign
-    from stages.lib.exporting.grouped_query import grouped_logits
-    from stages.lib.exporting.parity import onnx_logits, pytorch_logits, worst_difference
-    from stages.lib.inference.grouped_session import GROUPED_GRAPH
+    from stages.lib.exporting.parity import gate_difference
     from stages.lib.prompting import chat_token_ids
 
     tokenizer = AutoTokenizer.from_pretrained(weights)
     texts = [item.text for item in read_benign(PROMPTS)][: settings.parity_prompts]
     prompts = [chat_token_ids(tokenizer, text, model) for text in texts]
-    expected = pytorch_logits(weights, prompts)
-    worst = worst_difference(onnx_logits(folder, prompts), expected)
-    if (folder / GROUPED_GRAPH).exists():
-        worst = max(worst, worst_difference(grouped_logits(folder, prompts), expected))
+    worst = gate_difference(weights, folder, prompts)
     tolerance = settings.tolerance(dtype)
     if not worst <= tolerance:
         raise PipelineError(
@@ -58,14 +53,15 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
 
 def write_graphs(weights: Path, checkpoint: Checkpoint, model: Model, settings: Export, folder: Path) -> None:
     """Write the base's graphs, from its config.json and the headers of its weights."""
+    from transformers import AutoConfig
+
     from stages.lib.exporting.grouped_query import write_grouped_graph
     from stages.lib.exporting.onnx_graph import write_graph
+    from stages.lib.model_files.attention import one_attention_fits
 
     write_graph(weights, checkpoint, model.dtype, settings.opset, folder)
-    config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
-    # On a CPU nobody runs float16, which its kernels only widen to float32. Qwen3 normalises queries and keys before
-    # it rotates them, which the rewritten attention would leave out.
-    if settings.grouped_query and model.dtype == "float32" and config.get("model_type") != "qwen3":
+    # On a CPU nobody runs float16, which its kernels only widen to float32.
+    if settings.grouped_query and model.dtype == "float32" and one_attention_fits(AutoConfig.from_pretrained(weights)):
         write_grouped_graph(folder)
 
 

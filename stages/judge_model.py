@@ -30,13 +30,17 @@ def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Pat
 
     from stages.export import export
     from stages.fetch_model import check
-    from stages.lib.exporting.parity import largest_difference
+    from stages.lib.exporting.parity import gate_difference
+    from stages.lib.model_files.gathering import link_model
 
-    check(weights)
-    export(weights, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
-    tokenizer = AutoTokenizer.from_pretrained(weights)
-    texts = [f"{item.text}\n\n{item.answer}" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
-    return largest_difference(weights, folder, [tokenizer(text)["input_ids"] for text in texts])
+    with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        settled = Path(scratch)
+        link_model(weights, settled)
+        check(settled, weights.name)
+        export(settled, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
+        tokenizer = AutoTokenizer.from_pretrained(settled)
+        texts = [f"{item.text}\n\n{item.answer}" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
+        return gate_difference(settled, folder, [tokenizer(text)["input_ids"] for text in texts])
 
 
 def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:

@@ -16,6 +16,7 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from rich.progress import Progress, TaskID
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     DataCollatorForSeq2Seq,
@@ -32,11 +33,12 @@ from stages.lib.console import progress_bar, run_stage, say
 from stages.lib.errors import PipelineError
 from stages.lib.files import folder_written_atomically, write_json
 from stages.lib.instructions import use_avx2
+from stages.lib.model_files.embedding_rows import give_padding
 from stages.lib.params import Donor, GivenDonor, Model, Tune, load_params
 from stages.lib.rows import Prompt, read_rows
 from stages.lib.sources.donor import bring_donor
 from stages.lib.tuning_checkpoints import TuningCheckpoints, fingerprint, saved_order
-from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals
+from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, require_embedded
 
 IGNORED = -100  # label that the loss leaves out
 
@@ -266,18 +268,17 @@ def main() -> None:
     if base_dtype(model, tune) is torch.float32 and tune.precision != "bf16":
         use_avx2()  # in bf16 torch packs for AMX where the processor has it, which its AVX2 code cannot do
     tokenizer = AutoTokenizer.from_pretrained(base)
-    # Mistral and Llama name no padding token. What it fills is masked, and left out of the loss.
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    give_padding(tokenizer, vocabulary := AutoConfig.from_pretrained(base).vocab_size)
     prompts: list[Prompt] = choose(read_rows(Path("data/benchmarks/tune.jsonl"), Prompt), donor, arguments.donor)
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, tokenizer, model, arguments.model) for prompt in prompts]
+    require_embedded(prompts, rows, tokenizer, vocabulary)
     fitting = fitting_rows(rows, tune.max_tokens, arguments.donor)
     say(f"tune: {arguments.model} {arguments.donor}, {len(fitting):,} rows, {len(rows) - len(fitting)} too long")
     settings = {"donor": donor.model_dump(), "tune": tune.model_dump(), "lora_targets": model.lora_targets}
     settings |= {"base_weights": str(base_dtype(model, tune))}
-    checkpoints = TuningCheckpoints(
-        Path("runs/tune") / arguments.model / arguments.donor, fingerprint(base, fitting, settings)
-    )
+    runs = Path("runs/tune") / arguments.model / arguments.donor
+    checkpoints = TuningCheckpoints(runs, fingerprint(base, fitting, settings))
     network, losses = train(base, fitting, tokenizer, model, donor, tune, checkpoints)
     try:
         require_learned(network, losses, arguments.donor)

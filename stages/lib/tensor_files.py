@@ -26,6 +26,8 @@ DTYPES: dict[str, Any] = {
     "I32": np.int32,
     "BOOL": np.bool_,
 }
+# Of the format, and of quantised checkpoints: numbers of 8 bits and fewer, or whole ones.
+PACKED = ("U8", "I8", "I16", "U16", "U32", "U64")
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 HEADER_LIMIT = 100_000_000  # bytes, as in the reference implementation
 MOST_DIMENSIONS = 32  # NumPy reads no more
@@ -137,6 +139,13 @@ def _place(file: Path, entry: dict[str, Any], begin: int, length: int) -> _Place
     # A bool is an int to Python. No size below overflows: Python's integers have no end.
     if len(offsets) != 2 or any(type(number) is not int or number < 0 for number in numbers):
         raise ValueError(f"a shape or an offset that is no size: {str(entry)[:80]}")
+    kind = str(entry["dtype"])
+    if kind.startswith(("F8", "F6", "F4")) or kind in PACKED:
+        raise PipelineError(
+            f"Expected weights of 16 or 32 bits a number in {file}, found numbers of the type {kind[:20]!r}: the "
+            f"checkpoint is quantised{' (FP8)' if kind.startswith('F8') else ''}. Name the model that it was made from, "
+            "or dequantise it, save it in bfloat16 and give the folder."
+        )
     dtype = DTYPES[entry["dtype"]]
     if len(shape) > MOST_DIMENSIONS:
         raise ValueError(f"a tensor of {len(shape)} dimensions")

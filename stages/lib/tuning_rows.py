@@ -9,6 +9,7 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from stages.lib.errors import PipelineError
+from stages.lib.model_files.embedding_rows import beyond_rows
 from stages.lib.params import Donor, Model
 from stages.lib.prompting import LETTERS, chat_token_ids, continuation_prompt, letter_prompt
 from stages.lib.rows import Prompt
@@ -70,6 +71,19 @@ def as_tokens(
     response = tokenizer(answer, add_special_tokens=False)["input_ids"]
     # The end of the turn is learned, too: a donor that never stops would be cut off at max_new_tokens.
     return TuningRow(chat_token_ids(tokenizer, prompt.text, name), [*response, tokenizer.eos_token_id])
+
+
+def require_embedded(
+    prompts: list[Prompt], rows: list[TuningRow], tokenizer: PreTrainedTokenizerBase, vocabulary: int
+) -> None:
+    """Raises PipelineError when a row holds a token that the model's embeddings, `vocabulary` of them, do not have."""
+    for prompt, row in zip(prompts, rows, strict=True):
+        if found := beyond_rows(tokenizer, row.prompt + row.response, vocabulary):
+            raise PipelineError(
+                f"Expected tokens below {vocabulary:,}, the rows of the model's embeddings, found {found} in the "
+                f"{prompt.kind} tuning row {prompt.id}; leave the row out, name another chat_template, or use a model "
+                "whose embeddings were resized."
+            )
 
 
 def _answered(shown: str, said: str, tokenizer: PreTrainedTokenizerBase) -> TuningRow:

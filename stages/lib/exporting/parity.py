@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from onnx import helper
 from transformers import PreTrainedModel
 
 from stages.lib.exporting.graph_pieces import Values, run_in_pieces
+from stages.lib.exporting.grouped_query import grouped_logits
 from stages.lib.exporting.weightless import weightless
+from stages.lib.inference.grouped_session import GROUPED_GRAPH
 from stages.lib.inference.session import GRAPH, LOGIT_POSITIONS
+from stages.lib.model_files.attention import read_attention
 from stages.lib.tensor_files import Checkpoint
 
 Float32 = NDArray[np.float32]
@@ -115,3 +119,18 @@ def largest_difference(weights: Path, folder: Path, prompts: list[list[int]]) ->
     """
     expected = pytorch_logits(weights, prompts)
     return worst_difference(onnx_logits(folder, prompts), expected)
+
+
+def gate_difference(weights: Path, folder: Path, prompts: list[list[int]]) -> float:
+    """The same for every graph of `folder`, on the CPU, with one more prompt that ends behind all windows.
+
+    Within a window, all tokens are seen whichever way a graph limits attention.
+    """
+    length = read_attention(weights).gate_length()
+    if length is not None:
+        prompts = [*prompts, list(islice(cycle(chain.from_iterable(prompts)), length))]
+    expected = pytorch_logits(weights, prompts)
+    worst = worst_difference(onnx_logits(folder, prompts), expected)
+    if (folder / GROUPED_GRAPH).exists():
+        worst = max(worst, worst_difference(grouped_logits(folder, prompts), expected))
+    return worst

@@ -123,11 +123,9 @@ class GroupedSession:
         self._past = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
         self._present = [entry.name.replace("past_key_values", "present") for entry in self._past]
         self.dtype = np.float16 if "16" in self._past[0].type else np.float32
-        from transformers import AutoConfig  # only here: it takes a second
+        from stages.lib.model_files.attention import read_attention  # only here: Transformers takes a second
 
-        config = AutoConfig.from_pretrained(folder)
-        uses_window = getattr(config, "use_sliding_window", True)
-        self._window: int | None = getattr(config, "sliding_window", None) if uses_window else None
+        self._window: int | None = read_attention(folder).smallest  # of all layers, or there is no such graph
         self._held: list[int] = []
         self._trunk = self._buffers(1, 1)
         self._arena: list[Float] = []

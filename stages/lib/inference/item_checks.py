@@ -1,6 +1,6 @@
 """What an item must be before a model is run on it. Faults are gathered, so that a person reads all of them at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,18 +48,23 @@ class Faults:
 
 
 class Reach(NamedTuple):
-    """Tokens that a model reads: in all, and in the sliding window of its attention, if it has one."""
+    """Tokens that a model reads: in all, and in the smallest sliding window of its layers, if one has any."""
 
     context: int
     window: int | None
+    rows: int | None = None
+    """Of the embeddings, where they are known: a token beyond them cannot be read."""
 
 
 def reach_of(folder: Path) -> Reach:
     """What the model's config.json says."""
     from transformers import AutoConfig  # only here: it takes a second
 
+    from stages.lib.model_files.attention import attention_of
+
     config = AutoConfig.from_pretrained(folder)
-    return Reach(config.max_position_embeddings, getattr(config, "sliding_window", None))
+    attention = attention_of(config)
+    return Reach(attention.context, attention.smallest, config.vocab_size)
 
 
 def title(item: Prompt) -> str:
@@ -130,6 +135,23 @@ def check_context(
                 f"at most {reach.context:,} tokens, the model's context",
                 f"{len(tokens) + more:,} for {title(item)}{form}",
                 "lower `shots` or `max_new_tokens`, or set infer.truncate to left, in params.yaml",
+            )
+
+
+def check_rows(
+    ids: Sequence[Sequence[int]],
+    items: Sequence[Prompt],
+    decode: Callable[[list[int]], str],
+    reach: Reach,
+    faults: Faults,
+) -> None:
+    """Every token of a prompt has a row of the embeddings. Tokens that no item uses may have none."""
+    for tokens, item in zip(ids, items, strict=True):
+        if reach.rows is not None and (most := max(tokens, default=0)) >= reach.rows:
+            faults.add(
+                f"tokens below {reach.rows:,}, the rows of the model's embeddings",
+                f"{decode([most])!r} with the id {most:,} in {title(item)}",
+                "leave the item out, name another chat_template, or use a model whose embeddings were resized",
             )
 
 

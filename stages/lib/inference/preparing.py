@@ -17,6 +17,7 @@ from stages.lib.inference.item_checks import (
     check_context,
     check_labels,
     check_options,
+    check_rows,
     check_texts,
     check_window,
     reach_of,
@@ -157,6 +158,7 @@ def prepare_answers(
     except PipelineError as error:  # the chat template's
         faults.add_sentence(str(error))
         items, ids = [], []
+    check_rows(ids, items, asking.tokenizer.decode, asking.reach, faults)
     room, truncated = asking.reach.context - limit, list[str]()
     if settings.truncate == "left" and room > 0:
         truncated = [item.id for tokens, item in zip(ids, items, strict=True) if len(tokens) > room]
@@ -195,6 +197,8 @@ def prepare_questions(
         return continuation_prompt(question)
 
     tokens = [tokenized(context(item), options(item), asking.encode) for item in items]
+    together = [sum(question.full, list(question.context)) for question in tokens]
+    check_rows(together, items, asking.tokenizer.decode, asking.reach, faults)
     truncated: list[str] = []
     if asking.settings.truncate == "left":
         # The grouped-query graph runs a question's options one after another, each of which sees its own tokens only.

@@ -56,9 +56,20 @@ def require_unchanged(before: dict[str, Any], after: dict[str, Any], where: str)
 
 
 def require_same_vocabulary(base: Path, donor: Path) -> None:
-    """A donor with another tokenizer means other words by the same rows. Raises PipelineError for one."""
+    """A donor with another tokenizer means other words by the same rows. Raises PipelineError for one.
+
+    A token without a row of the embeddings means nothing, and prompts hold the base's tokens alone: one that only the
+    donor has, in a row that the base has no token for, is no reason.
+    """
     ours, theirs = (_vocabulary(folder / "tokenizer.json") for folder in (base, donor))
-    if ours is not None and theirs is not None and ours != theirs:
+    if ours is None or theirs is None:
+        return
+    rows = read_config(base / "config.json").get("vocab_size")
+    rows = rows if isinstance(rows, int) else max(ours.values(), default=0) + 1
+    ours, theirs = ({token: row for token, row in of.items() if row < rows} for of in (ours, theirs))
+    used = set(ours.values())
+    theirs = {token: row for token, row in theirs.items() if token in ours or row in used}
+    if ours != theirs:
         token = next(iter(sorted(theirs.items() - ours.items()) or sorted(ours.items() - theirs.items())))
         raise PipelineError(
             f"Expected donor {donor.name!r} to have the base's vocabulary, found token {token[0]!r} with another id or "

@@ -1,1 +1,1 @@
-"""A model's files as they are published: translated into what the pinned Transformers reads, and checked as it reads."""
+"""A model's files as they are published, translated into what the pinned Transformers reads, and checked."""

@@ -15,6 +15,10 @@ ONE_WINDOW = ("mistral",)
 """Their classes give `sliding_window` to every layer, and read no `layer_types`."""
 
 
+ONE_NODE = ("llama", "mistral", "qwen2")
+"""Projection, rotation, attention: nothing stands between."""
+
+
 class Attention(NamedTuple):
     """Tokens, the one that looks included."""
 
@@ -61,10 +65,11 @@ def read_attention(folder: Path) -> Attention:
 def one_attention_fits(config: PretrainedConfig) -> bool:
     """Whether one node a layer with one rotation and one window for all is the model's attention.
 
-    The parity gate does not show this: its prompts are few.
+    The parity gate does not show this: its prompts are few. Qwen3 normalises queries and keys before it rotates them.
     """
     whole = (getattr(config, "partial_rotary_factor", None) or 1) == 1
-    return whole and attention_of(config).uniform and _rope_kind(config) != "longrope"
+    fits = whole and config.model_type in ONE_NODE and _rope_kind(config) != "longrope"
+    return fits and attention_of(config).uniform
 
 
 def _windows(config: PretrainedConfig) -> tuple[int | None, ...]:

@@ -17,8 +17,10 @@ CONFIG = "config.json"
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 # How to return what is computed, classes of a classifier, and how attention is run: none is the model's function, and
 # each can break a program that reads the file.
-LEFT_OUT = ("output_attentions", "output_hidden_states", "return_dict", "torchscript", "attn_implementation")
-LEFT_OUT += ("id2label", "label2id", "num_labels")
+LEFT_OUT = (
+    *("output_attentions", "output_hidden_states", "return_dict", "torchscript", "attn_implementation"),
+    *("id2label", "label2id", "num_labels"),
+)
 WINDOW_KEYS = ("sliding_window", "use_sliding_window", "max_window_layers")
 
 
@@ -35,13 +37,15 @@ def read_object(file: Path) -> dict[str, Any]:
     return config
 
 
-def translate(file: Path, name: str) -> dict[str, Any]:
+def translate(file: Path, name: str, **absent: Any) -> dict[str, Any]:
     """Rewrite a config.json in the pinned version's keys, if it has others; return what it then holds.
 
-    `name` is the model's for a person. Raises PipelineError as `translated` does.
+    `name` is the model's for a person, `absent` what a key means that is absent or null. Raises PipelineError as
+    `translated` does.
     """
     config = read_object(file)
-    pinned = translated(config, f"{CONFIG} of {name!r}")
+    given = {key: value for key, value in config.items() if value is not None or key not in absent}
+    pinned = translated({**absent, **given}, f"{CONFIG} of {name!r}")
     if pinned != config:
         file.unlink()  # it may be a link into a cache
         file.write_text(json.dumps(pinned, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -76,10 +80,10 @@ def translated(config: dict[str, Any], where: str) -> dict[str, Any]:
     if type(words) is int and type(pad) is int and pad >= words:
         config["pad_token_id"] = None  # a token that was added without a row of the embeddings; pads are masked
     heads, width = config.get("num_attention_heads"), config.get("hidden_size")
-    if config.get("rope_scaling") and "head_dim" in reads and config.get("head_dim") is None:
-        # Scaled rotations of the pinned version read it before anything fills it in.
-        if type(heads) is int and type(width) is int and heads > 0:
-            config["head_dim"] = width // heads
+    # Scaled rotations of the pinned version read the heads' size before anything fills it in.
+    wanted = config.get("rope_scaling") and "head_dim" in reads and config.get("head_dim") is None
+    if wanted and type(heads) is int and type(width) is int and heads > 0:
+        config["head_dim"] = width // heads
     return config
 
 

@@ -1,6 +1,5 @@
 """The gate of `fetch_model`: what it lets through does not fail later for a reason that lies in the files."""
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +10,10 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.model_files.config import CONFIG, read_object, translate
+from stages.lib.model_files.embedding_rows import beyond_rows
 from stages.lib.model_files.network import FAULTS, empty_network, require_forward, require_shapes
 from stages.lib.model_files.quantised import require_unpacked_tensors
-from stages.lib.model_files.tokenizer import beyond_rows, translate_tokenizer
+from stages.lib.model_files.tokenizer import translate_tokenizer
 from stages.lib.model_files.weights import drop_tensors, unread_tensors, write_missing_index
 from stages.lib.prompting import chat_token_ids
 from stages.lib.tensor_files import Checkpoint, require_finite
@@ -27,6 +27,7 @@ ARCHITECTURES = {
 }
 # Their heads may be of any size: the tests compare answers and scores with those of Transformers.
 FREE_HEAD_SIZE = ("Qwen3ForCausalLM",)
+COMPILED = "_orig_mod."
 GENERATION = "generation_config.json"
 QUESTION = "What is the capital of France?"
 
@@ -47,7 +48,7 @@ def examine(folder: Path, name: str) -> Examined:
     One pass is computed over shapes alone. Values of weights are left to `settle`. Raises PipelineError, with the next
     step, for whatever a later stage would fail at.
     """
-    with _quiet():
+    with _told(folder, name):
         checkpoint, config, unread = _settled_weights(folder, name)
         network = empty_network(config, name)
         require_shapes(network, checkpoint, config, unread)
@@ -72,23 +73,23 @@ def settle(folder: Path, name: str) -> int:
 def settle_tokenizer(folder: Path, name: str, rows: int) -> None:
     """Translate the tokenizer's settings, build it, and render the chat template.
 
-    `rows` are the embeddings'. Raises PipelineError when one of these fails, or every prompt would hold a token that has
-    no row.
+    `rows` are the embeddings'. Raises PipelineError when one of these fails, or every prompt would hold a token without
+    a row.
     """
-    with _quiet():
+    with _told(folder, name):
         tokenizer = translate_tokenizer(folder, rows, name)
         ids = chat_token_ids(tokenizer, QUESTION, name)
     if found := beyond_rows(tokenizer, ids, rows):
         raise PipelineError(
-            f"Expected the chat template of {name!r} to use tokens that have a row of the embeddings, of which there are "
-            f"{rows:,}, found {found}; name one of data/chat_templates as `chat_template` in params.yaml, or choose a "
+            f"Expected the chat template of {name!r} to use tokens that have a row of the embeddings, {rows:,} "
+            f"in all, found {found}; name one of data/chat_templates as `chat_template` in params.yaml, or choose a "
             "commit whose embeddings were resized."
         )
 
 
 def settle_donor(folder: Path, name: str) -> None:
     """The same translation of a full checkpoint that is a donor: its configuration, and tensors that nothing reads."""
-    with _quiet():
+    with _told(folder, name):
         config = translate(folder / CONFIG, name)
         checkpoint = Checkpoint(folder)
         require_unpacked_tensors(checkpoint)
@@ -103,11 +104,7 @@ def _settled_weights(folder: Path, name: str) -> tuple[Checkpoint, dict[str, Any
     raw = read_object(folder / CONFIG)
     architecture = _require_architecture(raw, name)
     _require_no_code(folder, name)
-    if "model_type" not in raw:
-        raw["model_type"] = ARCHITECTURES[architecture]
-        (folder / CONFIG).unlink()  # it may be a link into a cache
-        (folder / CONFIG).write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    config = translate(folder / CONFIG, name)
+    config = translate(folder / CONFIG, name, architectures=[architecture], model_type=ARCHITECTURES[architecture])
     head_size = _size(config, "hidden_size", name) // _size(config, "num_attention_heads", name)
     if architecture not in FREE_HEAD_SIZE and (config.get("head_dim") or head_size) != head_size:
         raise PipelineError(
@@ -131,6 +128,9 @@ def _settled_weights(folder: Path, name: str) -> tuple[Checkpoint, dict[str, Any
 def _require_architecture(config: dict[str, Any], name: str) -> str:
     """The name of the class. Raises PipelineError when it is not one of those that are tried, or not its type's."""
     architectures = config.get("architectures")
+    if architectures is None:
+        of_type = {kind: [name] for name, kind in ARCHITECTURES.items()}
+        architectures = of_type.get(str(config.get("model_type")))
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
     if architecture not in ARCHITECTURES:
         nested = "text_config" in config
@@ -171,6 +171,11 @@ def _require_sizes(checkpoint: Checkpoint, config: dict[str, Any], name: str) ->
     """The config's sizes are the tensors', before anything of the config's size is built. Raises PipelineError."""
     keys = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
     words, width, inner, depth = (_size(config, key, name) for key in keys)
+    if compiled := [tensor for tensor in checkpoint.names() if tensor.startswith(COMPILED)]:
+        raise PipelineError(
+            f"Expected tensors by the names of Transformers in {name!r}, found {compiled[0][:120]}, as a network saves "
+            f"itself after torch.compile; save its `_orig_mod` and give the folder."
+        )
     layers = {tensor.split(".")[2] for tensor in checkpoint.names() if tensor.startswith("model.layers.")}
     if len(layers) != depth:
         raise PipelineError(
@@ -197,18 +202,23 @@ def _settle_generation(folder: Path, config: Any, name: str) -> None:
     except FAULTS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise PipelineError(
-            f"Expected settings that Transformers reads in {GENERATION} of {name!r}, found: {reason}; remove the file, and "
-            "what config.json says is taken."
+            f"Expected settings that Transformers reads in {GENERATION} of {name!r}, found: {reason}; remove the "
+            "file, and what config.json says is taken."
         ) from None
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """What Transformers logs about a file is said here in a sentence, or is no fault."""
+def _told(folder: Path, name: str) -> Iterator[None]:
+    """What Transformers logs about a file is said here in a sentence, or is no fault.
+
+    A sentence names the model, and not the folder under way, which nobody finds afterwards.
+    """
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         yield
+    except PipelineError as error:
+        raise PipelineError(str(error).replace(str(folder), name)) from None
     finally:
         logger.setLevel(level)

@@ -34,10 +34,12 @@ def empty_network(config: dict[str, Any], name: str) -> PreTrainedModel:
     try:
         made = AutoConfig.for_model(**config)
         with no_init_weights(), torch.device("meta"):
-            network: PreTrainedModel = AutoModelForCausalLM.from_config(made, dtype=torch.float32)
+            network = AutoModelForCausalLM.from_config(made, dtype=torch.float32)
     except FAULTS as error:
         raise _refusal("builds", name, error) from None
-    return network.eval()
+    network.eval()
+    assert isinstance(network, PreTrainedModel)
+    return network
 
 
 def require_shapes(network: PreTrainedModel, checkpoint: Checkpoint, config: dict[str, Any], unread: list[str]) -> None:
@@ -57,8 +59,8 @@ def require_shapes(network: PreTrainedModel, checkpoint: Checkpoint, config: dic
         if name == HEAD and name not in found:
             raise PipelineError(
                 f"Expected a head of its own ({HEAD}) in {where!r}, since its config.json does not tie it to the "
-                "embeddings, found none; set tie_word_embeddings to true in config.json if they are tied, else fetch the "
-                "model again."
+                "embeddings, found none; set tie_word_embeddings to true in config.json if they are tied, else fetch "
+                "the model again."
             )
         raise PipelineError(
             f"Expected {name[:120]} of {where!r} in the shape {wanted.get(name, 'of no tensor')} of its config.json, "

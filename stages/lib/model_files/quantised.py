@@ -53,6 +53,6 @@ def require_unpacked_tensors(checkpoint: Checkpoint) -> None:
 
 def _refusal(found: str) -> PipelineError:
     return PipelineError(
-        f"Expected weights of 16 or 32 bits a number, found a checkpoint that is quantised: {found}. Name the model that "
-        "it was made from, or dequantise it (`dequantize()` of Transformers), save it in bfloat16 and give the folder."
+        f"Expected weights of 16 or 32 bits a number, found a checkpoint that is quantised: {found}. Name the model "
+        "that it was made from, or dequantise it (`dequantize()` of Transformers), save it in bfloat16 and give the folder."
     )

@@ -1,4 +1,4 @@
-"""The rotary embedding's settings: Transformers 5 keeps them in `rope_parameters`, the pinned one in keys of its own."""
+"""The rotary embedding's settings: Transformers 5 has them in `rope_parameters`, the pinned one in several keys."""
 
 import math
 from typing import Any
@@ -31,6 +31,9 @@ def with_pinned_rope(config: dict[str, Any], where: str) -> dict[str, Any]:
     config = dict(config)
     new = _flat(config.pop("rope_parameters", None), config, where)
     old = _object(config.get("rope_scaling"), "rope_scaling", where)
+    if new is None and old.keys() & {"rope_theta", "partial_rotary_factor"}:
+        new, old = old, {}  # the newer settings under the older name, where nobody would look for them
+        del config["rope_scaling"]
     if new is None:
         scaling = _known(old, where)
     else:
@@ -94,7 +97,7 @@ def _known(settings: dict[str, Any], where: str) -> dict[str, Any]:
     for key in sorted(given.keys() - SETTINGS[kind] - {"rope_theta", "partial_rotary_factor"}):
         raise PipelineError(
             f"Expected settings of the rotation {kind!r} in {where}, found {key[:40]!r} = {str(given[key])[:40]!r}, "
-            "which the pinned Transformers does not read; choose another model, or remove the key if it decides nothing."
+            "which the pinned Transformers does not read; choose another model, or remove a key that decides nothing."
         )
     return {} if kind == "default" and not given else {"rope_type": kind, **given}
 

@@ -9,6 +9,7 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
 from stages.lib.errors import PipelineError
 from stages.lib.model_files.config import read_object
+from stages.lib.model_files.embedding_rows import give_padding
 from stages.lib.model_files.network import FAULTS
 
 SETTINGS, WHOLE = "tokenizer_config.json", "tokenizer.json"
@@ -63,27 +64,6 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def give_padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
-    """Let padding be a token that the embeddings have a row for. What it fills is masked: any will do.
-
-    Mistral and Llama name none; others name one that was added without a row.
-    """
-    for token in (tokenizer.pad_token, tokenizer.eos_token, tokenizer.convert_ids_to_tokens(0)):
-        if token is not None and 0 <= int(tokenizer.convert_tokens_to_ids(token)) < rows:
-            tokenizer.pad_token = token
-            return
-    raise PipelineError(
-        f"Expected a token of {tokenizer.name_or_path} among the {rows:,} rows of the embeddings, found none; fetch the "
-        "model again."
-    )
-
-
-def beyond_rows(tokenizer: PreTrainedTokenizerBase, ids: list[int], rows: int) -> str | None:
-    """The first token that the embeddings have no row for, in words, or None."""
-    token = next((token for token in ids if token >= rows), None)
-    return None if token is None else f"{tokenizer.convert_ids_to_tokens(token)!r} with the id {token:,}"
-
-
 def _pinned(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     pinned = dict(settings)
     named = pinned.get("tokenizer_class")
@@ -120,8 +100,8 @@ def _next_step(folder: Path, name: str, reason: str) -> str:
         step = "choose a commit whose tokenizer the pinned Transformers loads, or give the model as a folder"
     elif (folder / "tokenizer.model").exists():
         step = (
-            "convert its tokenizer.model once: `pip install sentencepiece`, then `AutoTokenizer.from_pretrained(folder)."
-            "save_pretrained(folder)` writes a tokenizer.json; give that folder"
+            "convert its tokenizer.model once: `pip install sentencepiece`, then `AutoTokenizer.from_pretrained(folder)"
+            ".save_pretrained(folder)` writes a tokenizer.json; give that folder"
         )
     else:
         step = "choose a commit that has a tokenizer.json, or put the tokenizer's files beside the weights"

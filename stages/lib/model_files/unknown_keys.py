@@ -1,7 +1,7 @@
 """Keys of a config.json that the pinned Transformers does not read: harmless ones, and those that decide results.
 
-A class of the pinned version leaves an unknown key unread, without a word. A key that is not on the lists below is taken
-for a part of the model's function, which the pinned version would compute without it.
+A class of the pinned version leaves an unknown key unread, without a word. A key that is not on the lists below is
+taken for a part of the model's function, which the pinned version would compute without it.
 """
 
 import inspect
@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
-from stages.lib.errors import PipelineError, did_you_mean
+from stages.lib.errors import PipelineError
 
 # Read by the networks of the pinned version, though not named in every class's signature.
 READ_BESIDE = frozenset({"rope_scaling", "head_dim", "original_max_position_embeddings", "model_type"})
@@ -71,11 +71,9 @@ def require_known_keys(config: dict[str, Any], where: str) -> None:
     for key in sorted(config.keys() - known):
         if _harmless(key, config[key]):
             continue
-        near = did_you_mean(key, known) if len(key) > 3 else ""
-        hint = f" ({near})" if near.startswith("did") else ""
         raise PipelineError(
             f"Expected keys in {where} that the pinned Transformers reads for {config['model_type']!r}, found "
-            f"{key[:60]!r} = {str(config[key])[:60]!r}, which it would leave out of the computation{hint}; choose another "
+            f"{key[:60]!r} = {str(config[key])[:60]!r}, which it would leave out of the computation; choose another "
             "model or commit, or give it as a folder without that key if it decides nothing."
         )
 
@@ -94,6 +92,6 @@ def known_keys(model_type: str) -> frozenset[str] | None:
 def _harmless(key: str, value: Any) -> bool:
     if value is None or BOOKKEEPING.fullmatch(key):
         return True
-    # A bool is an int to Python: 1 is not True here.
-    neutral = any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in NEUTRAL.get(key, ()))
-    return neutral or (isinstance(value, bool) and SHOWN_BY_TENSORS.fullmatch(key) is not None)
+    flag = isinstance(value, bool)  # to Python it is an int, too: 1 is not True here
+    neutral = any(value == known and flag == isinstance(known, bool) for known in NEUTRAL.get(key, ()))
+    return neutral or (flag and SHOWN_BY_TENSORS.fullmatch(key) is not None)

@@ -78,8 +78,9 @@ def write_missing_index(folder: Path) -> None:
     """Transformers loads shards by their index alone: write it where shards came without one."""
     if (folder / SINGLE).exists() or (folder / INDEX).exists():
         return
-    places = {name: file.name for file in sorted(folder.glob("model-*.safetensors")) for name in Checkpoint(file).names()}
-    size = sum(file.stat().st_size for file in folder.glob("model-*.safetensors"))
+    shards = sorted(folder.glob("model-*.safetensors"))
+    places = {name: file.name for file in shards for name in Checkpoint(file).names()}
+    size = sum(file.stat().st_size for file in shards)
     index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 

@@ -6,11 +6,13 @@ from tempfile import TemporaryDirectory
 from stages.lib.errors import PipelineError
 from stages.lib.merging.checks import require_same_vocabulary
 from stages.lib.merging.donors import ADAPTER_CONFIG, open_donor
+from stages.lib.model_files.weights import weight_files
 from stages.lib.params import FolderSource, HubSource
 from stages.lib.sources import fetch, put
 from stages.lib.tensor_files import Checkpoint, require_finite
 
-SETTINGS = ("config.json", "tokenizer.json")
+CONFIG = "config.json"
+SETTINGS = (CONFIG, "tokenizer.json")
 
 
 def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder: Path) -> int:
@@ -25,6 +27,8 @@ def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder:
         adapter = (found / ADAPTER_CONFIG).exists()
         settings = (ADAPTER_CONFIG, "tokenizer.json") if adapter else SETTINGS
         weights = sorted(found.glob("adapter_model*.safetensors" if adapter else "model*.safetensors"))
+        if weights and not adapter:
+            weights = weight_files(found)
         if not weights:
             pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind))
             raise PipelineError(
@@ -34,6 +38,11 @@ def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder:
         for file in (*weights, *(found / name for name in settings if (found / name).exists())):
             put(file, folder / file.name, source)
     try:
+        if not adapter and (folder / CONFIG).exists():
+            # torch and Transformers are needed for this kind of donor alone.
+            from stages.lib.model_files.gate import settle_donor
+
+            settle_donor(folder, name)
         donor = open_donor(folder, Checkpoint(base, "model*.safetensors"))
         require_same_vocabulary(base, folder)
         checkpoint = Checkpoint(folder)

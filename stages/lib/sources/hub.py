@@ -106,7 +106,8 @@ def choose(files: Iterable[RemoteFile], what: str) -> list[RemoteFile]:
             f"Expected safetensors weights ({stem}*.safetensors) in {what}, found {found}; choose a commit that has "
             "them, or convert the model and give it as a folder."
         )
-    return [known[name] for name in sorted((*(n for n in (*SETTINGS, ADAPTER_CONFIG, *TOKENIZER) if n in known), *weights))]
+    beside = [name for name in (*SETTINGS, ADAPTER_CONFIG, *TOKENIZER) if name in known]
+    return [known[name] for name in sorted((*beside, *weights))]
 
 
 def require_no_code(files: Iterable[Path], what: str) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +36,9 @@ IN_GIT = re.compile(r"[0-9a-f]{40}")
 
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings are said here, in a sentence
 disable_progress_bars()
+if constants.HF_HUB_ENABLE_HF_TRANSFER and find_spec("hf_transfer") is None:
+    say("  HF_HUB_ENABLE_HF_TRANSFER is set and the package hf_transfer is not installed: downloads do without it")
+    constants.HF_HUB_ENABLE_HF_TRANSFER = False
 
 Answer = TypeVar("Answer")
 
