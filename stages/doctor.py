@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stages.lib.checkup.cache_objects import damaged_objects
 from stages.lib.checkup.duration import load_of, stage_seconds, total
+from stages.lib.checkup.files import check_config, check_files
 from stages.lib.checkup.machine import (
     Finding,
     check_disk,
@@ -85,6 +86,14 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
             findings.append(Finding(name, "there" if folder.is_dir() else "no such folder", str(folder), step))
             stored[name] = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
             configs[name] = folder / "config.json"
+            if step is None and name not in judges:
+                findings += check_files(name, folder, params.model(name).chat_template if name in sources else None)
+        if name in configs and isinstance(source, HubSource):
+            findings += check_config(name, configs[name])
+    for name in params.models:
+        fetched = Path("models/base") / name
+        if fetched.is_dir() and not isinstance(sources[name], FolderSource):
+            findings += check_files(name, fetched, "own")
     for name, dataset in params.datasets().items():
         if isinstance(dataset.source, HubDatasetSource):
             from stages.lib.checkup.hub_access import check_dataset

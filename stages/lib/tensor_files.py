@@ -143,8 +143,8 @@ def _place(file: Path, entry: dict[str, Any], begin: int, length: int) -> _Place
     if kind.startswith(("F8", "F6", "F4")) or kind in PACKED:
         raise PipelineError(
             f"Expected weights of 16 or 32 bits a number in {file}, found numbers of the type {kind[:20]!r}: the "
-            f"checkpoint is quantised{' (FP8)' if kind.startswith('F8') else ''}. Name the model that it was made from, "
-            "or dequantise it, save it in bfloat16 and give the folder."
+            f"checkpoint is quantised{' (FP8)' if kind.startswith('F8') else ''}. Name the model that it was made "
+            "from, or dequantise it, save it in bfloat16 and give the folder."
         )
     dtype = DTYPES[entry["dtype"]]
     if len(shape) > MOST_DIMENSIONS:

@@ -54,5 +54,5 @@ def require_unpacked_tensors(checkpoint: Checkpoint) -> None:
 def _refusal(found: str) -> PipelineError:
     return PipelineError(
         f"Expected weights of 16 or 32 bits a number, found a checkpoint that is quantised: {found}. Name the model "
-        "that it was made from, or dequantise it (`dequantize()` of Transformers), save it in bfloat16 and give the folder."
+        "that it was made from, or dequantise it (`dequantize()` of Transformers), save it in bfloat16 and give that."
     )
