@@ -49,8 +49,7 @@ class ShowProgress(TrainerCallback):
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self.progress, self.task = progress, task
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called by the Trainer."""
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # called by the Trainer
         self.progress.update(self.task, total=state.max_steps, completed=state.global_step)
 
 
@@ -74,8 +73,7 @@ class OneDevice(TrainingArguments):
     """Keeps the Trainer from spreading rows over several GPUs: a donor would hang on their number."""
 
     @property
-    def n_gpu(self) -> int:
-        """How many GPUs the Trainer uses."""
+    def n_gpu(self) -> int:  # how many GPUs the Trainer uses
         return min(1, int(super().n_gpu))
 
 

@@ -155,11 +155,17 @@ BASE = {
     "model.layers.0.mlp.up_proj.weight": (3, 2),
     "model.norm.weight": (2,),
 }
+WHOLE = BASE | {
+    **{f"model.layers.0.self_attn.{name}_proj.weight": (2, 2) for name in "qkvo"},
+    **{f"model.layers.0.{name}_layernorm.weight": (2,) for name in ("input", "post_attention")},
+    "model.layers.0.mlp.gate_proj.weight": (3, 2),
+    "model.layers.0.mlp.down_proj.weight": (2, 3),
+}
 
 
 def settings(data: bytes, folder: Path) -> Any:
     """A model's config.json beside sound weights."""
-    model = _weights(folder / "model", "model", BASE)
+    model = _weights(folder / "whole", "model", WHOLE)
     _file(model, "config.json", data)
     return check(model)
 
@@ -265,7 +271,8 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
     siblings = [{"rfilename": "config.json", "size": 20}, {"rfilename": "model.safetensors", "size": 100, "lfs": lfs}]
     listing = {"_id": "1", "id": "some/model", "sha": "a" * 40, "private": False, "siblings": siblings}
     config = {"architectures": ["LlamaForCausalLM"], "vocab_size": 4, "hidden_size": 2, "num_attention_heads": 1}
-    config |= {"intermediate_size": 3, "num_hidden_layers": 1, "model_type": "llama"}
+    config |= {"intermediate_size": 3, "num_hidden_layers": 1, "model_type": "llama", "tie_word_embeddings": True}
+    newer = {**config, "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}, "dtype": "float32"}
     lora = {"peft_type": "LORA", "r": 1, "lora_alpha": 2, "bias": "none", "modules_to_save": ["norm"]}
     lora |= {"alpha_pattern": {"up_proj": 4}, "use_rslora": False, "target_modules": ["up_proj"]}
     index = {"metadata": {"total_size": 1}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
@@ -285,7 +292,7 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         "params": [(ROOT / "params.yaml").read_bytes(), yaml.safe_dump(small).encode()],
         "hub_answer": [json.dumps(listing).encode()],
         "hub_files": [json.dumps(index).encode(), json.dumps(config).encode()],
-        "settings": [json.dumps(config).encode()],
+        "settings": [json.dumps(config).encode(), json.dumps(newer).encode()],
         "shard_index": [json.dumps({"weight_map": {"a": "model.safetensors"}}).encode()],
         "adapter": [json.dumps(lora).encode()],
         "onnx_graph": [

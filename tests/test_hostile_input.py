@@ -1,6 +1,7 @@
 """Files and texts made to harm: refused before memory is taken, or kept as they are and never shown raw."""
 
 import json
+import math
 import os
 import re
 import stat
@@ -250,14 +251,19 @@ CONFIG = {
     "num_hidden_layers": 1,
     "intermediate_size": 8,
     "vocab_size": 3,
+    "tie_word_embeddings": True,
 }
 
 
 def small_model(folder: Path, **changes: Any) -> Path:
-    shapes = {"model.embed_tokens.weight": [3, 4], "model.layers.0.mlp.up_proj.weight": [8, 4]}
+    layer = {f"self_attn.{name}_proj": [4, 4] for name in "qkvo"}
+    layer |= {"mlp.gate_proj": [8, 4], "mlp.up_proj": [8, 4], "mlp.down_proj": [4, 8]}
+    layer |= {"input_layernorm": [4], "post_attention_layernorm": [4]}
+    shapes = {f"model.layers.0.{name}.weight": shape for name, shape in layer.items()}
+    shapes |= {"model.embed_tokens.weight": [3, 4], "model.norm.weight": [4]}
     header, end = {}, 0
     for name, shape in shapes.items():
-        size = 4 * shape[0] * shape[1]
+        size = 4 * math.prod(shape)
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
         end += size
     (folder / "model.safetensors").write_bytes(safetensors(header, b"\0" * end))
@@ -266,7 +272,7 @@ def small_model(folder: Path, **changes: Any) -> Path:
 
 
 def test_a_config_with_the_sizes_of_its_tensors_is_taken(tmp_path: Path) -> None:
-    assert check(small_model(tmp_path)) == 44
+    assert check(small_model(tmp_path)) == 184
 
 
 @pytest.mark.parametrize(

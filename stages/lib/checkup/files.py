@@ -10,7 +10,7 @@ ADAPTER = "adapter_config.json"
 
 
 def check_files(name: str, folder: Path, template: str | None) -> list[Finding]:
-    """A finding where the gate of fetch_model refuses the folder; values of weights are left out, since that takes long.
+    """A finding where the gate of fetch_model refuses the folder. Values of weights are left out: they take long.
 
     `template` is the catalogue's `chat_template`; None for a donor, of which a full checkpoint alone is looked at.
     """

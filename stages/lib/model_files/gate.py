@@ -51,7 +51,7 @@ def examine(folder: Path, name: str) -> Examined:
     with _told(folder, name):
         checkpoint, config, unread = _settled_weights(folder, name)
         network = empty_network(config, name)
-        require_shapes(network, checkpoint, config, unread)
+        require_shapes(network, checkpoint, unread, name)
         require_forward(network, name)
         _settle_generation(folder, network.config, name)
     return Examined(network, checkpoint, unread)

@@ -42,17 +42,15 @@ def empty_network(config: dict[str, Any], name: str) -> PreTrainedModel:
     return network
 
 
-def require_shapes(network: PreTrainedModel, checkpoint: Checkpoint, config: dict[str, Any], unread: list[str]) -> None:
+def require_shapes(network: PreTrainedModel, checkpoint: Checkpoint, unread: list[str], where: str) -> None:
     """The checkpoint holds the network's tensors, each in its shape, and no other but those that are left unread.
 
-    Raises PipelineError otherwise.
+    `where` is the model's name for a person. Raises PipelineError otherwise.
     """
-    tied = bool(config.get("tie_word_embeddings"))
     wanted = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
-    if tied:
+    if network.config.tie_word_embeddings:
         wanted.pop(HEAD, None)
     found = {name: checkpoint.shape(name) for name in checkpoint.names() if name not in unread}
-    where = checkpoint.path.name
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) == found.get(name):
             continue

@@ -1,0 +1,306 @@
+"""A model's files as mergekit, a newer Transformers or the Hub has them: loaded rightly, or refused when fetched."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ARCHITECTURES, SIZES
+from safetensors.torch import load_file, save_file
+from test_sources import model_from
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from stages.fetch_model import bring, check, check_tokenizer
+from stages.lib.checkup.files import check_files
+from stages.lib.errors import PipelineError
+from stages.lib.merging.checks import require_same_vocabulary
+from stages.lib.model_files.config import translated
+from stages.lib.model_files.embedding_rows import give_padding
+from stages.lib.model_files.gate import settle_donor
+
+Change = Callable[[Path], None]
+CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False, **SIZES}
+GATE = "model.layers.0.mlp.up_proj.weight"
+
+
+def in_json(name: str, **keys: Any) -> Change:
+    """Other values in a JSON file; `...` takes a key out."""
+
+    def change(folder: Path) -> None:
+        content = json.loads((folder / name).read_text(encoding="utf-8")) | keys
+        content = {key: value for key, value in content.items() if value is not ...}
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+    return change
+
+
+def config(**keys: Any) -> Change:
+    return in_json("config.json", **keys)
+
+
+def tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Change:
+    def apply(folder: Path) -> None:
+        found = load_file(folder / "model.safetensors")
+        change(found)
+        save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return apply
+
+
+@pytest.fixture
+def source(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A two-layer Llama with tied embeddings, as Transformers saves it."""
+    torch.manual_seed(0)
+    ARCHITECTURES["tiny_llama"]().save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    return tmp_path / "source"
+
+
+def fetched(source: Path) -> Path:
+    """What fetch_model makes of the folder, which it leaves as it was."""
+    folder = source.parent / "fetched"
+    folder.mkdir()
+    before = {file.name: file.read_bytes() for file in source.iterdir()}
+    bring(model_from(source), folder)
+    check(folder, "m")
+    check_tokenizer(folder, "m")
+    assert before == {file.name: file.read_bytes() for file in source.iterdir()}
+    return folder
+
+
+def logits(folder: Path) -> torch.Tensor:
+    """By the plain idiom of whoever loads the folder; answers are generated, too."""
+    inputs = AutoTokenizer.from_pretrained(folder)("What is 12 + 3?", return_tensors="pt")
+    assert set(inputs) == {"input_ids", "attention_mask"}
+    network = AutoModelForCausalLM.from_pretrained(folder).eval()
+    network.generate(**inputs, max_new_tokens=2)
+    with torch.inference_mode():
+        found: torch.Tensor = network(**inputs).logits
+    return found
+
+
+def add_padding(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    config(pad_token_id=len(tokenizer) - 1)(folder)
+
+
+NEW_TOKENIZER = in_json(
+    "tokenizer_config.json",
+    tokenizer_class="TokenizersBackend",
+    backend="tokenizers",
+    extra_special_tokens=["<|im_start|>"],
+)
+HEAD = tensors(lambda found: found.update({"lm_head.weight": found["model.embed_tokens.weight"].clone()}))
+ANGLES = tensors(lambda found: found.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}))
+LOADED: dict[str, Change] = {
+    "as it is": lambda folder: None,
+    "no generation_config.json": lambda folder: (folder / "generation_config.json").unlink(),
+    "a tokenizer class of Transformers 5": NEW_TOKENIZER,
+    "consolidated.safetensors beside": lambda folder: (
+        shutil.copyfile(folder / "model.safetensors", folder / "consolidated.safetensors") and None
+    ),
+    "tables of angles": ANGLES,
+    "a head that repeats tied embeddings": HEAD,
+    "pickles beside": lambda folder: (folder / "training_args.bin").write_bytes(b"x") and None,
+    "an adapter's settings beside": lambda folder: (folder / "adapter_config.json").write_text("{}") and None,
+    "padding without a row": add_padding,
+    "no architectures": config(architectures=...),
+    "a stray window": config(sliding_window=4),
+    "rope_parameters": config(rope_theta=..., rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
+    "flash attention asked for": config(attn_implementation="flash_attention_2", output_attentions=True),
+}
+
+
+@pytest.mark.parametrize("change", LOADED.values(), ids=LOADED)
+def test_what_is_loaded_computes_what_the_model_computes(source: Path, change: Change) -> None:
+    expected = logits_of_weights(source)
+    change(source)
+    torch.testing.assert_close(logits(fetched(source)), expected, rtol=0, atol=0)
+
+
+def logits_of_weights(folder: Path) -> torch.Tensor:
+    ids = AutoTokenizer.from_pretrained(folder)("What is 12 + 3?", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        found: torch.Tensor = LlamaForCausalLM.from_pretrained(folder).eval()(ids).logits
+    return found
+
+
+def only_sentencepiece(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+    in_json("tokenizer_config.json", tokenizer_class="LlamaTokenizer")(folder)
+
+
+def new_token_in_template(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|x|>"]})
+    tokenizer.chat_template = "<|x|>" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+
+
+REFUSED: dict[str, tuple[Change, str]] = {
+    "only tokenizer.model": (only_sentencepiece, "pip install sentencepiece"),
+    "a head beside tied embeddings that differs": (
+        tensors(lambda found: found.update({"lm_head.weight": found["model.embed_tokens.weight"] + 1})),
+        "set tie_word_embeddings to false",
+    ),
+    "no head where none is tied": (config(tie_word_embeddings=...), "set tie_word_embeddings to true"),
+    "consolidated.safetensors alone": (
+        lambda folder: shutil.move(folder / "model.safetensors", folder / "consolidated.safetensors") and None,
+        r"found consolidated\.safetensors, which Transformers does not load",
+    ),
+    "FP8": (tensors(lambda found: found.update({GATE: found[GATE].to(torch.float8_e4m3fn)})), "F8_E4M3.*quantised"),
+    "GPTQ": (
+        tensors(lambda found: found.update({GATE.replace("weight", "qweight"): torch.zeros(4, dtype=torch.int32)})),
+        "GPTQ",
+    ),
+    "bitsandbytes": (
+        config(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
+        r"bitsandbytes in 4 bits \(quantization_config",
+    ),
+    "a compiler's prefix": (
+        tensors(lambda found: [found.update({f"_orig_mod.{name}": found.pop(name)}) for name in list(found)]),
+        "torch.compile",
+    ),
+    "a missing tensor": (tensors(lambda found: found.pop(GATE.replace("0", "1"))), "up_proj.weight.*found none"),
+    "another number of heads": (config(num_key_value_heads=3), r"k_proj.weight of 'm' in the shape \(48, 64\)"),
+    "an activation that nobody knows": (config(hidden_act="evil"), "builds a network, found: 'evil'"),
+    "another model_type": (config(model_type="mistral"), "by which Transformers chooses the network"),
+    "a chat template with a token that has no row": (new_token_in_template, r"'<\|x\|>' with the id 600"),
+    "no chat template": (lambda folder: (folder / "chat_template.jinja").unlink(), "name one of data/chat_templates"),
+    "generation settings that are none": (in_json("generation_config.json", max_new_tokens=-5), "max_new_tokens"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_would_fail_later_is_refused_when_it_is_fetched(source: Path, change: Change, words: str) -> None:
+    change(source)
+    with pytest.raises(PipelineError, match=words) as caught:
+        fetched(source)
+    assert str(caught.value).startswith("Expected") and str(source.parent / "fetched") not in str(caught.value)
+
+
+def test_the_class_default_decides_where_a_key_is_absent(source: Path) -> None:
+    assert translated({**CONFIG, "tie_word_embeddings": None}, "m")["tie_word_embeddings"] is False
+
+
+def test_shards_without_their_index_get_one_and_a_missing_one_is_named(source: Path) -> None:
+    network, expected = AutoModelForCausalLM.from_pretrained(source), logits_of_weights(source)
+    (source / "model.safetensors").unlink()
+    network.save_pretrained(source, max_shard_size="200KB")
+    (source / "model.safetensors.index.json").unlink()
+    torch.testing.assert_close(logits(fetched(source)), expected, rtol=0, atol=0)
+    (source / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(PipelineError, match="found no number 2 of 3"):
+        bring(model_from(source), source.parent / "fetched")
+
+
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 256}
+ROTATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "theta": ({"rope_type": "default", "rope_theta": 500000}, {"rope_theta": 500000}),
+    "theta of every layer": ({"full_attention": {"rope_type": "default", "rope_theta": 5e5}}, {"rope_theta": 5e5}),
+    "llama3": (
+        {"rope_type": "llama3", "rope_theta": 5e5, **LLAMA3},
+        {"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", **LLAMA3}},
+    ),
+    "linear": ({"type": "linear", "factor": 2.0}, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+}
+
+
+@pytest.mark.parametrize(("written", "read"), ROTATIONS.values(), ids=ROTATIONS)
+@pytest.mark.parametrize("key", ["rope_parameters", "rope_scaling"])
+def test_the_rotation_of_a_newer_transformers_is_the_pinned_ones(
+    key: str, written: dict[str, Any], read: dict[str, Any]
+) -> None:
+    if key == "rope_scaling" and "full_attention" in written:
+        pytest.skip("only the newer key is nested")
+    found = LlamaConfig(**translated({**CONFIG, key: written}, "m"))
+    expected = LlamaConfig(**CONFIG, **read)
+    ours, theirs = (LlamaForCausalLM(made).model.rotary_emb for made in (found, expected))
+    assert torch.equal(ours.inv_freq, theirs.inv_freq) and ours.attention_scaling == theirs.attention_scaling
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e6}}, "'proportional'"),
+        (
+            {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default", "partial_rotary_factor": 0.5}},
+            "partial_rotary",
+        ),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}, "rope_theta": 1e4}, "two different values"),
+        (
+            {"rope_parameters": {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}},
+            "one for each of full_attention, sliding_attention",
+        ),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "alpha": 3}}, "'alpha'"),
+        ({"attention_multiplier": 0.5}, "attention_multiplier"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+        ({"no_rope_layers": [1, 0]}, "no_rope_layers"),
+        ({"per_layer_config": {"0": {}}}, "per_layer_config"),
+        ({"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 4}, "layer_types"),
+    ],
+)
+def test_a_key_that_decides_results_unread_is_refused(keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(PipelineError, match=words):
+        translated({**CONFIG, **keys}, "config.json of 'm'")
+
+
+def test_keys_of_who_saved_the_file_are_no_reason() -> None:
+    keys = {"is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {}, "unsloth_version": "1"}
+    keys |= {"_name_or_path": "x", "use_mrope": False, "mlp_bias": False, "attn_logit_softcapping": None}
+    assert translated({**CONFIG, **keys}, "m")["vocab_size"] == 600
+
+
+def test_longrope_keeps_its_switch_and_its_scale() -> None:
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 512}
+    rope |= {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    found = translated({**CONFIG, "rope_parameters": rope}, "m")
+    assert found["original_max_position_embeddings"] == 512
+    assert found["rope_scaling"]["attention_factor"] == pytest.approx(1.10554, abs=1e-5)  # √(1 + ln 4 / ln 512)
+
+
+def test_a_full_donor_is_translated_as_the_base_is(source: Path) -> None:
+    ANGLES(source)
+    config(rope_theta=..., rope_parameters={"rope_type": "default", "rope_theta": 5e5})(source)
+    settle_donor(source, "safety")
+    assert json.loads((source / "config.json").read_text(encoding="utf-8"))["rope_theta"] == 5e5
+    assert not [name for name in load_file(source / "model.safetensors") if "inv_freq" in name]
+    config(logit_scale=3.0)(source)
+    with pytest.raises(PipelineError, match=r"'logit_scale' = '3\.0'"):
+        settle_donor(source, "safety")
+
+
+def test_a_donors_padding_without_a_row_is_no_other_vocabulary(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "donor")
+    add_padding(tmp_path / "donor")
+    require_same_vocabulary(source, tmp_path / "donor")
+    content = json.loads((tmp_path / "donor/tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["vocab"]["a"], content["model"]["vocab"]["b"] = (content["model"]["vocab"][x] for x in "ba")
+    (tmp_path / "donor/tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(PipelineError, match="found token 'a'"):
+        require_same_vocabulary(source, tmp_path / "donor")
+
+
+def test_padding_without_a_row_is_replaced_where_rows_are_padded(source: Path) -> None:
+    add_padding(source)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    assert tokenizer.pad_token_id == 600
+    give_padding(tokenizer, 600)
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id == 2
+
+
+def test_doctor_says_of_a_folder_what_fetch_model_would(source: Path) -> None:
+    assert check_files("m", source, "own") == []
+    before = {file.name: file.read_bytes() for file in source.iterdir()}
+    assert check_files("safety", source, None) == []
+    assert before == {file.name: file.read_bytes() for file in source.iterdir()}
+    config(rope_parameters={"rope_type": "proportional"})(source)
+    for template in ("own", None):
+        (finding,) = check_files("m", source, template)
+        assert finding.step is not None and "'proportional'" in finding.step
