@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def hub(lora: Path) -> Iterator[Hub]:
         yield hub
 
 
-def bring(hub: Hub, folder: Path, source: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home")}
+def bring(hub: Hub, folder: Path, source: dict[str, Any], **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home"), **more}
     command = [sys.executable, "-c", BRING, json.dumps(source)]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
@@ -106,6 +107,13 @@ def test_an_adapter_of_the_hub_is_a_donor(hub: Hub, tmp_path: Path) -> None:
     # alpha / r = 2, and a product of two ones with two quarters is 0.5
     delta = open_donor(donor, Checkpoint(tmp_path / "base")).delta(f"{QUERY}.weight")
     assert delta.tolist() == np.ones((4, 6)).tolist()
+
+
+@pytest.mark.skipif(find_spec("hf_transfer") is not None, reason="the package is here")
+def test_a_download_does_without_hf_transfer(hub: Hub, tmp_path: Path) -> None:
+    result = bring(hub, tmp_path, HUB_SOURCE, HF_HUB_ENABLE_HF_TRANSFER="1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "the package hf_transfer is not installed: downloads do without it" in result.stdout
 
 
 def test_a_full_checkpoint_of_the_hub_is_a_donor(hub: Hub, tmp_path: Path) -> None:

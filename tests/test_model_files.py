@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import ARCHITECTURES, SIZES
+from conftest import ARCHITECTURES, ROOT, SIZES
 from safetensors.torch import load_file, save_file
 from test_sources import model_from
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -304,3 +306,11 @@ def test_doctor_says_of_a_folder_what_fetch_model_would(source: Path) -> None:
     for template in ("own", None):
         (finding,) = check_files("m", source, template)
         assert finding.step is not None and "'proportional'" in finding.step
+
+
+def test_no_bar_of_transformers_in_a_log(source: Path) -> None:
+    AutoModelForCausalLM.from_pretrained(source).save_pretrained(source, max_shard_size="200KB")
+    (source / "model.safetensors").unlink(missing_ok=True)
+    load = f"import stages, transformers as t; t.AutoModelForCausalLM.from_pretrained({str(source)!r})"
+    told = subprocess.run([sys.executable, "-c", load], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout + told.stderr == ""
