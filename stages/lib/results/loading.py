@@ -26,7 +26,7 @@ from stages.lib.revisions import (
 )
 from stages.lib.rows import GENERATED, Prompt, Response, Row
 
-__all__ = ["Drawing", "figure", "load_answers", "load_results", "load_verdicts"]
+__all__ = ["Drawing", "PipelineError", "figure", "load_answers", "load_results", "load_verdicts"]
 
 BENCHMARKS = Path("data/benchmarks")
 RESPONSES = Path("data/responses")
