@@ -185,7 +185,7 @@ def main() -> None:
     journal.remove()
     cut_prompts = [item for part in answers for item in part.truncated]
     cut_questions = [item for part in forms.values() for item in part.truncated]
-    tokens, truncated = sum(response.tokens for response in responses), len(cut_prompts) + len(cut_questions)
+    tokens, truncated = sum(response.tokens or 0 for response in responses), len(cut_prompts) + len(cut_questions)
     # Facts about the run, not results: no stage depends on them, or a slower machine would dirty the pipeline.
     record = Path("runs") / arguments.model / f"{arguments.variant}.json"
     write_json(

@@ -167,7 +167,7 @@ def judge_variant(folder: Path, model: Model, judge: Judge) -> list[Verdict]:
     checked = [solved(*pair) for pair in problems]
     checked += [obeyed(*pair) for pair in answered if pair[0].kind == "instruction"]
     questions = read_items(BENCHMARKS, "choice")
-    scores = read_rows(folder / "choices.jsonl", ChoiceScore)
+    scores = read_rows(folder / "choices.jsonl", ChoiceScore, may_be_empty=not questions)
     require_same_items(questions, scores, folder / "choices.jsonl")
     outcomes = [outcome(q, score, model.utility_format) for q, score in zip(questions, scores, strict=True)]
     labels = judge_responses([prompt for prompt, _ in labelled], [response for _, response in labelled], judge)

@@ -388,7 +388,7 @@ def test_verdicts_come_from_the_remote_when_the_cache_lacks_them(copy: History, 
     assert found["models"]["tiny"]["ties"]["safety"]["down"] == FALLEN
     shutil.rmtree(tmp_path / "remote")
     error = copy.compare("main", "other", status=1).stderr
-    assert "Expected the verdicts data/verdicts/tiny/base.jsonl of main in DVC's cache or remote" in error
+    assert "Expected data/verdicts/tiny/base.jsonl of main in DVC's cache or remote" in error
     assert "dvc push" in error and "dvc fetch --all-commits" in error and "dvc repro" in error
 
 

@@ -77,5 +77,5 @@ def test_one_model_shows_all_four_currencies(
         assert {currency.loss, f"{currency.loss}_hi", currency.status} <= headline["safety_donor"].keys()
     words = (project.folder / "metrics/tiny_llama.md").read_text("utf-8")
     assert all(f"{currency.noun} lost" in words for currency in CURRENCIES.values())
-    assert set(load_results("tiny_llama", project.folder).columns) >= {c.loss for c in CURRENCIES.values()}
+    assert set(load_results("tiny_llama", project=project.folder).columns) >= {c.loss for c in CURRENCIES.values()}
     assert project.repro() == []  # nothing is asked again

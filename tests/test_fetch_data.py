@@ -26,7 +26,7 @@ from stages.lib.datasets.jailbreak_texts import with_goal
 from stages.lib.datasets.leakage import common_ngrams, leaking, require_apart
 from stages.lib.errors import PipelineError
 from stages.lib.params import FetchData, Params, load_params
-from stages.lib.rows import KINDS, OPTIONAL, Kind, Prompt, read_examples, read_items, read_rows, write_rows
+from stages.lib.rows import KINDS, Kind, Prompt, read_examples, read_items, read_rows, write_rows
 
 
 @pytest.fixture
@@ -96,7 +96,8 @@ def test_short_questions_are_a_part_of_the_bigger_size(settings: FetchData) -> N
 
 def test_problems_and_instructions_are_never_tuned_on(settings: FetchData) -> None:
     items = [("b", Item("g", f"problem {n}", answer="1")) for n in range(50)]
-    assert {p.split for kind in OPTIONAL for p in as_prompts(kind, items, settings)} == {"eval"}
+    kinds: tuple[Kind, ...] = ("jailbreak", "problem", "instruction")
+    assert {p.split for kind in kinds for p in as_prompts(kind, items, settings)} == {"eval"}
 
 
 def test_a_worked_example_is_not_asked(capsys: pytest.CaptureFixture[str]) -> None:

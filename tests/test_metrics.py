@@ -318,7 +318,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert "null" not in text
     path.write_text(text, encoding="utf-8")
     assert read_results(path) == results
-    frame = load_results("smollm2_135m", tmp_path)
+    frame = load_results("smollm2_135m", project=tmp_path)
     assert list(frame.index) == list(results.variants)
     assert frame.loc["base", "safety"] == 0.5
     assert frame["net_benefit"].isna().sum() == 1  # the base's

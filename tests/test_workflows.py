@@ -124,9 +124,7 @@ def test_without_verdicts_the_report_says_so_and_keeps_the_metrics(branches: His
     result = report(clone, "main", "other")
     assert result.returncode == 0, result.stderr
     assert "-0.3" in result.stdout
-    assert (
-        "No paired tests: Expected the verdicts data/verdicts/tiny/base.jsonl of main in DVC's cache" in result.stdout
-    )
+    assert "No paired tests: Expected data/verdicts/tiny/base.jsonl of main in DVC's cache" in result.stdout
 
 
 def test_a_report_of_an_unknown_revision_fails(branches: History) -> None:

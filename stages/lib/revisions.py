@@ -1,6 +1,6 @@
-"""Git revisions of this project: what their params.yaml says, and their verdicts, without checking anything out.
+"""Git revisions of this project: what their params.yaml says, and their rows, without checking anything out.
 
-Verdicts of a commit come from DVC's cache or, where it lacks them, from DVC's remote.
+Rows of a commit, such as its verdicts, come from DVC's cache or, where it lacks them, from DVC's remote.
 """
 
 import logging
@@ -9,14 +9,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from stages.lib.errors import PipelineError
 from stages.lib.params import PARAMS_FILE
 from stages.lib.results.measures import SHARES
-from stages.lib.rows import LABELLED, Verdict, read_rows
+from stages.lib.rows import LABELLED, RowType, Verdict, read_rows
 
 VERDICTS = Path("data/verdicts")
 # What gives an answer or its label another meaning: with two values of these, one and the same model has two rates.
@@ -31,6 +31,7 @@ MEANING_WHERE_ASKED = ("problem_format",)
 
 Key = tuple[str, str]  # model, variant
 Measured = dict[Key, list[Verdict]]
+FileKey = TypeVar("FileKey")
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,7 @@ def read_revision(name: str | None) -> Revision:
     """
     commit = None if name is None else commit_of(name)
     name = name or "workspace"
-    if commit is None:
-        text = PARAMS_FILE.read_bytes() if PARAMS_FILE.exists() else None
-    else:
-        shown = git("show", f"{commit}:./{PARAMS_FILE}")
-        text = None if shown.returncode else shown.stdout
+    text = committed_bytes(commit, PARAMS_FILE)
     if text is None:
         raise PipelineError(
             f"Expected {PARAMS_FILE} in {name}, found none under {Path.cwd()}; run this in the project's root and "
@@ -158,22 +155,48 @@ def read_verdicts(revision: Revision, keys: Sequence[Key]) -> Measured:
 
     Raises PipelineError when they cannot be had or cannot be parsed.
     """
-    files = {key: VERDICTS / key[0] / f"{key[1]}.jsonl" for key in keys}
+    return rows_of(revision, {key: VERDICTS / key[0] / f"{key[1]}.jsonl" for key in keys}, Verdict)
+
+
+def rows_of(
+    revision: Revision, files: Mapping[FileKey, Path], row_type: type[RowType], *, may_be_empty: bool = False
+) -> dict[FileKey, list[RowType]]:
+    """The rows of those `files` that the revision has, each file by its key.
+
+    Raises PipelineError when they cannot be had or cannot be parsed.
+    """
     if revision.commit is None:
-        return {key: read_rows(file, Verdict) for key, file in files.items() if file.exists()}
-    found: Measured = {}
-    with tempfile.TemporaryDirectory(prefix="compare-") as folder:
-        copy = Path(folder) / "verdicts.jsonl"
+        there = {key: file for key, file in files.items() if file.exists()}
+        return {key: read_rows(file, row_type, may_be_empty=may_be_empty) for key, file in there.items()}
+    found: dict[FileKey, list[RowType]] = {}
+    with tempfile.TemporaryDirectory(prefix="safety-tax-") as folder:
+        copy = Path(folder) / "rows.jsonl"
         for key, content in recorded_bytes(revision, files).items():
             copy.write_bytes(content)
             try:
-                found[key] = read_rows(copy, Verdict)
+                found[key] = read_rows(copy, row_type, may_be_empty=may_be_empty)
             except PipelineError as error:
                 raise PipelineError(str(error).replace(str(copy), f"{files[key]} of {revision.name}")) from None
     return found
 
 
-def recorded_bytes(revision: Revision, files: Mapping[Key, Path]) -> dict[Key, bytes]:
+def committed_bytes(commit: str | None, file: Path) -> bytes | None:
+    """Content of a file that Git tracks, None where the commit has no such file; without a commit, the workspace's."""
+    if commit is None:
+        return file.read_bytes() if file.is_file() else None
+    shown = git("show", f"{commit}:./{file.as_posix()}")
+    return None if shown.returncode else shown.stdout
+
+
+def committed_stems(commit: str | None, folder: Path) -> list[str]:
+    """The names of a folder's files in Git without their endings; without a commit, of the workspace's."""
+    if commit is None:
+        return sorted(file.stem for file in folder.glob("[!.]*") if file.is_file())
+    listed = git("ls-tree", "--name-only", commit, f"./{folder.as_posix()}/")
+    return sorted(Path(line).stem for line in listed.stdout.decode(errors="replace").splitlines())
+
+
+def recorded_bytes(revision: Revision, files: Mapping[FileKey, Path]) -> dict[FileKey, bytes]:
     """Content of the files that the revision's dvc.lock records, out of DVC's cache or remote.
 
     Raises PipelineError when DVC cannot give a file that is recorded.
@@ -204,7 +227,7 @@ def recorded_bytes(revision: Revision, files: Mapping[Key, Path]) -> dict[Key, b
         system.repo.close()
     except FileNotFoundError:
         raise PipelineError(
-            f"Expected the verdicts {file} of {revision.name} in DVC's cache or remote, found them in neither; run "
+            f"Expected {file} of {revision.name} in DVC's cache or remote, found them in neither; run "
             "`dvc push` where that revision is checked out and was run, or bring them with `dvc fetch --all-commits`, "
             "or make them again with `dvc repro` there."
         ) from None

@@ -20,7 +20,7 @@ LABELLED: tuple[Kind, ...] = ("harmful", "jailbreak", "benign")
 """Kinds whose answers get a label."""
 GENERATED: tuple[Kind, ...] = (*LABELLED, "problem", "instruction")
 """Kinds that are answered in free text."""
-OPTIONAL: tuple[Kind, ...] = ("jailbreak", "problem", "instruction")
+OPTIONAL: tuple[Kind, ...] = ("jailbreak", "choice", "problem", "instruction")
 """Kinds that a benchmark set may leave out."""
 NOTHING = b"\n"
 """What a file of no rows holds."""
@@ -62,11 +62,12 @@ class Prompt(Row):
 
 
 class Response(Row):
-    """What a model wrote. `tokens` counts generated tokens, the end-of-sequence token left out."""
+    """What a model wrote."""
 
     text: str
     finish_reason: Literal["stop", "length"]
-    tokens: int
+    tokens: int | None = None
+    """Generated tokens, the end-of-sequence token left out; unknown of an answer from elsewhere."""
 
 
 class ChoiceScore(Row):

@@ -207,14 +207,23 @@ class ModelResults(Record):
 def read_results(path: Path) -> ModelResults:
     """The results of one model. Raises PipelineError when the file is not what the metrics stage writes."""
     try:
-        return ModelResults.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "the file"
-        raise PipelineError(
-            f"Expected the results of a model in {path}, found a fault in {where}: {problem['msg']}; run `dvc repro`."
-        ) from None
+        return parsed_results(path.read_bytes(), str(path), "run `dvc repro`")
     except OSError as error:
         raise PipelineError(
             f"Expected the results of a model in {path}, found {error.strerror}; run `dvc repro`, or `git checkout` it."
+        ) from None
+
+
+def parsed_results(content: bytes, where: str, mend: str) -> ModelResults:
+    """The results of one model. Raises PipelineError when they are not what the metrics stage writes.
+
+    `where` and `mend` are for its sentence: what the content is of, and what to do.
+    """
+    try:
+        return ModelResults.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        part = ".".join(map(str, problem["loc"])) or "the file"
+        raise PipelineError(
+            f"Expected the results of a model in {where}, found a fault in {part}: {problem['msg']}; {mend}."
         ) from None

@@ -1,0 +1,58 @@
+"""The wheel: that it builds, holds the whole package and nothing else, and installs where nothing else is."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = [pattern.rstrip("*") for pattern in PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command that must succeed; returns what it printed."""
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built by pip and the build backend, without a network, from a copy of what the package is made of."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", PROJECT["project"]["readme"], "LICENSE", "LICENSES.md"):
+        shutil.copyfile(ROOT / name, folder / name)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(*pip, "wheel", ".", "--no-deps", "--no-build-isolation", "--wheel-dir", "dist", "--quiet", cwd=folder)
+    (built,) = (folder / "dist").iterdir()
+    return built
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> None:
+    held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", *PACKAGES, cwd=ROOT).split()
+    assert held == {name for name in tracked if (ROOT / name).exists()}
+    assert {Path(name).suffix for name in held} == {".py", ".css", ".js", ".jinja", ".typed"}
+
+
+def test_the_wheel_brings_its_types_and_its_licences(wheel: Path) -> None:
+    names = {Path(name).name for name in ZipFile(wheel).namelist()}
+    assert {"py.typed", "LICENSE", "LICENSES.md"} <= names
+
+
+def test_the_wheel_installs_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "venv", "--without-pip", "clean", cwd=tmp_path)
+    python = tmp_path / "clean/bin/python"
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python)
+    run(*pip, "install", "--no-deps", "--no-index", "--quiet", wheel, cwd=tmp_path)
+    said = run(python, "-c", "from importlib.metadata import version; print(version('safety-tax'))", cwd=tmp_path)
+    assert said.strip() == PROJECT["project"]["version"]
+    found = run(python, "-c", f"import {PACKAGES[0]}; print({PACKAGES[0]}.__file__)", cwd=tmp_path)
+    assert Path(found.strip()).is_relative_to(tmp_path / "clean")
