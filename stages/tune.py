@@ -17,7 +17,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from rich.progress import Progress, TaskID
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     DataCollatorForSeq2Seq,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -35,6 +34,7 @@ from stages.lib.instructions import use_avx2
 from stages.lib.params import Donor, GivenDonor, Model, Tune, load_params
 from stages.lib.rows import Prompt, read_rows
 from stages.lib.sources.donor import bring_donor
+from stages.lib.tokens.encoder import Encoder
 from stages.lib.tuning_checkpoints import TuningCheckpoints, fingerprint, saved_order
 from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals
 
@@ -265,12 +265,13 @@ def main() -> None:
         return
     if base_dtype(model, tune) is torch.float32 and tune.precision != "bf16":
         use_avx2()  # in bf16 torch packs for AMX where the processor has it, which its AVX2 code cannot do
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    encoder = Encoder.open(base, arguments.model, params.prompting.date)
+    tokenizer = encoder.tokenizer
     # Mistral and Llama name no padding token. What it fills is masked, and left out of the loss.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     prompts: list[Prompt] = choose(read_rows(Path("data/benchmarks/tune.jsonl"), Prompt), donor, arguments.donor)
     refusals = read_refusals(REFUSALS)
-    rows = [as_tokens(prompt, refusals, tokenizer, model, arguments.model) for prompt in prompts]
+    rows = [as_tokens(prompt, refusals, encoder, model) for prompt in prompts]
     fitting = fitting_rows(rows, tune.max_tokens, arguments.donor)
     say(f"tune: {arguments.model} {arguments.donor}, {len(fitting):,} rows, {len(rows) - len(fitting)} too long")
     settings = {"donor": donor.model_dump(), "tune": tune.model_dump(), "lora_targets": model.lora_targets}

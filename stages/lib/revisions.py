@@ -103,7 +103,7 @@ def read_revision(name: str | None) -> Revision:
             f"Expected a list `models` in {PARAMS_FILE} of {name}, found {models!r}; name a revision that has one."
         )
     formats = {str(model): _within(params, "catalog", model, "utility_format") for model in models}
-    confidence = _within(params, "metrics", "confidence")
+    confidence, date = _within(params, "metrics", "confidence"), _within(params, "prompting", "date")
     of_models = [("catalog", model, key) for model in formats for key in MEANING_OF_MODEL]
     recipes = params.get("recipes")
     variants = ["base", *(map(str, recipes) if isinstance(recipes, dict | list) else ())]
@@ -122,7 +122,8 @@ def read_revision(name: str | None) -> Revision:
             for model in formats
             for key in MEANING_WHERE_ASKED
             if (value := _within(params, "catalog", model, key)) is not None
-        },
+        }
+        | ({} if date is None else {"prompting.date": date}),
     )
 
 

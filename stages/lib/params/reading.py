@@ -11,6 +11,7 @@ from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.params.sections import DONOR_TAGS, PARAMS_FILE, Section
 from stages.lib.params.whole import Params
 from stages.lib.recipes import recipe_types
+from stages.lib.text_files import read_text
 
 
 def load_params() -> Params:
@@ -29,8 +30,8 @@ def read_params() -> Any:
             "change to the folder that holds them."
         )
     try:
-        return yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no date
+        return yaml.safe_load(read_text(PARAMS_FILE))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no date
         where = str(getattr(error, "problem_mark", "")).strip()
         raise PipelineError(
             f"Expected {PARAMS_FILE} to be YAML, found {getattr(error, 'problem', error)} {where}; mend that line."

@@ -1,10 +1,22 @@
 """The typed sections of `params.yaml`, one a stage: unknown keys are refused, and the code holds no default."""
 
+import datetime
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from stages.lib.currencies import CURRENCIES
 from stages.lib.errors import PipelineError, did_you_mean
@@ -114,6 +126,24 @@ class Model(Section):
     problem_format: Literal["chat", "worked_examples"]
     """`chat`: the problem in the chat template, with a request to reason; `worked_examples`: after solved ones."""
     lora_targets: list[str]
+
+
+def _day(value: Any) -> Any:
+    """ISO 8601. Not YAML's own date, which DVC's tables and JSON do not hold."""
+    if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        shown = f"{value}, without quotes" if isinstance(value, datetime.date) else repr(value)[:40]
+        raise ValueError(f'{shown}; write a date in quotes, year-month-day: "2024-07-26"')
+    try:
+        return datetime.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f'{value!r}, which is no day; write a date as "2024-07-26"') from None
+
+
+class Prompting(Section):
+    """What every prompt is made with."""
+
+    date: Annotated[datetime.date, BeforeValidator(_day)]
+    """The day that a chat template is told when it asks for one."""
 
 
 class SampleSizes(Section):

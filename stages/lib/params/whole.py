@@ -21,6 +21,7 @@ from stages.lib.params.sections import (
     Merge,
     Metrics,
     Model,
+    Prompting,
     RulesJudge,
     SampleSizes,
     Section,
@@ -44,6 +45,7 @@ class Params(Section):
     sizes: dict[str, SampleSizes]
     catalog: dict[str, Model]
     benchmark_sets: dict[str, Annotated[list[str], Field(min_length=1)]]
+    prompting: Prompting
     fetch_data: FetchData
     tune: Tune
     donors: dict[str, AnyDonor]
