@@ -74,7 +74,9 @@ def respond(run: Run, prepared: Prepared, decode: Callable[[list[int]], str]) ->
     with progress_bar() as progress:
         # How many tokens will come is not known: the total shrinks as answers end early.
         task = progress.add_task(part.name, total=len(part.items) * part.max_new_tokens, unit="tokens")
-        done = run.results(part, say, lambda tokens: progress.advance(task, tokens))
+        done = run.results(
+            part, say, lambda tokens: progress.advance(task, tokens), lambda tokens: progress.take_up(task, tokens)
+        )
         progress.update(task, total=progress.tasks[task].completed)
     responses = []
     for item, generated in zip(prepared.items, done, strict=True):
@@ -96,7 +98,9 @@ def score_format(run: Run, prepared: Prepared) -> list[Scores]:
     part = prepared.part
     with progress_bar() as progress:
         task = progress.add_task(part.name, total=len(part.items), unit="questions")
-        done = run.results(part, say, lambda count: progress.advance(task, count))
+        done = run.results(
+            part, say, lambda count: progress.advance(task, count), lambda count: progress.take_up(task, count)
+        )
         progress.update(task, completed=len(part.items))
     return [scores for scores in done if isinstance(scores, Scores)]
 

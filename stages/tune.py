@@ -221,7 +221,9 @@ def train(
         before = trainer.held_out_loss(held)
         if checkpoint:
             order.resumed = saved_order(checkpoint)
-            say(f"  going on after step {checkpoint.name.partition('-')[2]}")
+            step = checkpoint.name.partition("-")[2]
+            progress.take_up(task, int(step))
+            say(f"  going on after step {step}")
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except UnpicklingError as error:

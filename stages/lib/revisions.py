@@ -56,12 +56,17 @@ def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
         raise PipelineError("Expected the program git, found none; install it.") from None
 
 
+def said(output: bytes) -> str:
+    """What Git says, its lines and their indents as one line: a hint of it holds a command on a line of its own."""
+    return " ".join(line.strip() for line in output.decode(errors="replace").splitlines() if line.strip())
+
+
 def commit_of(name: str) -> str:
     """The hash of a revision; raises PipelineError outside a Git repository and for a name that Git does not know."""
     inside = git("rev-parse", "--is-inside-work-tree")
     if inside.returncode:
         raise PipelineError(
-            f"Expected a Git repository in {Path.cwd()}, found: {inside.stderr.decode(errors='replace').strip()}; "
+            f"Expected a Git repository in {Path.cwd()}, found: {said(inside.stderr)}; "
             "run this in a clone of the project."
         )
     found = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")

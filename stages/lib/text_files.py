@@ -6,16 +6,16 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from stages.lib.errors import PipelineError
 
 MARK = b"\xef\xbb\xbf"
 # As editors on Windows write "Unicode".
 OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-OPENERS: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".xz": lzma.open}
+OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 UNPACKING = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
 MOST_CELL = 2**24
 """Characters of one CSV cell: responses are longer than the 131,072 that Python allows by itself."""

@@ -82,7 +82,9 @@ def ask(
     with progress_bar() as progress:
         task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
         run = Run(session.folder, greedy, Here(session, greedy), journal, folder_digest(session.folder))
-        answers = run.results(part, say, lambda tokens: progress.advance(task, tokens))
+        answers = run.results(
+            part, say, lambda tokens: progress.advance(task, tokens), lambda tokens: progress.take_up(task, tokens)
+        )
         progress.update(task, total=progress.tasks[task].completed)
     judgements = []
     for exchange, generated in zip(exchanges, answers, strict=True):
