@@ -138,7 +138,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             yield reader.line_num, row
     except csv.Error as error:
         raise PipelineError(
-            f"Expected CSV in {path} line {reader.line_num}, found: {error}; repair that line."
+            f"Expected CSV in {path}, found after line {reader.line_num}: {error}; repair that row."
         ) from None
 
 
