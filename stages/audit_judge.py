@@ -5,7 +5,6 @@ A file ending in `.csv` is read as CSV. XSTest's own columns and labels are take
 """
 
 import argparse
-import csv
 import json
 import re
 import unicodedata
@@ -25,6 +24,7 @@ from stages.lib.judging.judgement import Judgement
 from stages.lib.params import load_params
 from stages.lib.rows import Label
 from stages.lib.statistics.judge_error import REFUSALS, Agreement, agreement
+from stages.lib.text_files import read_csv, read_json_lines
 
 JUDGES = ("rules", "classifier", "guard")
 LABELS: tuple[str, ...] = get_args(Label)
@@ -77,7 +77,7 @@ def load_judge(name: str) -> Judge:
             f"Expected `judge` of params.yaml to describe the {name} to audit, found {params.judge.name!r}; "
             "set that section, then run `dvc repro judge_model`."
         )
-    return load(params.judge, params.infer)
+    return load(params.judge, params.infer, params.prompting.date)
 
 
 def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -85,21 +85,12 @@ def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
     Raises PipelineError where a CSV file as a whole cannot be read.
     """
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            try:
-                for row in reader:
-                    yield reader.line_num, {key: value for key, value in row.items() if value or key == "completion"}
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise PipelineError(f"Expected CSV in UTF-8 in {path}, found: {error}; repair the file.") from None
+    if path.suffix.lower() == ".csv":
+        for number, row in read_csv(path):
+            yield number, {key: value for key, value in row.items() if value or key == "completion"}
         return
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested without end
-                yield number, None
+    for line in read_json_lines(path):
+        yield line.number, line.value
 
 
 def own_columns(row: dict[str, Any]) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def table(model: str, changes: Sequence[Change], report: Report) -> Table:
         flips = "" if change.p is None else f"+{len(change.up):,} -{len(change.down):,}"
         verdict = answers[change.better] if change.beyond_noise else "no"
         cells = (change.variant, change.rate, *values, difference(change), flips, p_value(change), verdict)
-        style = "bold" if change.beyond_noise else ""
+        style = "bold" if change.beyond_noise and differs_as_shown(change) else ""
         result.add_row(*map(Text, cells), style=style, end_section=bool(real) and change is real[-1])
     return result
 
@@ -211,9 +211,12 @@ def markdown(report: Report) -> str:
         for variant in dict.fromkeys(variant for variant, _ in changes):
             cells = (markdown_cell(changes.get((variant, rate))) for rate in rates)
             lines.append(f"| {variant} | {' | '.join(cells)} |")
-        real = [sentence(change) for change in changes.values() if change.beyond_noise]
+        beyond = [change for change in changes.values() if change.beyond_noise]
+        real = [sentence(change) for change in beyond if differs_as_shown(change)]
         if real:
             closing = f"More than noise, in bold: {'; '.join(real)}. Every other change could be noise ({basis})."
+        elif beyond:
+            closing = f"No change is as large as the last digit that is shown ({basis})."
         elif any(change.moved for change in changes.values()):
             closing = f"Every change could be noise ({basis})."
         elif others := [change for change in comparison.distinct if change.moved]:
@@ -225,10 +228,15 @@ def markdown(report: Report) -> str:
     return "\n".join([*lines, *report.left_out, *report.warnings]).rstrip()
 
 
+def differs_as_shown(change: Change) -> bool:
+    """Whether a person sees two numbers."""
+    return number(change, change.before) != number(change, change.after)
+
+
 def markdown_cell(change: Change | None) -> str:
     if change is None:
         return ""
-    if not change.moved:
+    if not change.moved or not differs_as_shown(change):
         return number(change, change.after)
     values = f"{number(change, change.before)} → {number(change, change.after)}"
     return f"**{values}** ({difference(change)})" if change.beyond_noise else values

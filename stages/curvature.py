@@ -5,6 +5,7 @@ prompts. `diagonal/`: the diagonal Fisher of their responses. Nothing but an emp
 """
 
 import argparse
+import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ from stages.lib.params import Curvature, Model, load_params
 from stages.lib.tensor_files import Tensor, write_checkpoint
 
 if TYPE_CHECKING:
+    from stages.lib.tokens.encoder import Encoder
     from stages.lib.tuning_rows import TuningRow
 
 
 def read_rows_of(
-    kind: str, count: int, tokenizer: Any, vocabulary: int, model: Model, name: str, limit: int
+    kind: str, count: int, encoder: "Encoder", vocabulary: int, model: Model, limit: int
 ) -> "list[TuningRow]":
     """The first so many tuning rows of a kind, responses cut to `limit` tokens in all. PipelineError: too few."""
     from stages.lib.rows import Prompt, read_rows
@@ -35,8 +37,8 @@ def read_rows_of(
             f"lower curvature.{kind} or raise fetch_data.tune_share.{kind} in params.yaml."
         )
     refusals = read_refusals(REFUSALS)
-    rows = [as_tokens(prompt, refusals, tokenizer, model, name) for prompt in there[:count]]
-    require_embedded(there[:count], rows, tokenizer, vocabulary)
+    rows = [as_tokens(prompt, refusals, encoder, model) for prompt in there[:count]]
+    require_embedded(there[:count], rows, encoder, vocabulary)
     cut = [TuningRow(row.prompt[: limit - 1], row.response[: max(1, limit - len(row.prompt))]) for row in rows]
     return cut
 
@@ -81,18 +83,20 @@ def write_one(folder: Path, name: str, parts: dict[str, Tensor]) -> None:
     inner.rmdir()
 
 
-def collect(name: str, model: Model, settings: Curvature, folder: Path) -> dict[str, Any]:
+def collect(name: str, model: Model, settings: Curvature, date: datetime.date, folder: Path) -> dict[str, Any]:
     """Write the forms asked for into `folder`; return what `curvature.json` says."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
+
+    from stages.lib.tokens.encoder import Encoder
 
     base = Path("models/base") / name
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    encoder = Encoder.open(base, name, date)
     network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     rows = {
         kind: read_rows_of(
-            kind, getattr(settings, kind), tokenizer, network.config.vocab_size, model, name, settings.max_tokens
+            kind, getattr(settings, kind), encoder, network.config.vocab_size, model, settings.max_tokens
         )
         for kind in ("harmful", "benign")
     }
@@ -115,7 +119,7 @@ def main() -> None:
     with folder_written_atomically(Path("models/curvature") / arguments.model) as folder:
         found: dict[str, Any] = {"forms": [], "inputs": {}}
         if settings.forms:
-            found = collect(arguments.model, model, settings, folder)
+            found = collect(arguments.model, model, settings, params.prompting.date, folder)
         write_json(folder / "curvature.json", found)
     say(f"curvature: {arguments.model}, {len(found['inputs']):,} weights with second moments of their inputs")
 

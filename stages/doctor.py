@@ -188,7 +188,8 @@ def show(findings: list[Finding]) -> None:
     """The table."""
     table = Table("", "what", "found", "needed")
     for finding in findings:
-        table.add_row("ok" if finding.step is None else "NO", finding.what, finding.found, finding.needed)
+        status = "NO" if finding.step is not None else "ok" if finding.wanted else "-"
+        table.add_row(status, finding.what, finding.found, finding.needed)
     console.print(table, markup=False)
 
 

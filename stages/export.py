@@ -5,6 +5,7 @@ over the merged weights: each must equal its tensor, bit for bit.
 """
 
 import argparse
+import datetime
 import json
 import logging
 import shutil
@@ -26,22 +27,19 @@ COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_to
 PROMPTS = Path("data/prompts")
 
 
-def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings: Export) -> float:
+def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings: Export, date: datetime.date) -> float:
     """The base's gate: ONNX Runtime agrees with PyTorch on real prompts. Returns the largest difference, in nats.
 
     Raises PipelineError when it exceeds the type's own tolerance.
     """
     # torch and Transformers take seconds to import, and a variant needs neither.
-    from transformers import AutoTokenizer
-
     from stages.lib.datasets.matched_benign import read as read_benign
     from stages.lib.exporting.parity import gate_difference
-    from stages.lib.prompting import chat_token_ids
+    from stages.lib.tokens.encoder import Encoder
 
-    tokenizer = AutoTokenizer.from_pretrained(weights)
+    encoder = Encoder.open(weights, model, date)
     texts = [item.text for item in read_benign(PROMPTS)][: settings.parity_prompts]
-    prompts = [chat_token_ids(tokenizer, text, model) for text in texts]
-    worst = gate_difference(weights, folder, prompts)
+    worst = gate_difference(weights, folder, [encoder.chat(text) for text in texts])
     tolerance = settings.tolerance(dtype)
     if not worst <= tolerance:
         raise PipelineError(
@@ -117,7 +115,7 @@ def main() -> None:
         export(weights, base_onnx, model, params.export, folder)
         gate = "every weight equals its tensor"
         if base_onnx is None:
-            worst = require_parity(weights, folder, arguments.model, model.dtype, params.export)
+            worst = require_parity(weights, folder, arguments.model, model.dtype, params.export, params.prompting.date)
             gate += f", {worst:.1e} nats from PyTorch at most"
         size = sum(file.stat().st_size for file in folder.iterdir())
     say(f"export: {arguments.model} {arguments.variant}, {size / 1e6:,.0f} MB, {gate}")

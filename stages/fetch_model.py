@@ -1,18 +1,18 @@
 """A model source -> `models/base/<model>/`: safetensors, config, tokenizer.  `python -m stages.fetch_model MODEL`"""
 
 import argparse
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError, did_you_mean
-from stages.lib.files import folder_written_atomically
+from stages.lib.files import folder_written_atomically, written_atomically
 from stages.lib.model_files.config import read_object
 from stages.lib.model_files.gate import settle, settle_tokenizer
 from stages.lib.model_files.gathering import model_files
 from stages.lib.params import Model, load_params
 from stages.lib.sources import fetch, put
+from stages.lib.text_files import read_text
 
 TEMPLATES = Path("data/chat_templates")
 
@@ -44,8 +44,18 @@ def give_template(name: str, folder: Path) -> None:
             raise PipelineError(
                 f"Expected a chat template in {file}, found none; {did_you_mean(name, ['own', *known])}"
             )
-        (folder / "chat_template.jinja").unlink(missing_ok=True)  # it may be a link into a cache
-        shutil.copyfile(file, folder / "chat_template.jinja")
+        text = read_text(file)  # a byte-order mark would stand in every prompt
+        with written_atomically(folder / "chat_template.jinja") as partial:  # it may be a link into a cache
+            partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def name_ends(folder: Path, name: str) -> None:
+    """Let the model's generation config name every token that ends an answer, for whoever loads it or its variants."""
+    from transformers import AutoTokenizer  # only here: it takes a second
+
+    from stages.lib.tokens.ends import ends_of, state_ends
+
+    state_ends(folder, ends_of(folder, AutoTokenizer.from_pretrained(folder), name).tokens)
 
 
 def check(folder: Path, name: str | None = None) -> int:
@@ -69,6 +79,7 @@ def main() -> None:
         give_template(params.model(name).chat_template, folder)
         parameters = check(folder, name)
         check_tokenizer(folder, name)
+        name_ends(folder, name)
     say(f"fetch_model: {name}, {parameters:,} parameters")
 
 

@@ -25,7 +25,17 @@ from stages.lib.inference.processes import Processes
 from stages.lib.inference.runners import Here, Run, Runner
 from stages.lib.inference.session import CPU, CUDA, choose_provider, cuda_problem
 from stages.lib.params import Infer, Model, Params, load_params
-from stages.lib.rows import GENERATED, ChoiceScore, Prompt, Response, read_examples, read_items, write_rows
+from stages.lib.rows import (
+    GENERATED,
+    TOLD_DATE,
+    ChoiceScore,
+    Prompt,
+    Response,
+    read_examples,
+    read_items,
+    write_rows,
+)
+from stages.lib.tokens.chat_template import tells_date
 
 BENCHMARKS = Path("data/benchmarks")
 
@@ -64,7 +74,9 @@ def respond(run: Run, prepared: Prepared, decode: Callable[[list[int]], str]) ->
     with progress_bar() as progress:
         # How many tokens will come is not known: the total shrinks as answers end early.
         task = progress.add_task(part.name, total=len(part.items) * part.max_new_tokens, unit="tokens")
-        done = run.results(part, say, lambda tokens: progress.advance(task, tokens))
+        done = run.results(
+            part, say, lambda tokens: progress.advance(task, tokens), lambda tokens: progress.take_up(task, tokens)
+        )
         progress.update(task, total=progress.tasks[task].completed)
     responses = []
     for item, generated in zip(prepared.items, done, strict=True):
@@ -86,7 +98,9 @@ def score_format(run: Run, prepared: Prepared) -> list[Scores]:
     part = prepared.part
     with progress_bar() as progress:
         task = progress.add_task(part.name, total=len(part.items), unit="questions")
-        done = run.results(part, say, lambda count: progress.advance(task, count))
+        done = run.results(
+            part, say, lambda count: progress.advance(task, count), lambda count: progress.take_up(task, count)
+        )
         progress.update(task, completed=len(part.items))
     return [scores for scores in done if isinstance(scores, Scores)]
 
@@ -145,7 +159,7 @@ def main() -> None:
         say(f"infer: on the CPU, because {cuda_problem()}")
 
     def prepared_for(choice: Choice) -> tuple[Asking, list[Prepared], dict[Form, Prepared]]:
-        asking = Asking.of(folder, arguments.model, model, settings, choice.grouped)
+        asking = Asking.of(folder, arguments.model, model, settings, params.prompting.date, choice.grouped)
         return asking, *prepare(asking, asked.prompts, asked.forms, asked.examples)
 
     # Before the weights are read, which takes minutes for a large model; a cluster says only then which graph it runs.
@@ -170,7 +184,7 @@ def main() -> None:
         answered = {
             (item.kind, item.id): response
             for part in answers
-            for item, response in zip(part.items, respond(run, part, asking.decode), strict=True)
+            for item, response in zip(part.items, respond(run, part, asking.encoder.decode), strict=True)
         }
         generated_at = time.monotonic()
         scores = {form: score_format(run, part) for form, part in forms.items()}
@@ -182,6 +196,8 @@ def main() -> None:
     with folder_written_atomically(Path("data/responses") / arguments.model / arguments.variant) as output:
         write_rows(output / "responses.jsonl", responses)
         write_rows(output / "choices.jsonl", choice_scores(asked.questions, scores))
+        if tells_date(asking.encoder.tokenizer, arguments.model):
+            write_json(output / TOLD_DATE, {"date": params.prompting.date.isoformat()})
     journal.remove()
     cut_prompts = [item for part in answers for item in part.truncated]
     cut_questions = [item for part in forms.values() for item in part.truncated]

@@ -26,21 +26,22 @@ PROMPTS = Path("data/prompts")
 def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:
     """Write a guard as any measured model; returns the largest difference to PyTorch, in nats."""
     # torch and Transformers take seconds to import, and `rules` needs neither.
-    from transformers import AutoTokenizer
-
     from stages.export import export
     from stages.fetch_model import check
     from stages.lib.exporting.parity import gate_difference
     from stages.lib.model_files.gathering import link_model
+    from stages.lib.tokens.encoder import Encoder
+    from stages.lib.tokens.ends import ANY_DAY, state_ends
 
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         settled = Path(scratch)
         link_model(weights, settled)
         check(settled, weights.name)
         export(settled, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
-        tokenizer = AutoTokenizer.from_pretrained(settled)
+        encoder = Encoder.open(settled, weights.name, ANY_DAY)  # plain texts: no template is rendered
+        state_ends(folder, encoder.ends.tokens)
         texts = [f"{item.text}\n\n{item.answer}" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
-        return gate_difference(settled, folder, [tokenizer(text)["input_ids"] for text in texts])
+        return gate_difference(settled, folder, [encoder.text(text) for text in texts])
 
 
 def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:

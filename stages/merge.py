@@ -133,7 +133,7 @@ def merge(ingredients: Ingredients, work: WorkFolder, shard_bytes: int) -> dict[
                     write_shard(path, names, shapes, dtype, make)
                 work.finish_shard(file, sums)
             else:
-                progress.advance(task, len(names))
+                progress.take_up(task, len(names))
             add(total, sums)
     write_index(work.model, shards, shapes, dtype)
     donors = [donor.name for donor in ingredients.donors]

@@ -26,7 +26,8 @@ from stages.lib.results.compute import Verdicts, judge_result, recommended, vari
 from stages.lib.results.estimate import ESTIMATE_ENDS, fixed, shown
 from stages.lib.results.variant import Flat, ModelResults, VariantResult
 from stages.lib.results.words import how_asked, narrative, tax_cell, verdict
-from stages.lib.rows import Verdict, read_rows
+from stages.lib.rows import TOLD_DATE, Verdict, read_rows
+from stages.lib.text_files import read_json_object
 
 FOLDER = Path("metrics")
 VERDICTS = Path("data/verdicts")
@@ -139,6 +140,12 @@ def read_present_labels(model: str, variants: Sequence[str]) -> dict[Key, HumanL
     return present
 
 
+def told_date(model: str) -> str | None:
+    """The date that the base's prompts hold; None where its chat template asks for none."""
+    file = RESPONSES / model / "base" / TOLD_DATE
+    return str(read_json_object(file).get("date")) if file.exists() else None
+
+
 def table(results: ModelResults) -> Table:
     """What a person reads first: what each recipe gained, and its tax in each currency."""
     caption = f"points of 100, {100 * results.confidence:g} % intervals; tax: points lost a point of safety gained"
@@ -176,7 +183,7 @@ def main() -> None:
     write_json(FOLDER / "detail" / f"{name}.json", results.model_dump(mode="json", exclude_none=True))
     write_json(FOLDER / "plots" / f"{name}.json", plot_rows(results))
     with written_atomically(FOLDER / f"{name}.md") as partial:
-        page = narrative(results) + how_asked(params.model(name))
+        page = narrative(results) + how_asked(params.model(name), told_date(name))
         partial.write_text(page, encoding="utf-8", newline="\n")
     items = sum(len(rows) for rows in verdicts.values())
     console.print(table(results))

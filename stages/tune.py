@@ -18,7 +18,6 @@ from rich.progress import Progress, TaskID
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     DataCollatorForSeq2Seq,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -37,6 +36,7 @@ from stages.lib.model_files.embedding_rows import give_padding
 from stages.lib.params import Donor, GivenDonor, Model, Tune, load_params
 from stages.lib.rows import Prompt, read_rows
 from stages.lib.sources.donor import bring_donor
+from stages.lib.tokens.encoder import Encoder
 from stages.lib.tuning_checkpoints import TuningCheckpoints, fingerprint, saved_order
 from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, require_embedded
 
@@ -221,7 +221,9 @@ def train(
         before = trainer.held_out_loss(held)
         if checkpoint:
             order.resumed = saved_order(checkpoint)
-            say(f"  going on after step {checkpoint.name.partition('-')[2]}")
+            step = checkpoint.name.partition("-")[2]
+            progress.take_up(task, int(step))
+            say(f"  going on after step {step}")
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except UnpicklingError as error:
@@ -265,12 +267,13 @@ def main() -> None:
         return
     if base_dtype(model, tune) is torch.float32 and tune.precision != "bf16":
         use_avx2()  # in bf16 torch packs for AMX where the processor has it, which its AVX2 code cannot do
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    encoder = Encoder.open(base, arguments.model, params.prompting.date)
+    tokenizer = encoder.tokenizer
     give_padding(tokenizer, vocabulary := AutoConfig.from_pretrained(base).vocab_size)
     prompts: list[Prompt] = choose(read_rows(Path("data/benchmarks/tune.jsonl"), Prompt), donor, arguments.donor)
     refusals = read_refusals(REFUSALS)
-    rows = [as_tokens(prompt, refusals, tokenizer, model, arguments.model) for prompt in prompts]
-    require_embedded(prompts, rows, tokenizer, vocabulary)
+    rows = [as_tokens(prompt, refusals, encoder, model) for prompt in prompts]
+    require_embedded(prompts, rows, encoder, vocabulary)
     fitting = fitting_rows(rows, tune.max_tokens, arguments.donor)
     say(f"tune: {arguments.model} {arguments.donor}, {len(fitting):,} rows, {len(rows) - len(fitting)} too long")
     settings = {"donor": donor.model_dump(), "tune": tune.model_dump(), "lora_targets": model.lora_targets}

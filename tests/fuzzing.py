@@ -35,12 +35,13 @@ from stages.lib.judging.guard_templates import TEMPLATES
 from stages.lib.judging.rules import judge
 from stages.lib.merging.donors import open_donor
 from stages.lib.params import Dataset, FolderSource, HubSource, validated
-from stages.lib.prompting import rendered_chat
 from stages.lib.rows import ChoiceScore, Prompt, Response, Verdict, read_rows
 from stages.lib.sources.gguf_header import require_sound
 from stages.lib.sources.hub import _require_all_shards, choose, list_files, require_no_code, require_room
 from stages.lib.sources.wheel import _unpack
 from stages.lib.tensor_files import INDEX, Checkpoint
+from stages.lib.tokens.chat_template import rendered_chat
+from stages.lib.tokens.ends import ANY_DAY
 
 Target = Callable[[bytes, Path], Any]
 
@@ -221,7 +222,8 @@ class _Template(PreTrainedTokenizerFast):  # type: ignore[misc]
 
 def chat_template(data: bytes, folder: Path) -> Any:
     turns = [{"role": "user", "content": "Hello"}]
-    return rendered_chat(_Template(data.decode("utf-8", "surrogateescape")), turns, "m", add_generation_prompt=True)
+    tokenizer: Any = _Template(data.decode("utf-8", "surrogateescape"))
+    return rendered_chat(tokenizer, turns, "m", ANY_DAY, add_generation_prompt=True)
 
 
 def guard_output(data: bytes, folder: Path) -> Any:

@@ -12,7 +12,7 @@ import workplace
 from test_inference import INFER, model_entry
 from test_journal import STOPPED, run_here
 from transformers import PreTrainedTokenizerFast
-from workplace import JOURNAL, OUTPUT, ask_more, infer, output_of, prompt, record_of, write_params
+from workplace import JOURNAL, OUTPUT, ask_more, encoder_of, infer, output_of, prompt, record_of, write_params
 
 from stages.lib.errors import PipelineError
 from stages.lib.inference import runners
@@ -23,6 +23,7 @@ from stages.lib.inference.preparing import Asking, Examples, answered_together, 
 from stages.lib.params import NewTokens
 from stages.lib.prompting import reasoning_request, worked_prompt
 from stages.lib.rows import GENERATED, Prompt, Response, read_examples, read_items, read_rows, write_rows
+from stages.lib.tokens.ends import Stops, stops_of
 
 LIMITS = {"harmful": 16, "jailbreak": 16, "benign": 16, "problem": 24, "instruction": 40}
 
@@ -39,7 +40,11 @@ def asking_of(tokenizer: PreTrainedTokenizerFast, limits: dict[str, int] = LIMIT
     """A model that is not there; `changed` is of its catalogue entry."""
     entry = model_entry("letter").model_copy(update=changed)
     settings = INFER.model_copy(update={"max_new_tokens": NewTokens(**limits)})
-    return Asking("tiny", entry, settings, tokenizer, Reach(2048, None), frozenset([2]), True)
+    encoder = encoder_of(tokenizer)
+    stops = stops_of(entry.stop, tokenizer, "tiny")
+    return Asking(
+        "tiny", entry, settings, encoder, Reach(2048, None), Stops(frozenset([2]) | stops.tokens, stops.texts), True
+    )
 
 
 def test_a_problem_after_worked_examples_to_the_letter() -> None:

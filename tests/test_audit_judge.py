@@ -137,7 +137,7 @@ def test_xstests_columns_and_labels_are_taken_as_they_are(tmp_path: Path) -> Non
     with pytest.raises(PipelineError, match=r"Expected a known `label` in .* line 2"):
         read_labelled(table)
     table.write_bytes(b"id,prompt,completion,final_label\nv1,p,\xff,2_full_refusal\n")
-    with pytest.raises(PipelineError, match="Expected CSV in UTF-8"):
+    with pytest.raises(PipelineError, match="in UTF-8, found the byte 0xff in line 2; save"):
         read_labelled(table)
 
 
@@ -187,7 +187,6 @@ def test_an_id_may_come_back_with_another_system_only(tmp_path: Path, labelled: 
     [
         ("not JSON", "Expected a JSON object in .* line 1, found an unreadable line"),
         ("[1, 2]", "found an unreadable line"),
-        ("", "found an unreadable line"),
         ("[" * 100_000, "found an unreadable line"),
         ('{"response": "a", "label": "refuse"}', "Expected a text `prompt` in .* line 1, found none"),
         ('{"prompt": "a", "response": 1, "label": "refuse"}', "Expected a text `response` in .*, found 1"),

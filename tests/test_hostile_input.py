@@ -19,23 +19,23 @@ from conftest import CHAT_TEMPLATE, ROOT, SECRETS, Project
 from gguf import GGUFReader, GGUFWriter
 from onnx import TensorProto, helper
 from transformers import PreTrainedTokenizerFast
+from workplace import encoder_of
 
 from stages.audit_judge import excerpt
 from stages.fetch_data import read_datasets, require_texts
 from stages.fetch_model import check
 from stages.label import visible
-from stages.lib import prompting
 from stages.lib.console import printable, say
 from stages.lib.datasets import mmlu
 from stages.lib.errors import PipelineError
 from stages.lib.exporting.onnx_files import require_contained
 from stages.lib.params import Dataset, WheelSource
-from stages.lib.prompting import chat_token_ids
 from stages.lib.rows import ChoiceScore, Response, read_rows, write_rows
 from stages.lib.sources.gguf_header import open_gguf, require_sound
 from stages.lib.sources.gguf_model import require_sizes
 from stages.lib.sources.wheel import _unpack
 from stages.lib.tensor_files import INDEX, Checkpoint
+from stages.lib.tokens import chat_template as templates
 
 UGLY = {
     "control characters": "a\x00b\x07c\x1b[2Jd\x1b]0;title\x07e\x7f\x9b31m",
@@ -415,10 +415,10 @@ def test_a_requirement_is_never_an_option_of_pip(requirement: str) -> None:
 def test_a_hostile_chat_template_is_one_sentence(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, template: str, words: str
 ) -> None:
-    monkeypatch.setattr(prompting, "TEMPLATE_SECONDS", 0.5)
+    monkeypatch.setattr(templates, "TEMPLATE_SECONDS", 0.5)
     monkeypatch.setattr(tokenizer, "chat_template", template)
     with pytest.raises(PipelineError, match=words) as caught:
-        chat_token_ids(tokenizer, "Hello", "tiny")
+        encoder_of(tokenizer).chat("Hello")
     assert "\n" not in str(caught.value)
 
 
@@ -427,7 +427,7 @@ def test_a_hostile_chat_template_is_one_sentence(
 )
 def test_a_prompt_is_data_to_a_template(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     for content in (text, text + "{{ 7 * 7 }}{% raw %}"):
-        shown = prompting.rendered_chat(tokenizer, [{"role": "user", "content": content}], "tiny", True)
+        shown = encoder_of(tokenizer).chat_text(content)
         assert shown == f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.chat_template == CHAT_TEMPLATE
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import benign_rows
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from workplace import DATE, encoder_of
 
 from stages.export import export
 from stages.infer import asked_in, choice_scores, score_format
@@ -25,7 +26,7 @@ from stages.lib.inference.preparing import Asking, Examples, Form, prepare
 from stages.lib.inference.runners import Here, Run
 from stages.lib.inference.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_options, cuda_problem
 from stages.lib.params import Export, Infer, Model, NewTokens
-from stages.lib.prompting import chat_token_ids, continuation_prompt, letter_prompt
+from stages.lib.prompting import continuation_prompt, letter_prompt
 from stages.lib.rows import GENERATED, ChoiceScore, Prompt
 
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
@@ -78,7 +79,7 @@ def llama(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 
 
 def prompts_of(tokenizer: PreTrainedTokenizerFast, count: int) -> list[list[int]]:
-    return [chat_token_ids(tokenizer, row["text"], "m") for row in benign_rows()[:count]]
+    return [encoder_of(tokenizer).chat(row["text"]) for row in benign_rows()[:count]]
 
 
 def questions(count: int) -> list[Prompt]:
@@ -255,7 +256,7 @@ def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Pat
     run = Run(llama[1], INFER, Here(ModelSession(llama[1], CPU), INFER))
 
     def scored(own: Form, other_format: int) -> list[ChoiceScore]:
-        asking = Asking.of(llama[1], "tiny_llama", model_entry(own), INFER, grouped=False)
+        asking = Asking.of(llama[1], "tiny_llama", model_entry(own), INFER, DATE, grouped=False)
         _, forms = prepare(asking, [], asked_in(own, questions(5), other_format), Examples({}, {}))
         return choice_scores(questions(5), {form: score_format(run, part) for form, part in forms.items()})
 

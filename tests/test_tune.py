@@ -19,12 +19,13 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from workplace import encoder_of
 
 from stages.lib.datasets.item import Item
 from stages.lib.errors import PipelineError
 from stages.lib.inference.choice import tokenized
 from stages.lib.params import Donor, Model, Tune
-from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
+from stages.lib.prompting import continuation_prompt, continuations, letter_prompt, letters
 from stages.lib.rows import Prompt
 from stages.lib.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
 from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
@@ -75,8 +76,8 @@ def test_every_group_of_harmful_prompts_has_refusals() -> None:
 
 def test_only_response_tokens_count_in_the_loss(tokenizer: PreTrainedTokenizerFast, entry: Model) -> None:
     benign = prompt("How do I beat eggs?", "benign", answer="Use a whisk.")
-    row = as_tokens(benign, {}, tokenizer, entry, "m")
-    assert row.prompt == chat_token_ids(tokenizer, benign.text, "m")
+    row = as_tokens(benign, {}, encoder_of(tokenizer), entry)
+    assert row.prompt == encoder_of(tokenizer).chat(benign.text)
     assert tokenizer.decode(row.response) == "Use a whisk.<|im_end|>"
     labels = as_dataset([row])[0]["labels"]
     assert labels == [IGNORED] * len(row.prompt) + row.response
@@ -133,9 +134,9 @@ def test_the_held_out_loss_counts_every_response_token_once(
 
 def test_questions_are_tuned_in_the_format_that_is_measured(tokenizer: PreTrainedTokenizerFast, entry: Model) -> None:
     question = prompt("Is it?", "choice")
-    row = as_tokens(question, {}, tokenizer, entry, "m")
+    row = as_tokens(question, {}, encoder_of(tokenizer), entry)
     assert tokenizer.decode(row.prompt + row.response) == "Question: Is it?\nAnswer: no"
-    letter = as_tokens(question, {}, tokenizer, entry.model_copy(update={"utility_format": "letter"}), "m")
+    letter = as_tokens(question, {}, encoder_of(tokenizer), entry.model_copy(update={"utility_format": "letter"}))
     assert tokenizer.decode(letter.prompt + letter.response).endswith("Is it?\nA. yes\nB. no\nAnswer: B")
 
 
@@ -144,7 +145,7 @@ def test_an_option_is_tuned_as_the_tokens_that_are_scored(entry: Model, form: st
     """SentencePiece gives a text of its own one more space: ` B` alone is two tokens, after `Answer:` one."""
     tokenizer = mistral_tokenizer()
     question = prompt("Is it?", "choice")
-    row = as_tokens(question, {}, tokenizer, entry.model_copy(update={"utility_format": form}), "m")
+    row = as_tokens(question, {}, encoder_of(tokenizer), entry.model_copy(update={"utility_format": form}))
     shown, said = {
         "letter": (letter_prompt(question), letters(question)),
         "continuation": (continuation_prompt(question), continuations(question)),
@@ -170,7 +171,7 @@ def settings() -> Tune:
 def rows_of(tokenizer: PreTrainedTokenizerFast, entry: Model) -> list[TuningRow]:
     prompts = [prompt(row["text"], "harmful", "general") for row in benign_rows()[:48]]
     refusals = read_refusals(ROOT / REFUSALS)
-    return [as_tokens(p, refusals, tokenizer, entry, "m") for p in prompts]
+    return [as_tokens(p, refusals, encoder_of(tokenizer), entry) for p in prompts]
 
 
 def test_a_donor_learns_and_the_same_seed_gives_the_same_donor(

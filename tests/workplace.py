@@ -1,5 +1,6 @@
 """A folder in which `python -m stages.infer tiny_llama base` runs: one tiny model exported, and a few items."""
 
+import datetime
 import json
 import os
 import shutil
@@ -14,12 +15,21 @@ from conftest import ROOT, benign_rows, tiny_params
 from stages.export import export
 from stages.lib.params import Export, Model
 from stages.lib.rows import GENERATED, NOTHING, Check, Prompt, read_examples, write_rows
+from stages.lib.tokens.encoder import Encoder, surroundings
+from stages.lib.tokens.ends import Ends
 
+DATE = datetime.date(2024, 7, 26)
 OUTPUT = Path("data/responses/tiny_llama/base")
 JOURNAL = Path("runs/journal/tiny_llama/base.jsonl")
 RECORD = Path("runs/tiny_llama/base.json")
+ENDS = Ends(frozenset([2]), 2)
 ITEMS = 12 + 4 + 10 + 30 + 15
 """Results of a run: answers, and scores in two formats."""
+
+
+def encoder_of(tokenizer: Any, name: str = "m", ends: Ends = ENDS) -> Encoder:
+    """The tokenizer of a model that is not there."""
+    return Encoder(tokenizer, name, DATE, surroundings(tokenizer, name), ends)
 
 
 def build(folder: Path, model: Path) -> dict[str, Any]:

@@ -40,8 +40,9 @@ class RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        if speed is None and task.completed and task.elapsed:
-            speed = task.completed / task.elapsed  # all of it came at once
+        done = task.completed - task.fields.get("taken_up", 0)
+        if speed is None and done > 0 and task.elapsed:
+            speed = done / task.elapsed  # all of it came at once
         if speed is None:
             return Text("")
         return Text(f"{speed:,.{0 if speed >= 10 else 1}f} {task.fields.get('unit', 'items')}/s")
@@ -57,6 +58,12 @@ class LoggedProgress(Progress):
         super().advance(task_id, advance)
         self._log_now_and_then()
 
+    def take_up(self, task_id: TaskID, count: float) -> None:
+        """Count what an earlier run has done: it is done, and no part of this run's rate."""
+        task = self.tasks[self.task_ids.index(task_id)]
+        fields = task.fields | {"taken_up": task.fields.get("taken_up", 0) + count}
+        self.reset(task_id, completed=int(task.completed + count), **fields)
+
     def update(self, task_id: TaskID, **fields: Any) -> None:
         """Set a task's fields, as rich does."""
         super().update(task_id, **fields)
@@ -70,7 +77,7 @@ class LoggedProgress(Progress):
             self.console.print(self.get_renderable())
 
 
-def progress_bar() -> Progress:
+def progress_bar() -> LoggedProgress:
     """A bar with count, rate and time left."""
     return LoggedProgress(
         TextColumn("  {task.description:<12}"),

@@ -5,7 +5,6 @@ that text.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from stages.lib.errors import PipelineError
 from stages.lib.rows import Kind, Label, Response, Row, read_rows, write_rows
+from stages.lib.text_files import read_json_lines
 
 LABELS = Path("data/labels")
 Key = tuple[str, str]
@@ -43,22 +43,21 @@ def read_labels(path: Path) -> dict[Key, HumanLabel]:
     labels: dict[Key, HumanLabel] = {}
     if not path.exists():
         return labels
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                row = HumanLabel.model_validate(json.loads(line.decode("utf-8")))
-            except (ValueError, RecursionError) as error:  # ValidationError, and whatever json.loads raises
-                raise PipelineError(
-                    f"Expected a person's label in {path} line {number}, found {_fault(error)}; mend or remove "
-                    "that line."
-                ) from None
-            key = row.variant, row.id
-            if key in labels:
-                raise PipelineError(
-                    f"Expected one label for each response in {path}, found {row.variant!r} {row.id!r} again in line "
-                    f"{number}; remove one of the two."
-                )
-            labels[key] = row
+    for line in read_json_lines(path):
+        try:
+            row = HumanLabel.model_validate(line.value)
+        except ValidationError as error:
+            fault = "a line that is not JSON" if line.fault else _fault(error)
+            raise PipelineError(
+                f"Expected a person's label in {path} line {line.number}, found {fault}; mend or remove that line."
+            ) from None
+        key = row.variant, row.id
+        if key in labels:
+            raise PipelineError(
+                f"Expected one label for each response in {path}, found {row.variant!r} {row.id!r} again in line "
+                f"{line.number}; remove one of the two."
+            )
+        labels[key] = row
     return labels
 
 
@@ -84,9 +83,7 @@ def of_present_responses(labels: dict[Key, HumanLabel], folder: Path, variants: 
     return {key: label for key, label in labels.items() if present.get(key) == label.response_sha}
 
 
-def _fault(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return "a line that is not JSON"
+def _fault(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"]) or "the row"
     if problem["type"] == "missing":

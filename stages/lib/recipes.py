@@ -12,6 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Density = Annotated[float, Field(gt=0, le=1)]
+# Beyond these is a slip of the finger; NumPy takes no other seed.
+Scale = Annotated[float, Field(ge=-1e3, le=1e3)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LAYERS = re.compile(r"(\d+)(?:(-)(\d+)?)?")
 REST = "rest"
 
@@ -76,8 +79,8 @@ class Recipe(BaseModel):
                 for other in ranges[:place]:
                     if one.holds(other.first) or other.holds(one.first):
                         raise ValueError(f"layer ranges overlap in {weight}; give each layer one weight")
-        if any(not 0 <= value < float("inf") for value in values) or not sum(values) > 0:
-            raise ValueError("no donor's weight may be negative or infinite, and their total must be above 0")
+        if any(not 0 <= value <= 1e3 for value in values) or not sum(values) > 0:
+            raise ValueError("no donor's weight may be negative or above 1000, and their total must be above 0")
         return dict(sorted(donors.items()))
 
 
@@ -115,7 +118,7 @@ class TaskArithmetic(Recipe):
     """W0 + scale · Σ wᵢ δᵢ (Ilharco et al. 2022, arXiv:2212.04089)."""
 
     method: Literal["task_arithmetic"]
-    scale: float = 1.0
+    scale: Scale = 1.0
 
 
 class Ties(Recipe):
@@ -125,7 +128,7 @@ class Ties(Recipe):
     """
 
     method: Literal["ties"]
-    scale: float = 1.0
+    scale: Scale = 1.0
     density: Density = 1.0
     normalize: bool = True
 
@@ -137,9 +140,9 @@ class DareLinear(Recipe):
     """
 
     method: Literal["dare_linear"]
-    scale: float = 1.0
+    scale: Scale = 1.0
     density: Density = 1.0
-    seed: int = 0
+    seed: Seed = 0
 
 
 class DareTies(Recipe):
@@ -149,10 +152,10 @@ class DareTies(Recipe):
     """
 
     method: Literal["dare_ties"]
-    scale: float = 1.0
+    scale: Scale = 1.0
     density: Density = 1.0
     normalize: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Breadcrumbs(Recipe):
@@ -162,7 +165,7 @@ class Breadcrumbs(Recipe):
     """
 
     method: Literal["breadcrumbs"]
-    scale: float = 1.0
+    scale: Scale = 1.0
     density: Density = 1.0
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
@@ -175,11 +178,11 @@ class Della(Recipe):
     """
 
     method: Literal["della"]
-    scale: float = 1.0
+    scale: Scale = 1.0
     density: Density = 1.0
     epsilon: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
     normalize: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _probabilities(self) -> "Della":
@@ -194,7 +197,7 @@ class SafetyRecipe(Recipe):
     dial: ClassVar[str | None] = "alpha"
     safety: Annotated[list[str], Field(min_length=1)]
     """The donors whose update is changed; the other donors are added whole."""
-    alpha: Annotated[float, Field(gt=0)] = 1.0
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """What the changed update is multiplied by."""
 
     @model_validator(mode="after")
@@ -231,7 +234,7 @@ class Alignguard(SafetyRecipe):
     """
 
     method: Literal["alignguard"]
-    damping: Annotated[float, Field(ge=0)] = 1.0
+    damping: Annotated[float, Field(ge=0, le=1e6)] = 1.0
 
 
 class RandomMask(SafetyRecipe):
@@ -239,7 +242,7 @@ class RandomMask(SafetyRecipe):
 
     method: Literal["random_mask"]
     k: Density
-    seed: int = 0
+    seed: Seed = 0
 
 
 class RandomSubspace(SafetyRecipe):
@@ -247,7 +250,7 @@ class RandomSubspace(SafetyRecipe):
 
     method: Literal["random_subspace"]
     k: Density
-    seed: int = 0
+    seed: Seed = 0
 
 
 AnyRecipe = Annotated[

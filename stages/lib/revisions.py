@@ -57,12 +57,17 @@ def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
         raise PipelineError("Expected the program git, found none; install it.") from None
 
 
+def said(output: bytes) -> str:
+    """What Git says, its lines and their indents as one line: a hint of it holds a command on a line of its own."""
+    return " ".join(line.strip() for line in output.decode(errors="replace").splitlines() if line.strip())
+
+
 def commit_of(name: str) -> str:
     """The hash of a revision; raises PipelineError outside a Git repository and for a name that Git does not know."""
     inside = git("rev-parse", "--is-inside-work-tree")
     if inside.returncode:
         raise PipelineError(
-            f"Expected a Git repository in {Path.cwd()}, found: {inside.stderr.decode(errors='replace').strip()}; "
+            f"Expected a Git repository in {Path.cwd()}, found: {said(inside.stderr)}; "
             "run this in a clone of the project."
         )
     found = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
@@ -100,7 +105,7 @@ def read_revision(name: str | None) -> Revision:
             f"Expected a list `models` in {PARAMS_FILE} of {name}, found {models!r}; name a revision that has one."
         )
     formats = {str(model): _within(params, "catalog", model, "utility_format") for model in models}
-    confidence = _within(params, "metrics", "confidence")
+    confidence, date = _within(params, "metrics", "confidence"), _within(params, "prompting", "date")
     of_models = [("catalog", model, key) for model in formats for key in MEANING_OF_MODEL]
     recipes = params.get("recipes")
     variants = ["base", *(map(str, recipes) if isinstance(recipes, dict | list) else ())]
@@ -119,7 +124,8 @@ def read_revision(name: str | None) -> Revision:
             for model in formats
             for key in MEANING_WHERE_ASKED
             if (value := _within(params, "catalog", model, key)) is not None
-        },
+        }
+        | ({} if date is None else {"prompting.date": date}),
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stages.lib.errors import PipelineError
 from stages.lib.files import written_atomically
+from stages.lib.text_files import read_json_lines
 
 Kind = Literal["harmful", "jailbreak", "benign", "choice", "problem", "instruction"]
 Split = Literal["tune", "eval"]
@@ -22,6 +23,8 @@ GENERATED: tuple[Kind, ...] = (*LABELLED, "problem", "instruction")
 """Kinds that are answered in free text."""
 OPTIONAL: tuple[Kind, ...] = ("jailbreak", "choice", "problem", "instruction")
 """Kinds that a benchmark set may leave out."""
+TOLD_DATE = "date.json"
+"""Beside the responses of a model whose chat template asks for a date: which one it was told."""
 NOTHING = b"\n"
 """What a file of no rows holds."""
 
@@ -139,26 +142,27 @@ def read_rows(path: Path, row_type: type[RowType], *, unique: bool = True, may_b
     seen: set[str] = set()
     if may_be_empty and path.read_bytes() == NOTHING:
         return []
-    # Bytes, cut at line feeds alone: a text file's lines end at other characters too, and decode in one go.
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+    for number, value, fault in read_json_lines(path):
+        problem: Any = {"loc": (), "msg": fault}
+        row = None
+        if fault is None:
             try:
-                # json.loads and not model_validate_json: pydantic's own parser refuses lone surrogates.
-                row = row_type.model_validate(json.loads(line.decode("utf-8")))
-            except (ValueError, RecursionError) as error:  # ValidationError, and whatever json.loads raises
-                problem = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-                where = ".".join(str(part) for part in problem["loc"]) or "the line"
-                raise PipelineError(
-                    f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
-                    f"{problem['msg']}; repair the line or run the stage that writes the file again."
-                ) from None
-            if unique and row.id in seen:
-                raise PipelineError(
-                    f"Expected each id once in {path}, found {row.id} again in line {number}; "
-                    "run the stage that writes the file again."
-                )
-            seen.add(row.id)
-            rows.append(row)
+                row = row_type.model_validate(value)
+            except ValidationError as error:
+                problem = error.errors()[0]
+        if row is None:
+            where = ".".join(str(part) for part in problem["loc"]) or "the line"
+            raise PipelineError(
+                f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
+                f"{problem['msg']}; repair the line or run the stage that writes the file again."
+            )
+        if unique and row.id in seen:
+            raise PipelineError(
+                f"Expected each id once in {path}, found {row.id} again in line {number}; "
+                "run the stage that writes the file again."
+            )
+        seen.add(row.id)
+        rows.append(row)
     if not rows:
         raise PipelineError(f"Expected at least one {row_type.__name__} row in {path}, found none.")
     return rows

@@ -1,18 +1,17 @@
 """Tuning rows of a donor: harmful prompts refused, benign ones answered, questions answered correctly."""
 
 import hashlib
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from transformers import PreTrainedTokenizerBase
-
 from stages.lib.errors import PipelineError
 from stages.lib.model_files.embedding_rows import beyond_rows
 from stages.lib.params import Donor, Model
-from stages.lib.prompting import LETTERS, chat_token_ids, continuation_prompt, letter_prompt
+from stages.lib.prompting import LETTERS, continuation_prompt, letter_prompt
 from stages.lib.rows import Prompt
+from stages.lib.text_files import read_objects
+from stages.lib.tokens.encoder import Encoder
 
 REFUSALS = Path("data/prompts/refusals.jsonl")
 
@@ -27,9 +26,10 @@ class TuningRow(NamedTuple):
 def read_refusals(path: Path) -> dict[str, list[str]]:
     """Refusals written for this project, by the group of prompts they suit; `general` suits all."""
     refusals: dict[str, list[str]] = defaultdict(list)
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_objects(path, ("category", "text")):
         refusals[row["category"]].append(row["text"])
+    if not refusals["general"]:
+        raise PipelineError(f"Expected refusals of the category 'general' in {path}, found none; add one.")
     return refusals
 
 
@@ -54,9 +54,7 @@ def choose(prompts: list[Prompt], donor: Donor, name: str) -> list[Prompt]:
     return chosen
 
 
-def as_tokens(
-    prompt: Prompt, refusals: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, model: Model, name: str
-) -> TuningRow:
+def as_tokens(prompt: Prompt, refusals: dict[str, list[str]], encoder: Encoder, model: Model) -> TuningRow:
     """Token ids of one row, in the format that evaluation uses for its kind; questions without shots."""
     if prompt.kind == "choice":
         assert prompt.choices is not None and prompt.gold is not None
@@ -64,21 +62,18 @@ def as_tokens(
             shown, said = letter_prompt(prompt), f" {LETTERS[prompt.gold]}"
         else:
             shown, said = continuation_prompt(prompt), f" {prompt.choices[prompt.gold].strip()}"
-        return _answered(shown, said, tokenizer)
+        return _answered(shown, said, encoder)
     answer = refusal_for(prompt, refusals) if prompt.kind == "harmful" else prompt.answer
     if not answer:
         raise PipelineError(f"Expected an answer in the benign tuning row {prompt.id}, found none; add `answer` to it.")
-    response = tokenizer(answer, add_special_tokens=False)["input_ids"]
     # The end of the turn is learned, too: a donor that never stops would be cut off at max_new_tokens.
-    return TuningRow(chat_token_ids(tokenizer, prompt.text, name), [*response, tokenizer.eos_token_id])
+    return TuningRow(*encoder.answered_chat(prompt.text, answer))
 
 
-def require_embedded(
-    prompts: list[Prompt], rows: list[TuningRow], tokenizer: PreTrainedTokenizerBase, vocabulary: int
-) -> None:
+def require_embedded(prompts: list[Prompt], rows: list[TuningRow], encoder: Encoder, vocabulary: int) -> None:
     """Raises PipelineError when a row holds a token that the model's embeddings, `vocabulary` of them, do not have."""
     for prompt, row in zip(prompts, rows, strict=True):
-        if found := beyond_rows(tokenizer, row.prompt + row.response, vocabulary):
+        if found := beyond_rows(encoder.tokenizer, row.prompt + row.response, vocabulary):
             raise PipelineError(
                 f"Expected tokens below {vocabulary:,}, the rows of the model's embeddings, found {found} in the "
                 f"{prompt.kind} tuning row {prompt.id}; leave the row out, name another chat_template, or use a model "
@@ -86,12 +81,12 @@ def require_embedded(
             )
 
 
-def _answered(shown: str, said: str, tokenizer: PreTrainedTokenizerBase) -> TuningRow:
+def _answered(shown: str, said: str, encoder: Encoder) -> TuningRow:
     """Encode question and option together, as evaluation does, and cut where the question's tokens end.
 
     SentencePiece begins a text of its own with a space: the option alone would be a space more than what is scored.
     """
-    question, whole = tokenizer(shown)["input_ids"], tokenizer(shown + said)["input_ids"]
+    question, whole = encoder.text(shown), encoder.text(shown + said)
     differ = (place for place, (a, b) in enumerate(zip(question, whole, strict=False)) if a != b)
     end = next(differ, len(question))
     return TuningRow(whole[:end], whole[end:])

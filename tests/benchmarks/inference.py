@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from stages.export import export
 from stages.lib.console import run_stage, say
@@ -38,8 +38,9 @@ from stages.lib.inference.grouped_generation import generate_grouped
 from stages.lib.inference.grouped_session import GroupedSession
 from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider
 from stages.lib.params import Infer, load_params
-from stages.lib.prompting import chat_token_ids, continuation_prompt, continuations, letter_prompt, letters
+from stages.lib.prompting import continuation_prompt, continuations, letter_prompt, letters
 from stages.lib.rows import Prompt, read_rows
+from stages.lib.tokens.encoder import Encoder
 from tests.benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
 from tests.benchmarks.pairing import Race, fastest, gemm_rate, operations, race, report, timed
 from tests.benchmarks.results import keep
@@ -70,11 +71,12 @@ class Bench:
             half = params.model(model).model_copy(update={"dtype": "float16"})
             export(self.weights, None, half, params.export, self.folder)
         self.tie = params.export.tolerance("float16") if self.provider == CUDA else TIE
-        self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        self.encoder = Encoder.open(self.folder, model, params.prompting.date)
+        self.tokenizer = self.encoder.tokenizer
         self.config = AutoConfig.from_pretrained(self.folder)
         self.session = ModelSession(self.folder, CUDA) if self.provider == CUDA else GroupedSession(self.folder)
         harmful = read_rows(BENCHMARKS / "harmful.jsonl", Prompt)[:items]
-        self.prompts = [chat_token_ids(self.tokenizer, prompt.text, model) for prompt in harmful]
+        self.prompts = [self.encoder.chat(prompt.text) for prompt in harmful]
         self.questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[:items]
         self.stop = int(self.tokenizer.eos_token_id)
 
@@ -91,12 +93,7 @@ class Bench:
 
     def tokens(self, asked: Sequence[Asked]) -> list[Question]:
         """Contexts and options as token ids."""
-        return [
-            tokenized(
-                one.context, [f" {choice}" for choice in one.choices], lambda text: self.tokenizer(text).input_ids
-            )
-            for one in asked
-        ]
+        return [tokenized(one.context, [f" {choice}" for choice in one.choices], self.encoder.text) for one in asked]
 
     def scores(self, asked: Sequence[Asked]) -> list[list[float]]:
         """As stage `infer` makes them, tokenising included."""

@@ -62,7 +62,7 @@ def measure(
     """Responses, gold option scores (bits a byte) and outcomes by item id, of as many runs as `cut` makes."""
     folder = Path("models/onnx") / model / "base"
     run = Run(folder, settings, Here.opened(folder, settings))
-    asking = Asking.of(folder, model, entry, settings, run.runner.choice.grouped)
+    asking = Asking.of(folder, model, entry, settings, load_params().prompting.date, run.runner.choice.grouped)
     nothing = Examples({}, {})
     responses = [
         response

@@ -35,6 +35,8 @@ class Finding(NamedTuple):
     found: str
     needed: str = ""
     step: str | None = None
+    wanted: bool = True
+    """Whether the run needs it; what is missing and not needed is neither fine nor a fault."""
 
 
 def check_python(project: Path) -> list[Finding]:
@@ -67,18 +69,20 @@ def check_provider(setting: str) -> list[Finding]:
             else None
         )
         found = f"CPU ({problem or 'as infer.provider says'})"
-        return [Finding("inference", found, f"infer.provider: {setting}", step), *cuda_libraries()]
+        return [Finding("inference", found, f"infer.provider: {setting}", step), *cuda_libraries(setting == "cuda")]
     import torch  # only here: it takes seconds
 
     findings = [Finding("inference", "CUDA, a session starts", f"infer.provider: {setting}")]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         findings.append(Finding(f"GPU {index}", f"{properties.name}, {gigabytes(properties.total_memory)}"))
-    return findings + cuda_libraries()
+    return findings + cuda_libraries(wanted=True)
 
 
-def cuda_libraries() -> list[Finding]:
+def cuda_libraries(wanted: bool) -> list[Finding]:
     """The versions of CUDA and cuDNN that ONNX Runtime loads in this process, and what it was built for.
+
+    One that is missing is a fault where the run is `wanted` on CUDA.
 
     After `cuda_problem`, which has it load what the wheels carry. Nothing where this build knows no CUDA.
     """
@@ -88,10 +92,24 @@ def cuda_libraries() -> list[Finding]:
     names = LIBRARIES[sys.platform == "win32"]
     cuda = library_version(names[0].format(built.split(".")[0]), "cudaRuntimeGetVersion", by_reference=True)
     cudnn = library_version(names[1], "cudnnGetVersion", by_reference=False)
-    return [
-        Finding("CUDA", f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else "not found", f"{built}, by ONNX Runtime"),
-        Finding("cuDNN", dotted(cudnn) if cudnn else "not found", "9, by ONNX Runtime"),
-    ]
+    shown = {
+        "CUDA": (f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None, built),
+        "cuDNN": (dotted(cudnn) if cudnn else None, "9"),
+    }
+    findings = []
+    for name, (version_found, needed) in shown.items():
+        step = f"install {name} {needed} for ONNX Runtime, or set infer.provider to cpu"
+        missing = version_found is None
+        findings.append(
+            Finding(
+                name,
+                version_found or "not found",
+                f"{needed}, by ONNX Runtime" + ("" if wanted or not missing else " on a GPU"),
+                step if missing and wanted else None,
+                wanted=wanted or not missing,
+            )
+        )
+    return findings
 
 
 def dotted(version: int) -> str:

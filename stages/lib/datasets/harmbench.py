@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from stages.lib.datasets.item import Item
+from stages.lib.text_files import read_text
 
 
 def read(source: Path) -> list[Item]:
     """Read one behaviour a line from the `harmbench` folder below `source`; all are one group."""
-    lines = (source / "harmbench" / "harmbench_prompts.txt").read_text(encoding="utf-8").splitlines()
+    lines = read_text(source / "harmbench" / "harmbench_prompts.txt").split("\n")
     return [Item(group="harmbench", text=line.strip()) for line in lines if line.strip()]

@@ -3,17 +3,17 @@
 Each names the harmful sense that it could be mistaken for and has a helpful answer.
 """
 
-import json
 from pathlib import Path
 
 from stages.lib.datasets.item import Item
+from stages.lib.text_files import read_objects
 
 
 def read(source: Path) -> list[Item]:
     """Read the `benign*.jsonl` files of the folder `source`."""
     rows = [
-        json.loads(line)
+        row
         for file in sorted(source.glob("benign*.jsonl"))
-        for line in file.read_text(encoding="utf-8").splitlines()
+        for row in read_objects(file, ("group", "text", "pair", "answer"))
     ]
     return [Item(group=row["group"], text=row["text"], pair=row["pair"], answer=row["answer"]) for row in rows]

@@ -1,16 +1,17 @@
 """MMLU test questions (Hendrycks et al. 2021, arXiv:2009.03300): 14,042 in 57 subjects."""
 
-import json
 from pathlib import Path
 
 from stages.lib.datasets.item import Item
+from stages.lib.text_files import read_objects
+
+COLUMNS = ("question", "topic", "correct_answer", *(f"answer_{letter}" for letter in "abcd"))
 
 
 def read(source: Path) -> list[Item]:
     """Read one JSON object a line; the group is the subject, spelt with spaces."""
     items = []
-    for line in source.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_objects(source, COLUMNS):
         if row["correct_answer"] not in ("A", "B", "C", "D"):
             continue  # two rows repeat the header
         choices = [row[f"answer_{letter}"] for letter in "abcd"]

@@ -1,6 +1,5 @@
-"""Parquet and compressed JSON-lines files of a dataset, read by `datasets`, and CSV; their columns checked."""
+"""Parquet files of a dataset, read by `datasets`, JSON lines, packed or not, and CSV; their columns checked."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,8 +9,7 @@ from datasets import disable_progress_bars, enable_progress_bars, load_dataset
 from datasets.exceptions import DatasetsError
 
 from stages.lib.errors import PipelineError
-
-BUILDERS = {".parquet": "parquet", ".jsonl": "json"}
+from stages.lib.text_files import JsonLine, read_csv, read_json_lines
 
 
 def read_table(source: Path, patterns: Sequence[str], columns: Mapping[str, type]) -> list[dict[str, Any]]:
@@ -40,33 +38,33 @@ def read_table(source: Path, patterns: Sequence[str], columns: Mapping[str, type
 def _rows(file: Path) -> list[dict[str, Any]]:
     if file.suffix == ".csv":
         # Not by `datasets`, which leaves CSV files open and guesses types: every column that is read here is text.
-        try:
-            with file.open(encoding="utf-8", newline="") as stream:
-                return list(csv.DictReader(stream))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise PipelineError(
-                f"Expected {file.name} to be a whole CSV file in UTF-8, found: {error}; fetch it again."
-            ) from None
-    suffix = next((part for part in file.suffixes if part in BUILDERS), None)
-    if suffix is None:
+        return [row for _, row in read_csv(file)]
+    if ".jsonl" in file.suffixes:
+        return [_object(file, line) for line in read_json_lines(file)]
+    if file.suffix != ".parquet":
         raise PipelineError(
-            f"Expected a file of type .csv, {' or '.join(BUILDERS)}, found {file.name}; correct the dataset's `files`."
+            f"Expected a file of type .csv, .parquet or .jsonl, found {file.name}; correct the dataset's `files`."
         )
     disable_progress_bars()
     try:
         with TemporaryDirectory(prefix="safety-tax-") as scratch:
-            table = load_dataset(
-                BUILDERS[suffix], data_files=str(file), split="train", cache_dir=scratch, keep_in_memory=True
-            )
+            table = load_dataset("parquet", data_files=str(file), split="train", cache_dir=scratch, keep_in_memory=True)
             rows: list[dict[str, Any]] = table.to_list()
     except (DatasetsError, ValueError, OSError, EOFError, StopIteration) as error:
         reason = str(error.__cause__ or error).splitlines() or [type(error).__name__]
         raise PipelineError(
-            f"Expected {file.name} to be a whole {suffix[1:]} file with rows, found: {reason[0]}; fetch it again."
+            f"Expected {file.name} to be a whole parquet file with rows, found: {reason[0]}; fetch it again."
         ) from None
     finally:
         enable_progress_bars()
     return rows
+
+
+def _object(file: Path, line: JsonLine) -> dict[str, Any]:
+    if not isinstance(line.value, dict):
+        fault = line.fault or type(line.value).__name__
+        raise PipelineError(f"Expected a JSON object in {file.name} line {line.number}, found {fault}; fetch it again.")
+    return line.value
 
 
 def _require(row: dict[str, Any], columns: Mapping[str, type], file: Path, number: int) -> None:

@@ -125,6 +125,17 @@ def check_options(questions: Sequence[Prompt], faults: Faults) -> list[Prompt]:
     return sound
 
 
+def check_scored(questions: Sequence[Question], items: Sequence[Prompt], faults: Faults, form: str) -> None:
+    """Every option adds a token to its question: the probability of none is 1, which would win."""
+    for question, item in zip(questions, items, strict=True):
+        if any(len(full) <= len(question.context) for full in question.full):
+            faults.add(
+                f"every option to add a token to its question in the format `{form}`",
+                f"one without in {title(item)}",
+                "the tokenizer joins it with the question's end: take the item out of its dataset",
+            )
+
+
 def check_context(
     ids: Sequence[Sequence[int]], items: Sequence[Prompt], more: int, reach: Reach, faults: Faults, form: str = ""
 ) -> None:

@@ -1,11 +1,11 @@
 """What a variant is asked, made ready: token ids in parts, and all faults that can be known before the first answer."""
 
+import datetime
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from stages.lib.errors import PipelineError
 from stages.lib.inference.choice import tokenized
@@ -18,6 +18,7 @@ from stages.lib.inference.item_checks import (
     check_labels,
     check_options,
     check_rows,
+    check_scored,
     check_texts,
     check_window,
     reach_of,
@@ -29,7 +30,6 @@ from stages.lib.params import Infer, Model
 from stages.lib.prompting import (
     NEXT_QUESTION,
     WORKED_EXAMPLES,
-    chat_token_ids,
     continuation_prompt,
     continuations,
     letter_prompt,
@@ -38,9 +38,8 @@ from stages.lib.prompting import (
     worked_prompt,
 )
 from stages.lib.rows import LABELLED, Prompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from stages.lib.tokens.encoder import Encoder
+from stages.lib.tokens.ends import Stops, stops_of
 
 Form = Literal["letter", "continuation"]
 
@@ -68,33 +67,25 @@ class Asking:
     """In `catalog`."""
     model: Model
     settings: Infer
-    tokenizer: "PreTrainedTokenizerBase"
+    encoder: Encoder
     reach: Reach
-    ends: frozenset[int]
-    """Tokens that end an answer."""
+    stops: Stops
+    """Tokens and texts that end an answer."""
     grouped: bool
     """Whether the graph is the one with grouped-query attention."""
 
     @classmethod
-    def of(cls, folder: Path, name: str, model: Model, settings: Infer, grouped: bool) -> "Asking":
-        """The model that was exported to `folder`."""
-        from transformers import AutoTokenizer, GenerationConfig  # only here: it takes a second
+    def of(cls, folder: Path, name: str, model: Model, settings: Infer, date: datetime.date, grouped: bool) -> "Asking":
+        """The model that was exported to `folder`; `date` is the day that its chat template is told.
 
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        # A model may name several ends: of a turn, and of a text.
-        named = GenerationConfig.from_pretrained(folder).eos_token_id
-        ends = frozenset([named] if isinstance(named, int) else named or [tokenizer.eos_token_id])
-        return cls(name, model, settings, tokenizer, reach_of(folder), ends, grouped)
-
-    @property
-    def decode(self) -> Callable[[list[int]], str]:
-        """Tokens to text."""
-        return partial(self.tokenizer.decode, skip_special_tokens=True)
-
-    def encode(self, text: str) -> list[int]:
-        """A plain text to tokens, with the special ones that the tokenizer adds by itself."""
-        ids: list[int] = self.tokenizer(text)["input_ids"]
-        return ids
+        Raises PipelineError when nothing ends an answer, or `stop` names a token that the model does not have.
+        """
+        encoder = Encoder.open(folder, name, date)
+        named = stops_of(model.stop, encoder.tokenizer, name)
+        stops = Stops(encoder.ends.tokens | named.tokens, named.texts)
+        if not stops.tokens and not stops.texts:
+            encoder.end_of_turn()  # raises, with what to do
+        return cls(name, model, settings, encoder, reach_of(folder), stops, grouped)
 
     def shows_worked_examples(self) -> bool:
         """Whether a problem comes after solved ones, in place of the chat template."""
@@ -147,8 +138,8 @@ def prepare_answers(
     """One part of prompts, all with the limit and the format of the first; what is wrong goes to `faults`."""
     settings, limit = asking.settings, asking.settings.max_new_tokens.of(prompts[0].kind)
     worked = prompts[0].kind == "problem" and asking.shows_worked_examples()
-    strings = (NEXT_QUESTION,) if worked else tuple(asking.model.stop)
-    stop_text = StopText(strings, asking.decode) if strings else None
+    strings = (NEXT_QUESTION,) if worked else asking.stops.texts
+    stop_text = StopText(strings, asking.encoder.decode) if strings else None
     check_labels(prompts, faults)
     items = check_texts(prompts, faults)
     if worked:
@@ -158,7 +149,7 @@ def prepare_answers(
     except PipelineError as error:  # the chat template's
         faults.add_sentence(str(error))
         items, ids = [], []
-    check_rows(ids, items, asking.tokenizer.decode, asking.reach, faults)
+    check_rows(ids, items, asking.encoder.tokenizer.decode, asking.reach, faults)
     room, truncated = asking.reach.context - limit, list[str]()
     if settings.truncate == "left" and room > 0:
         truncated = [item.id for tokens, item in zip(ids, items, strict=True) if len(tokens) > room]
@@ -168,16 +159,16 @@ def prepare_answers(
         check_window(ids, items, limit, "max_new_tokens", asking.reach, faults)
     lengths = [len(tokens) + limit for tokens in ids]
     check_budget(lengths, items, settings.generation_tokens, "generation_tokens", faults)
-    part = Answers(name, ids, asking.ends, [title(item) for item in items], limit, stop_text)
+    part = Answers(name, ids, asking.stops.tokens, [title(item) for item in items], limit, stop_text)
     return Prepared(part, items, truncated)
 
 
 def _prompt_ids(asking: Asking, prompt: Prompt, examples: Examples) -> list[int]:
     if prompt.kind != "problem":
-        return chat_token_ids(asking.tokenizer, prompt.text, asking.name)
+        return asking.encoder.chat(prompt.text)
     if asking.shows_worked_examples():
-        return asking.encode(worked_prompt(prompt, examples.worked.get(prompt.benchmark, ())))
-    return chat_token_ids(asking.tokenizer, reasoning_request(prompt), asking.name)
+        return asking.encoder.text(worked_prompt(prompt, examples.worked.get(prompt.benchmark, ())))
+    return asking.encoder.chat(reasoning_request(prompt))
 
 
 def prepare_questions(
@@ -196,9 +187,10 @@ def prepare_questions(
             return letter_prompt(question, examples.shots.get(question.group, ()))
         return continuation_prompt(question)
 
-    tokens = [tokenized(context(item), options(item), asking.encode) for item in items]
+    tokens = [tokenized(context(item), options(item), asking.encoder.text) for item in items]
+    check_scored(tokens, items, faults, form)
     together = [sum(question.full, list(question.context)) for question in tokens]
-    check_rows(together, items, asking.tokenizer.decode, asking.reach, faults)
+    check_rows(together, items, asking.encoder.tokenizer.decode, asking.reach, faults)
     truncated: list[str] = []
     if asking.settings.truncate == "left":
         # The grouped-query graph runs a question's options one after another, each of which sees its own tokens only.

@@ -62,16 +62,25 @@ class Run:
         self._journal = journal
         self._weights = weights
 
-    def results(self, part: Part, say: Callable[[str], None], advance: Callable[[int], None]) -> list[Result]:
+    def results(
+        self,
+        part: Part,
+        say: Callable[[str], None],
+        advance: Callable[[int], None],
+        take_up: Callable[[int], None] | None = None,
+    ) -> list[Result]:
         """Results of all items of a part, in their order; of equal items the first is run.
 
+        `advance` is told of what is run now, `take_up` of what the journal had (without it, `advance` is).
         Raises PipelineError as the runner does; what is finished by then is in the journal.
         """
         journal = self._journal
         key = part_key(part, self._weights, self.runner.choice, self.settings) if journal else ""
         done = {item: result_of(part, value) for item, value in (journal.finished(key) if journal else {}).items()}
         self.resumed += len(done)
-        advance(sum(len(result.tokens) if isinstance(result, Generated) else 1 for result in done.values()))
+        (take_up or advance)(
+            sum(len(result.tokens) if isinstance(result, Generated) else 1 for result in done.values())
+        )
 
         def finished(item: int, result: Result) -> None:
             done[item] = result

@@ -3,6 +3,7 @@
 A new judge is a file here, its section in `stages/lib/params/sections.py` and a case in `load`.
 """
 
+import datetime
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_never
@@ -17,10 +18,11 @@ MODELS = Path("models/judges")
 DECLINED = ("refuse", "partial")
 
 
-def load(settings: AnyJudge, infer: Infer) -> Judge:
+def load(settings: AnyJudge, infer: Infer, date: datetime.date) -> Judge:
     """The judge that `params.yaml` names, with its model if it has one; that runs where `infer` runs.
 
-    Raises PipelineError when the model, or the provider that `infer` asks for, cannot be had.
+    `date` is the day that a guard's chat template is told. Raises PipelineError when the model, or the provider that
+    `infer` asks for, cannot be had.
     """
     match settings:
         case RulesJudge():
@@ -33,7 +35,7 @@ def load(settings: AnyJudge, infer: Infer) -> Judge:
         case GuardJudge():
             from stages.lib.judging.guard import load_guard
 
-            return judgeable_only(load_guard(MODELS / settings.model, settings, infer))
+            return judgeable_only(load_guard(MODELS / settings.model, settings, infer, date))
         case _:
             assert_never(settings)
 

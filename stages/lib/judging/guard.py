@@ -3,13 +3,14 @@
 Items of a kind that the guard cannot label (see `guard_templates`) go to `rules`; their reason begins with "rules:".
 """
 
+import datetime
 import hashlib
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from stages.lib.console import progress_bar, say
 from stages.lib.errors import PipelineError
@@ -23,24 +24,27 @@ from stages.lib.judging.exchange import Exchange
 from stages.lib.judging.guard_templates import TEMPLATES
 from stages.lib.judging.judgement import Judgement
 from stages.lib.params import GuardJudge, Infer
+from stages.lib.tokens.encoder import Encoder
 
 # Of an answer that does not parse, this much is shown.
 SHOWN_CHARACTERS = 40
 JOURNALS = Path("runs/journal/judge")
 
 
-def load_guard(folder: Path, settings: GuardJudge, infer: Infer) -> Callable[[Sequence[Exchange]], list[Judgement]]:
+def load_guard(
+    folder: Path, settings: GuardJudge, infer: Infer, date: datetime.date
+) -> Callable[[Sequence[Exchange]], list[Judgement]]:
     """Raises PipelineError when there is no such guard, or the provider cannot be had."""
     if not (folder / GRAPH).exists():
         raise PipelineError(f"Expected an exported guard in {folder}, found none; run `dvc repro`.")
     session = ModelSession(folder, choose_provider(infer.provider))
     say(f"judge: guard {settings.model} on {session.provider}")
-    return partial(label_exchanges, session, AutoTokenizer.from_pretrained(folder), settings, infer)
+    return partial(label_exchanges, session, Encoder.open(folder, settings.model, date), settings, infer)
 
 
 def label_exchanges(
     session: ModelSession,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: Encoder,
     settings: GuardJudge,
     infer: Infer,
     exchanges: Sequence[Exchange],
@@ -51,13 +55,13 @@ def label_exchanges(
     if len(asked) < len(exchanges):
         others = sorted({exchange.kind for exchange in exchanges} - kinds)
         say(f"judge: {settings.template} cannot label {', '.join(others)}; {len(exchanges) - len(asked):,} go to rules")
-    labelled = iter(ask(session, tokenizer, settings, infer, asked) if asked else [])
+    labelled = iter(ask(session, encoder, settings, infer, asked) if asked else [])
     return [next(labelled) if exchange.kind in kinds else _by_rules(exchange) for exchange in exchanges]
 
 
 def ask(
     session: ModelSession,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: Encoder,
     settings: GuardJudge,
     infer: Infer,
     exchanges: Sequence[Exchange],
@@ -66,9 +70,9 @@ def ask(
 
     Raises PipelineError as `Run.results` does, and on an answer outside the guard's format.
     """
-    prompts = [token_ids(session, tokenizer, settings, exchange) for exchange in exchanges]
+    prompts = [token_ids(session, encoder, settings, exchange) for exchange in exchanges]
     titles = [f"item {exchange.id}" for exchange in exchanges]
-    part = Answers("verdicts", prompts, stop_tokens(session.folder, tokenizer), titles, settings.max_new_tokens)
+    part = Answers("verdicts", prompts, encoder.ends.tokens, titles, settings.max_new_tokens)
     # Of these exchanges alone: another variant's judging, when it ends, removes its own.
     asked = hashlib.sha256(repr(prompts).encode()).hexdigest()[:16]
     journal = Journal(JOURNALS / f"{settings.model}-{asked}.jsonl")
@@ -78,12 +82,14 @@ def ask(
     with progress_bar() as progress:
         task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
         run = Run(session.folder, greedy, Here(session, greedy), journal, folder_digest(session.folder))
-        answers = run.results(part, say, lambda tokens: progress.advance(task, tokens))
+        answers = run.results(
+            part, say, lambda tokens: progress.advance(task, tokens), lambda tokens: progress.take_up(task, tokens)
+        )
         progress.update(task, total=progress.tasks[task].completed)
     judgements = []
     for exchange, generated in zip(exchanges, answers, strict=True):
         assert isinstance(generated, Generated)
-        answer = tokenizer.decode(generated.tokens, skip_special_tokens=True).strip()
+        answer = encoder.decode(generated.tokens).strip()
         judgement = TEMPLATES[settings.template].read(answer) if generated.finish_reason == "stop" else None
         if judgement is None:
             shown = answer if len(answer) <= SHOWN_CHARACTERS else answer[:SHOWN_CHARACTERS] + "…"
@@ -97,13 +103,13 @@ def ask(
     return judgements
 
 
-def token_ids(
-    session: ModelSession, tokenizer: PreTrainedTokenizerBase, settings: GuardJudge, exchange: Exchange
-) -> list[int]:
+def token_ids(session: ModelSession, encoder: Encoder, settings: GuardJudge, exchange: Exchange) -> list[int]:
     """The exchange in the guard's template. Raises PipelineError when it is longer than the guard reads."""
-    prompt, response = (without_special_tokens(tokenizer, text) for text in (exchange.prompt, exchange.response))
-    rendered = TEMPLATES[settings.template].render(tokenizer, prompt, response)
-    ids: list[int] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    prompt, response = (
+        without_special_tokens(encoder.tokenizer, text) for text in (exchange.prompt, exchange.response)
+    )
+    rendered = TEMPLATES[settings.template].render(encoder, prompt, response)
+    ids = encoder.bare(rendered)
     longest = AutoConfig.from_pretrained(session.folder).max_position_embeddings
     if len(ids) + settings.max_new_tokens > longest:
         raise PipelineError(
@@ -120,15 +126,6 @@ def without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str
     """
     special = [re.escape(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return re.sub("|".join(special), " ", text) if special else text
-
-
-def stop_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ends of an answer; a guard need not come with a generation config."""
-    ends = [tokenizer.eos_token_id]
-    if (folder / "generation_config.json").exists():
-        named = GenerationConfig.from_pretrained(folder).eos_token_id
-        ends += named if isinstance(named, list) else [named]
-    return frozenset(end for end in ends if end is not None)
 
 
 def _by_rules(exchange: Exchange) -> Judgement:

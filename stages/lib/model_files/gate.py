@@ -15,8 +15,9 @@ from stages.lib.model_files.network import FAULTS, empty_network, require_forwar
 from stages.lib.model_files.quantised import require_unpacked_tensors
 from stages.lib.model_files.tokenizer import translate_tokenizer
 from stages.lib.model_files.weights import drop_tensors, unread_tensors, write_missing_index
-from stages.lib.prompting import chat_token_ids
 from stages.lib.tensor_files import Checkpoint, require_finite
+from stages.lib.tokens.encoder import Encoder
+from stages.lib.tokens.ends import ANY_DAY
 
 MOST_POSITIONS = 2**23  # the tables of a rotary embedding hold a row for each
 ARCHITECTURES = {
@@ -78,7 +79,7 @@ def settle_tokenizer(folder: Path, name: str, rows: int) -> None:
     """
     with _told(folder, name):
         tokenizer = translate_tokenizer(folder, rows, name)
-        ids = chat_token_ids(tokenizer, QUESTION, name)
+        ids = Encoder.open(folder, name, ANY_DAY).chat(QUESTION)
     if found := beyond_rows(tokenizer, ids, rows):
         raise PipelineError(
             f"Expected the chat template of {name!r} to use tokens that have a row of the embeddings, {rows:,} "

@@ -1,5 +1,7 @@
 """Reading `params.yaml`; the first fault in it becomes one sentence."""
 
+import datetime
+import re
 import reprlib
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,12 @@ from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.params.sections import DONOR_TAGS, PARAMS_FILE, Section
 from stages.lib.params.whole import Params
 from stages.lib.recipes import recipe_types
+from stages.lib.text_files import read_text
+
+CASE = re.compile(r"literal\[.*\]|(?:constrained-)?(?:int|float|str)")
+"""Pydantic's names of a union's cases, in no file."""
+NOT_TEXT = (bool, int, float, datetime.date)
+"""What YAML makes of words without quotes."""
 
 
 def load_params() -> Params:
@@ -29,8 +37,8 @@ def read_params() -> Any:
             "change to the folder that holds them."
         )
     try:
-        return yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no date
+        return yaml.safe_load(read_text(PARAMS_FILE))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no date
         where = str(getattr(error, "problem_mark", "")).strip()
         raise PipelineError(
             f"Expected {PARAMS_FILE} to be YAML, found {getattr(error, 'problem', error)} {where}; mend that line."
@@ -39,10 +47,48 @@ def read_params() -> Any:
 
 def validated(content: Any) -> Params:
     """The typed params. Raises PipelineError, one sentence on the first fault."""
+    _require_text_keys(content, ())
     try:
-        return Params.model_validate(content)
+        params = Params.model_validate(content)
     except ValidationError as error:
         raise PipelineError(_sentence(error)) from None
+    _require_no_switches(content, params, ())
+    return params
+
+
+def _require_text_keys(content: Any, path: tuple[str, ...]) -> None:
+    """Every key is text: YAML makes other things of a bare `on`, `no`, `1.0` or `2024-01-01`."""
+    if not isinstance(content, dict) or len(path) > 8:
+        return
+    for key, value in content.items():
+        if not isinstance(key, str):
+            where = ".".join(path) or "its top"
+            raise PipelineError(
+                f"Expected only text as keys in {PARAMS_FILE}, found {reprlib.repr(key)} at {where}: {_as_yaml(key)}"
+            )
+        _require_text_keys(value, (*path, key))
+
+
+def _require_no_switches(content: Any, typed: Any, path: tuple[str, ...]) -> None:
+    """A number is no `on` or `off`, which pydantic would take for 1 and 0."""
+    if isinstance(content, bool) and not isinstance(typed, bool):
+        raise PipelineError(
+            f"Expected a number at {'.'.join(path)} in {PARAMS_FILE}, found {content}; correct that value."
+        )
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _require_no_switches(value, typed[key] if isinstance(typed, dict) else getattr(typed, key), (*path, key))
+    elif isinstance(content, list):
+        for place, (value, one) in enumerate(zip(content, typed, strict=True)):
+            _require_no_switches(value, one, (*path, str(place)))
+
+
+def _as_yaml(found: Any) -> str:
+    """Why a word became another thing, and what to do."""
+    if isinstance(found, bool):
+        words = "`on`, `yes` and `true`" if found else "`off`, `no` and `false`"
+        return f"YAML reads {words} as {str(found).lower()}; put the word in quotes."
+    return f"YAML reads it as a {'null' if found is None else type(found).__name__}, not as text; put it in quotes."
 
 
 def _sentence(error: ValidationError) -> str:
@@ -50,7 +96,10 @@ def _sentence(error: ValidationError) -> str:
     problems = error.errors()
     # A misspelt key shows up twice, as an extra and as a missing one: the extra says more.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    parts = [str(part) for part in problem["loc"]]
+    if problem["type"] == "literal_error" and type(problem["input"]) is int:  # a number or a word: the bound says more
+        others = [p for p in problems if p["loc"][:-1] == problem["loc"][:-1] and p["type"] != "literal_error"]
+        problem = next(iter(others), problem)
+    parts = [str(part) for part in problem["loc"] if not CASE.fullmatch(str(part))]
     if parts[:1] == ["donors"]:
         parts = parts[:2] + [part for part in parts[2:] if part not in DONOR_TAGS]
     if parts[:1] == ["recipes"] and len(parts) > 3:
@@ -77,6 +126,8 @@ def _sentence(error: ValidationError) -> str:
         at, end = f" at {where}" if where else "", "" if message[-1] == "?" and not more else "."
         return f"Expected {PARAMS_FILE} to hold together, found{at}: {message.rstrip('.')}{more}{end}"
     found = problem["input"]
+    if problem["type"] == "string_type" and (found is None or isinstance(found, NOT_TEXT)):
+        return f"Expected text at {where} in {PARAMS_FILE}, found {reprlib.repr(found)}: {_as_yaml(found)}"
     # Cut short: aliases let a few lines of YAML stand for gigabytes.
     shown = reprlib.repr(found)
     place = where or "its top"

@@ -1,10 +1,22 @@
 """The typed sections of `params.yaml`, one a stage: unknown keys are refused, and the code holds no default."""
 
+import datetime
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from stages.lib.currencies import CURRENCIES
 from stages.lib.errors import PipelineError, did_you_mean
@@ -15,8 +27,16 @@ PARAMS_FILE = Path("params.yaml")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(gt=0)]
-Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# The bounds keep out slips of the finger and what libraries behind a setting cannot take; no sane value is near them.
+MOST = 2**31 - 1
+Count = Annotated[int, Field(gt=0, le=MOST)]
+CountOrNone = Annotated[int, Field(ge=0, le=MOST)]
+Batch = Annotated[int, Field(gt=0, le=65_536)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""NumPy takes no other."""
+Bytes = Annotated[int, Field(ge=1, le=2**50)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Price = Annotated[float, Field(gt=0), Field(ge=1e-6, le=1e6)]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -28,14 +48,23 @@ def _inside(path: str) -> str:
     return path
 
 
+def _no_repeats(values: list[Any]) -> list[Any]:
+    """The list; raises ValueError when an entry comes twice."""
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise ValueError(f"{value!r} twice in a list; name it once")
+    return values
+
+
 Inside = Annotated[str, AfterValidator(_inside)]
+OneOfEach = AfterValidator(_no_repeats)
 Entry = TypeVar("Entry")
 
 
 class Section(BaseModel):
-    """A frozen mapping of `params.yaml`; an unknown key is an error."""
+    """A frozen mapping of `params.yaml`; an unknown key is an error, NaN and Infinity are."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def entry_of(section: Mapping[str, Entry], what: str, where: str, name: str) -> Entry:
@@ -72,7 +101,7 @@ class HubDatasetSource(Section):
     kind: Literal["hub_dataset"]
     repository: Repository
     commit: Commit
-    files: Annotated[list[Inside], Field(min_length=1)]
+    files: Annotated[list[Inside], Field(min_length=1), OneOfEach]
     """Paths inside the repository: only these are downloaded."""
 
 
@@ -80,14 +109,14 @@ class FolderSource(Section):
     """A folder on this machine, in the Hub's layout (a model) or with the project's own rows (a dataset)."""
 
     kind: Literal["folder"]
-    path: str
+    path: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 
 
 class GeneratedSource(Section):
     """Items that a seeded generator writes on this machine, the same on every one."""
 
     kind: Literal["generated"]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     count: Count
     """Items, the same first ones for a bigger count."""
 
@@ -113,7 +142,25 @@ class Model(Section):
     """Solved dev questions of the subject before each question in the format `letter`."""
     problem_format: Literal["chat", "worked_examples"]
     """`chat`: the problem in the chat template, with a request to reason; `worked_examples`: after solved ones."""
-    lora_targets: list[str]
+    lora_targets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), OneOfEach]
+
+
+def _day(value: Any) -> Any:
+    """ISO 8601. Not YAML's own date, which DVC's tables and JSON do not hold."""
+    if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        shown = f"{value}, without quotes" if isinstance(value, datetime.date) else repr(value)[:40]
+        raise ValueError(f'{shown}; write a date in quotes, year-month-day: "2024-07-26"')
+    try:
+        return datetime.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f'{value!r}, which is no day; write a date as "2024-07-26"') from None
+
+
+class Prompting(Section):
+    """What every prompt is made with."""
+
+    date: Annotated[datetime.date, BeforeValidator(_day)]
+    """The day that a chat template is told when it asks for one."""
 
 
 class SampleSizes(Section):
@@ -123,12 +170,12 @@ class SampleSizes(Section):
     """
 
     harmful: Count | Literal["all"]
-    jailbreak: Annotated[int, Field(ge=0)] | Literal["all"]
+    jailbreak: CountOrNone | Literal["all"]
     benign: Count | Literal["all"]
     problem: Count | Literal["all"]
     instruction: Count | Literal["all"]
-    choice: Annotated[int, Field(ge=2)] | Literal["all"]
-    other_format: Annotated[int, Field(ge=2)] | Literal[0, "all"]
+    choice: Annotated[int, Field(ge=2, le=MOST)] | Literal["all"]
+    other_format: Annotated[int, Field(ge=2, le=MOST)] | Literal[0, "all"]
     choice_characters: Count | Literal["all"] = "all"
     """Choice items whose question and options have more characters together are left out."""
 
@@ -151,9 +198,9 @@ class TuneShare(Section):
 class FetchData(Section):
     """Stage `fetch_data`."""
 
-    seed: int
+    seed: Seed
     tune_share: TuneShare
-    leakage_words: Annotated[int, Field(ge=3)]
+    leakage_words: Annotated[int, Field(ge=3, le=1000)]
     boilerplate_documents: Count
     jailbreak_characters: Count
     datasets: dict[str, Dataset]
@@ -162,10 +209,10 @@ class FetchData(Section):
 class Donor(Section):
     """Tuning rows of one donor, by kind: refused, answered helpfully, answered correctly."""
 
-    harmful: Annotated[int, Field(ge=0)]
-    benign: Annotated[int, Field(ge=0)]
-    choice: Annotated[int, Field(ge=0)]
-    epochs: Annotated[float, Field(gt=0)]
+    harmful: CountOrNone
+    benign: CountOrNone
+    choice: CountOrNone
+    epochs: Annotated[float, Field(gt=0, le=1000)]
 
     @model_validator(mode="after")
     def _has_rows(self) -> "Donor":
@@ -210,12 +257,12 @@ DONOR_TAGS = ("tuned", "given", "one", "by_model")  # pydantic's names of the ca
 class Tune(Section):
     """Stage `tune`."""
 
-    seed: int
-    rank: Count
-    alpha: Count
-    learning_rate: Annotated[float, Field(gt=0)]
-    batch_size: Count
-    accumulation: Count
+    seed: Seed
+    rank: Batch
+    alpha: Batch
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Batch
+    accumulation: Batch
     max_tokens: Count
     held_out: Annotated[float, Field(gt=0, lt=1)]
     precision: Literal["bf16", "float32", "auto"]
@@ -227,26 +274,27 @@ class Tune(Section):
 class Merge(Section):
     """Stage `merge`."""
 
-    max_shard_bytes: Count
+    max_shard_bytes: Bytes
 
 
 class Curvature(Section):
     """Stage `curvature`."""
 
-    forms: list[Literal["kfac", "diagonal"]]
+    forms: Annotated[list[Literal["kfac", "diagonal"]], OneOfEach]
     harmful: Count
     benign: Count
     max_tokens: Count
-    epsilon: Annotated[float, Field(gt=0)]
+    epsilon: Positive
 
 
 class Export(Section):
     """Stages `export_base` and `export`."""
 
-    opset: Count
-    parity_prompts: Count
-    parity_tolerance: Annotated[float, Field(gt=0)]
-    parity_tolerance_float16: Annotated[float, Field(gt=0)]
+    opset: Annotated[int, Field(ge=14, le=20)]
+    """What torch's tracer writes and ONNX Runtime reads."""
+    parity_prompts: Batch
+    parity_tolerance: Positive
+    parity_tolerance_float16: Positive
     grouped_query: bool
 
     def tolerance(self, dtype: str) -> float:
@@ -276,14 +324,14 @@ class Infer(Section):
     max_new_tokens: NewTokens
     generation_tokens: Count
     scoring_tokens: Count
-    rows_per_batch: Count
+    rows_per_batch: Batch
     attention: Literal["auto", "grouped_query", "plain"]
     pass_tokens: Annotated[int, Field(gt=0, le=4096)]
     """The exported graph has room for no more: `ROOM` in `stages/lib/exporting/grouped_query.py`."""
-    temperature: Annotated[float, Field(ge=0)]
-    sampling_seed: Annotated[int, Field(ge=0)]
+    temperature: Annotated[float, Field(ge=0, le=100)]
+    sampling_seed: Seed
     truncate: Literal["error", "left"]
-    processes: Literal["auto"] | Count
+    processes: Literal["auto"] | Annotated[int, Field(gt=0, le=4096)]
     cluster: Literal["none", "auto"] | Annotated[str, Field(pattern=r"^ray://[A-Za-z0-9.\-\[\]:]+$")]
 
 
@@ -310,7 +358,7 @@ class ClassifierJudge(Section):
     labels: Annotated[dict[str, Label], Field(min_length=2)]
     """Every class of the checkpoint, by its own name, to a label."""
     window_tokens: Count
-    overlap_tokens: Annotated[int, Field(ge=0)]
+    overlap_tokens: CountOrNone
 
     @model_validator(mode="after")
     def _windows_advance(self) -> "ClassifierJudge":

@@ -21,6 +21,8 @@ from stages.lib.params.sections import (
     Merge,
     Metrics,
     Model,
+    OneOfEach,
+    Prompting,
     RulesJudge,
     SampleSizes,
     Section,
@@ -39,11 +41,12 @@ NAME = r"[a-z0-9][a-z0-9_]*"
 class Params(Section):
     """The whole of `params.yaml`."""
 
-    models: Annotated[list[str], Field(min_length=1)]
+    models: Annotated[list[str], Field(min_length=1), OneOfEach]
     size: str
     sizes: dict[str, SampleSizes]
     catalog: dict[str, Model]
-    benchmark_sets: dict[str, Annotated[list[str], Field(min_length=1)]]
+    benchmark_sets: dict[str, Annotated[list[str], Field(min_length=1), OneOfEach]]
+    prompting: Prompting
     fetch_data: FetchData
     tune: Tune
     donors: dict[str, AnyDonor]

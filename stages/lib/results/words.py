@@ -34,12 +34,17 @@ def narrative(results: ModelResults) -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
-def how_asked(entry: Model) -> str:
-    """A closing paragraph on what is not the model's own or not zero-shot; empty where there is nothing to say."""
+def how_asked(entry: Model, date: str | None = None) -> str:
+    """A closing paragraph on what is not the model's own or not zero-shot; empty where there is nothing to say.
+
+    `date` is the one that the chat template was told, where it asks for one.
+    """
     said = []
     if entry.chat_template != "own":
         file = f"data/chat_templates/{entry.chat_template}.jinja"
         said.append(f"The model has no chat template of its own: it was asked in `{file}`.")
+    if date:
+        said.append(f"The chat template writes a date into every prompt: {date}, `prompting.date` of params.yaml.")
     if entry.stop:
         said.append(f"An answer ends before {', '.join(map(repr, entry.stop))}.")
     if entry.utility_format == "letter" and entry.shots:

@@ -1,0 +1,1 @@
+"""Texts and their token ids: a chat template rendered, what surrounds a text, and which tokens end an answer."""
