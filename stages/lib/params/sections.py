@@ -113,7 +113,8 @@ class Model(Section):
     """Solved dev questions of the subject before each question in the format `letter`."""
     problem_format: Literal["chat", "worked_examples"]
     """`chat`: the problem in the chat template, with a request to reason; `worked_examples`: after solved ones."""
-    lora_targets: list[str]
+    lora_targets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    """Names of linear layers, whole or the end of them."""
 
 
 class SampleSizes(Section):
@@ -189,6 +190,8 @@ class GivenDonor(Section):
         Discriminator(_one_or_many),
     ]
     """Where it is; for models of several sizes, by the model's name in `catalog`."""
+    may_differ: list[Annotated[str, Field(pattern=r"^(?!(model_type|tie_word_embeddings)$)[a-z][a-z0-9_]*$")]] = []
+    """Keys of config.json in which a full checkpoint may be other than the base."""
 
     def source_for(self, model: str) -> HubSource | FolderSource:
         """Where the donor of one model is. Raises PipelineError when the entry does not say."""

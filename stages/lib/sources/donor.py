@@ -1,20 +1,26 @@
 """A donor that was tuned elsewhere: a LoRA adapter as PEFT saves it, or a full checkpoint, from the Hub or a folder."""
 
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stages.lib.errors import PipelineError
+from stages.lib.merging.adapter import ADAPTER_CONFIG
 from stages.lib.merging.checks import require_same_vocabulary
-from stages.lib.merging.donors import ADAPTER_CONFIG, open_donor
+from stages.lib.merging.donors import open_donor
 from stages.lib.params import FolderSource, HubSource
 from stages.lib.sources import fetch, put
 from stages.lib.tensor_files import Checkpoint, require_finite
 
-SETTINGS = ("config.json", "tokenizer.json")
+SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
-def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder: Path) -> int:
+def bring_donor(
+    source: HubSource | FolderSource, name: str, base: Path, folder: Path, may_differ: Collection[str] = ()
+) -> int:
     """Write the donor's files into `folder`; returns how many of the base's tensors it changes.
+
+    `may_differ` are the settings in which a full checkpoint may be other than the base.
 
     Raises PipelineError when it cannot be had, holds no safetensors or weights that are not finite, or does not fit
     the model in `base`.
@@ -23,7 +29,7 @@ def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder:
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         found = fetch(source, Path(scratch))
         adapter = (found / ADAPTER_CONFIG).exists()
-        settings = (ADAPTER_CONFIG, "tokenizer.json") if adapter else SETTINGS
+        settings = (ADAPTER_CONFIG, *SETTINGS[1:]) if adapter else SETTINGS
         weights = sorted(found.glob("adapter_model*.safetensors" if adapter else "model*.safetensors"))
         if not weights:
             pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind))
@@ -34,7 +40,7 @@ def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder:
         for file in (*weights, *(found / name for name in settings if (found / name).exists())):
             put(file, folder / file.name, source)
     try:
-        donor = open_donor(folder, Checkpoint(base, "model*.safetensors"))
+        donor = open_donor(folder, Checkpoint(base, "model*.safetensors"), may_differ)
         require_same_vocabulary(base, folder)
         checkpoint = Checkpoint(folder)
         for tensor in checkpoint.names():
