@@ -67,8 +67,10 @@ class AdapterSettings:
         )
 
     def stores(self, module: str) -> bool:
-        """Whether `modules_to_save` names the module, or one that it is part of."""
-        return any(f".{name}." in f".{module}." for name in self.whole)
+        """Whether `modules_to_save` has the end of the module's name, or of one that it is part of, as PEFT matches."""
+        parts = module.split(".")
+        paths = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+        return any(path.endswith(self.whole) for path in paths)
 
 
 def _by_pattern(patterns: dict[str, Any], module: str, default: Any) -> Any:

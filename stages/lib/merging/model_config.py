@@ -88,7 +88,8 @@ def deciding_settings(folder: Path) -> dict[str, Any]:
         raise PipelineError(
             f"Expected num_hidden_layers of {MOST_LAYERS:,} at most in {file}, found {_short(layers)}; fetch it again."
         )
-    shared = PretrainedConfig().to_dict().keys() - {"tie_word_embeddings"}
+    # `num_labels` makes a name for each.
+    shared = PretrainedConfig().to_dict().keys() - {"tie_word_embeddings"} | {"num_labels"}
     kind = CONFIG_MAPPING[model_type]
     try:
         config = kind.from_dict({key: value for key, value in raw.items() if key not in shared})

@@ -190,8 +190,15 @@ class GivenDonor(Section):
         Discriminator(_one_or_many),
     ]
     """Where it is; for models of several sizes, by the model's name in `catalog`."""
-    may_differ: list[Annotated[str, Field(pattern=r"^(?!(model_type|tie_word_embeddings)$)[a-z][a-z0-9_]*$")]] = []
+    may_differ: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]] = []
     """Keys of config.json in which a full checkpoint may be other than the base."""
+
+    @field_validator("may_differ")
+    @classmethod
+    def _tensors_stay_alike(cls, keys: list[str]) -> list[str]:
+        if fixed := {"model_type", "tie_word_embeddings"} & set(keys):
+            raise ValueError(f"may_differ has {min(fixed)!r}, which decides what the tensors are")
+        return keys
 
     def source_for(self, model: str) -> HubSource | FolderSource:
         """Where the donor of one model is. Raises PipelineError when the entry does not say."""
