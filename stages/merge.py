@@ -163,7 +163,7 @@ def main() -> None:
     base = Checkpoint(base_folder, "model*.safetensors")
     require_layers(recipe, base)
     donor_folders = [Path("models/donors") / arguments.model / name for name in recipe.donors]
-    donors = [open_donor(folder, base) for folder in donor_folders]
+    donors = [open_donor(folder, base, params.may_differ(folder.name)) for folder in donor_folders]
     for folder in donor_folders:
         require_same_vocabulary(base_folder, folder)
     form = recipe_curvature(recipe)

@@ -25,7 +25,7 @@ from stages.lib.params import Params, load_params
 from stages.lib.results.compute import Verdicts, judge_result, recommended, variant_results
 from stages.lib.results.estimate import ESTIMATE_ENDS, fixed, shown
 from stages.lib.results.variant import Flat, ModelResults, VariantResult
-from stages.lib.results.words import how_asked, narrative, tax_cell, verdict
+from stages.lib.results.words import how_asked, how_donors_differ, narrative, tax_cell, verdict
 from stages.lib.rows import TOLD_DATE, Verdict, read_rows
 from stages.lib.text_files import read_json_object
 
@@ -183,7 +183,8 @@ def main() -> None:
     write_json(FOLDER / "detail" / f"{name}.json", results.model_dump(mode="json", exclude_none=True))
     write_json(FOLDER / "plots" / f"{name}.json", plot_rows(results))
     with written_atomically(FOLDER / f"{name}.md") as partial:
-        page = narrative(results) + how_asked(params.model(name), told_date(name))
+        used = {donor: params.may_differ(donor) for recipe in params.recipes.values() for donor in recipe.donors}
+        page = narrative(results) + how_asked(params.model(name), told_date(name)) + how_donors_differ(used)
         partial.write_text(page, encoding="utf-8", newline="\n")
     items = sum(len(rows) for rows in verdicts.values())
     console.print(table(results))

@@ -19,6 +19,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     DataCollatorForSeq2Seq,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
@@ -29,7 +30,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from stages.lib.console import progress_bar, run_stage, say
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, did_you_mean
 from stages.lib.files import folder_written_atomically, write_json
 from stages.lib.instructions import use_avx2
 from stages.lib.model_files.embedding_rows import give_padding
@@ -164,6 +165,24 @@ def base_dtype(model: Model, tune: Tune) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[chosen]
 
 
+def require_targets(network: PreTrainedModel, targets: list[str]) -> None:
+    """Each of `lora_targets` must name a linear layer. Raises PipelineError otherwise.
+
+    A head that is the embeddings is none: what is tuned there alone cannot be merged.
+    """
+    tied = network.get_output_embeddings() if network.config.tie_word_embeddings else None
+    linear = [
+        name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear) and module is not tied
+    ]
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in linear):
+            known = {name.rpartition(".")[2] for name in linear}
+            raise PipelineError(
+                f"Expected each of lora_targets in params.yaml to name a linear layer of the model, found {target!r}; "
+                f"{did_you_mean(target, known)}"
+            )
+
+
 def train(
     base: Path,
     rows: list[TuningRow],
@@ -180,6 +199,7 @@ def train(
     set_seed(tune.seed)
     trained, held = split_rows(rows, tune)
     bare = AutoModelForCausalLM.from_pretrained(base, dtype=base_dtype(model, tune))
+    require_targets(bare, model.lora_targets)
     lora = LoraConfig(r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=model.lora_targets)
     network = get_peft_model(bare, lora)
     order = EpochOrder(trained, tune.batch_size * tune.accumulation)
@@ -262,7 +282,7 @@ def main() -> None:
         source = donor.source_for(arguments.model)
         say(f"tune: {arguments.model} {arguments.donor}, fetched: {' '.join(map(str, source.model_dump().values()))}")
         with folder_written_atomically(Path("models/donors") / arguments.model / arguments.donor) as folder:
-            tensors = bring_donor(source, arguments.donor, base, folder)
+            tensors = bring_donor(source, arguments.donor, base, folder, donor.may_differ)
         say(f"tune: {arguments.model} {arguments.donor}, changes {tensors:,} tensors of the base")
         return
     if base_dtype(model, tune) is torch.float32 and tune.precision != "bf16":

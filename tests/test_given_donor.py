@@ -78,8 +78,9 @@ def hub(lora: Path) -> Iterator[Hub]:
         yield hub
 
 
-def bring(hub: Hub, folder: Path, source: dict[str, Any], **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home"), **more}
+def bring(hub: Hub | None, folder: Path, source: dict[str, Any], **more: str) -> subprocess.CompletedProcess[str]:
+    of_hub = hub.environment(folder / "home") if hub else {}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **of_hub, **more}
     command = [sys.executable, "-c", BRING, json.dumps(source)]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
@@ -193,3 +194,25 @@ def test_a_faulty_entry_is_said_at_its_place() -> None:
     assert "donors.safety.rows" in fault(HUB_SOURCE, rows=3)
     assert "no entry for the model 'smollm2_135m'" in fault({"mistral_7b": HUB_SOURCE})
     assert "did you mean 'mistral_7b'" in fault({"mistral_7": HUB_SOURCE})
+
+
+def test_what_lies_beside_safetensors_is_left_where_it_is(lora: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "full", 3.0)
+    for folder in (lora, tmp_path / "full"):
+        for name in ("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "scheduler.pt", "rng_state.pth"):
+            (folder / name).write_bytes(b"never read")
+        (folder / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+        result = bring(None, tmp_path, {"kind": "folder", "path": str(folder)})
+        assert result.returncode == 0, result.stderr
+        brought = names(tmp_path / "donors/safety")
+        assert brought == {file for file in names(folder) if file.endswith((".json", ".safetensors"))}
+
+
+def test_a_donor_of_another_function_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    write_model(tmp_path / "base", 1.0)
+    write_model(tmp_path / "full", 3.0)
+    config = json.dumps(CONFIG | {"rope_theta": 500000.0})
+    (tmp_path / "full/config.json").write_text(config, encoding="utf-8")
+    sentence = refused(bring(None, tmp_path, {"kind": "folder", "path": str(tmp_path / "full")}), tmp_path)
+    assert "donor 'safety' to have the base's rope_theta 10000.0, found 500000.0" in sentence
+    assert "add `may_differ: [rope_theta]` to donors.safety" in sentence

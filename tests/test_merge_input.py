@@ -102,6 +102,8 @@ def moved_to_layer_nine(content: dict[str, np.ndarray]) -> None:
 WEIGHTS, ADAPTER = BASE / "model.safetensors", SAFETY / "adapter_model.safetensors"
 FULL = UTILITY / "model.safetensors"
 LORA_A = f"base_model.model.{Q.removesuffix('.weight')}.lora_A.weight"
+# As `modules_to_save` stores it, beside a head that is the embeddings.
+ALONE = {"base_model.model.model.embed_tokens.weight": np.ones((9, 4), np.float32)}
 CASES: list[tuple[Change, tuple[str, ...]]] = [
     (recipe(TIES | {"donors": {}}), ("at least one donor",)),
     (recipe(TIES | {"donors": {"safety": -1.0}}), ("negative",)),
@@ -134,6 +136,12 @@ CASES: list[tuple[Change, tuple[str, ...]]] = [
     (config(SAFETY / "adapter_config.json", init_lora_weights="pissa_niter_16"), ("plain LoRA", "pissa_niter_16")),
     (config(SAFETY / "adapter_config.json", init_lora_weights="OLoRA"), ("plain LoRA", "OLoRA")),
     (config(SAFETY / "adapter_config.json", peft_type="IA3"), ("plain LoRA", "IA3")),
+    (config(SAFETY / "adapter_config.json", init_lora_weights="lora_ga"), ("plain LoRA", "lora_ga")),
+    (config(SAFETY / "adapter_config.json", of_a_later_peft=[1]), ("plain LoRA", "of_a_later_peft")),
+    (config(SAFETY / "adapter_config.json", r=4), ("have rank 4",)),
+    (config(UTILITY / "config.json", rope_theta=500000.0), ("rope_theta 10000.0, found 500000.0", "may_differ")),
+    (config(UTILITY / "config.json", quantization_config={"quant_method": "fp8"}), ("quantised by fp8",)),
+    (tensors(ADAPTER, lambda content: content.update(ALONE)), ("model.embed_tokens.weight", "tie_word_embeddings")),
     (tensors(WEIGHTS, spoil(UP, np.nan)), ("NaN or infinity", UP, "base")),
     (tensors(FULL, spoil("model.norm.weight", -np.inf)), ("NaN or infinity", "model.norm.weight", "utility")),
     (tensors(ADAPTER, spoil(LORA_A, np.inf)), ("NaN or infinity", Q, "safety")),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from stages.curvature import write_diagonal, write_kfac
 from stages.lib.errors import PipelineError
@@ -71,6 +71,19 @@ def test_streamed_moments_are_those_of_whole_forward_passes(model) -> None:  # t
         for kind in ("harmful", "benign"):
             expected = second_moment(model, ROWS[kind], name.removesuffix(".weight"))
             np.testing.assert_allclose(getattr(found[name], kind), expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
+def test_layers_that_look_back_differently_have_the_moments_of_whole_passes() -> None:
+    sizes = {"vocab_size": 600, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 4, "max_window_layers": 1}
+    torch.manual_seed(2)
+    mixed = Qwen2ForCausalLM(Qwen2Config(**sizes, use_sliding_window=True, attn_implementation="eager")).eval()
+    assert mixed.config.layer_types == ["full_attention", "sliding_attention"]
+    prompts = [[row.prompt for row in ROWS[kind]] for kind in ("harmful", "benign")]
+    for moments in stream_moments(mixed, *prompts, lambda: None):
+        for kind in ("harmful", "benign"):
+            expected = second_moment(mixed, ROWS[kind], moments.names[0].removesuffix(".weight"))
+            np.testing.assert_allclose(getattr(moments, kind), expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
 def test_directions_are_the_generalised_eigenvectors(model, folder: Path) -> None:  # type: ignore[no-untyped-def]

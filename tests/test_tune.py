@@ -15,6 +15,8 @@ from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     DataCollatorForSeq2Seq,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
@@ -38,6 +40,7 @@ from stages.tune import (
     base_dtype,
     fitting_rows,
     require_learned,
+    require_targets,
     split_rows,
     train,
 )
@@ -385,3 +388,21 @@ def test_a_donor_that_did_not_learn_is_refused(tiny_models: dict[str, Path]) -> 
 def test_refusals_are_distinct() -> None:
     texts = [json.loads(line)["text"] for line in (ROOT / REFUSALS).read_text(encoding="utf-8").splitlines()]
     assert len(set(texts)) == len(texts) == 144
+
+
+def test_a_lora_target_that_matches_nothing_is_refused_with_the_names_that_exist() -> None:
+    sizes = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2}
+    untied, tied = (LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=tied)) for tied in (False, True))
+    require_targets(untied, ["q_proj", "mlp.down_proj", "model.layers.1.self_attn.v_proj", "lm_head"])
+    with pytest.raises(PipelineError, match=r"lora_targets .* found 'q_prj'; did you mean 'q_proj'"):
+        require_targets(untied, ["v_proj", "q_prj"])
+    every = "known: down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
+    for target in ("Wqkv", "layers.2.mlp.xx", "embed_tokens"):
+        with pytest.raises(PipelineError, match=f"found '{target}'"):
+            require_targets(untied, [target])
+    with pytest.raises(PipelineError, match=every):
+        require_targets(untied, ["Wqkv"])
+    # A head that is the embeddings cannot be changed alone.
+    with pytest.raises(PipelineError, match="found 'lm_head'"):
+        require_targets(tied, ["q_proj", "lm_head"])

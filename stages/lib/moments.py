@@ -22,28 +22,35 @@ class Moments(NamedTuple):
     benign: NDArray[np.float32]
 
 
-class _Caught(Exception):
-    pass
+class _Calls(NamedTuple):
+    """One row on its way through the layers."""
+
+    state: torch.Tensor
+    """Hidden states, [1, tokens, width], before the next layer."""
+    settings: list[dict[str, Any]]
+    """What each layer is called with beside them: layers differ in mask or rotation where their attention does."""
 
 
-def _first_layer_inputs(model: Any, rows: list[list[int]]) -> list[tuple[Any, dict[str, Any]]]:
-    """What the first decoder layer is called with, for each row of token ids."""
-    calls: list[tuple[Any, dict[str, Any]]] = []
+def _calls(model: Any, rows: list[list[int]]) -> list[_Calls]:
+    """Of each row of token ids, what the layers are called with. No layer computes anything."""
+    seen: list[tuple[torch.Tensor, dict[str, Any]]] = []
 
-    def catch(module: Any, args: Any, kwargs: Any) -> None:
-        calls.append(
-            (args[0] if args else kwargs["hidden_states"], {k: v for k, v in kwargs.items() if k != "hidden_states"})
-        )
-        raise _Caught
+    def note(hidden_states: torch.Tensor, **settings: Any) -> torch.Tensor:
+        seen.append((hidden_states, settings))
+        return hidden_states
 
-    handle = model.model.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
-    for row in rows:
-        try:
+    found = []
+    for layer in model.model.layers:
+        layer.forward = note
+    try:
+        for row in rows:
+            seen.clear()
             model.model(input_ids=torch.tensor([row], device=model.device), use_cache=False)
-        except _Caught:
-            continue
-    handle.remove()
-    return calls
+            found.append(_Calls(seen[0][0], [settings for _, settings in seen]))
+    finally:
+        for layer in model.model.layers:
+            del layer.forward  # the class's own is back
+    return found
 
 
 def _note(seen: dict[str, Any], name: str, module: Any, args: Any) -> None:
@@ -63,17 +70,17 @@ def stream_moments(
     In memory beside the model: the rows' hidden states, and the moments of one layer.
     """
     kinds = ["harmful"] * len(harmful) + ["benign"] * len(benign)
-    states = _first_layer_inputs(model, harmful + benign)
+    calls = _calls(model, harmful + benign)
     for number, layer in enumerate(model.model.layers):
         linears = _linears(layer)
         seen: dict[str, Any] = {}
         handles = [module.register_forward_pre_hook(partial(_note, seen, name)) for name, module in linears.items()]
         groups: list[list[str]] = []
         sums: dict[tuple[str, str], torch.Tensor] = {}
-        for place, (kind, (state, kwargs)) in enumerate(zip(kinds, states, strict=True)):
+        for place, (kind, call) in enumerate(zip(kinds, calls, strict=True)):
             seen.clear()
-            output = layer(state, **kwargs)
-            states[place] = (output[0] if isinstance(output, tuple) else output, kwargs)
+            output = layer(call.state, **call.settings[number])
+            calls[place] = call._replace(state=output[0] if isinstance(output, tuple) else output)
             if not groups:
                 groups = _sharing(seen)
             for group in groups:

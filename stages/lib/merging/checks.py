@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.lib.errors import PipelineError
-from stages.lib.merging.donors import read_config
+from stages.lib.merging.model_config import read_config
+from stages.lib.merging.vocabulary import added_tokens, chat_template, ends_of_turn, read_vocabulary
 from stages.lib.tensor_files import Checkpoint
 
 MAY_CHANGE = ("dtype",)
@@ -26,19 +27,10 @@ def describe(folder: Path) -> dict[str, Any]:
     }
     if (folder / "tokenizer.json").exists():
         facts["tokenizer_hash"] = _hash((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    template = _chat_template(folder)
+    template = chat_template(folder)
     if template is not None:
         facts["chat_template_hash"] = _hash(template)
     return facts
-
-
-def _chat_template(folder: Path) -> str | None:
-    if (folder / "chat_template.jinja").exists():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    if (folder / "tokenizer_config.json").exists():
-        template = read_config(folder / "tokenizer_config.json").get("chat_template")
-        return None if template is None else json.dumps(template)
-    return None
 
 
 def _hash(text: str) -> str:
@@ -58,30 +50,33 @@ def require_unchanged(before: dict[str, Any], after: dict[str, Any], where: str)
 def require_same_vocabulary(base: Path, donor: Path) -> None:
     """A donor with another tokenizer means other words by the same rows. Raises PipelineError for one.
 
-    A token without a row of the embeddings means nothing, and prompts hold the base's tokens alone: one that only the
-    donor has, in a row that the base has no token for, is no reason.
+    Prompts are made of the base's tokens. A token without a row of the embeddings means nothing. One that a side has
+    added matters only where the base's chat template writes it, or where the donor ends its turns with it.
     """
-    ours, theirs = (_vocabulary(folder / "tokenizer.json") for folder in (base, donor))
+    ours, theirs = (read_vocabulary(folder / "tokenizer.json") for folder in (base, donor))
     if ours is None or theirs is None:
         return
     rows = read_config(base / "config.json").get("vocab_size")
     rows = rows if isinstance(rows, int) else max(ours.values(), default=0) + 1
     ours, theirs = ({token: row for token, row in of.items() if row < rows} for of in (ours, theirs))
-    used = set(ours.values())
-    theirs = {token: row for token, row in theirs.items() if token in ours or row in used}
-    if ours != theirs:
-        token = next(iter(sorted(theirs.items() - ours.items()) or sorted(ours.items() - theirs.items())))
+    template = chat_template(base) or ""
+    spare = {token for token in added_tokens(base / "tokenizer.json") if token not in template}
+    places = set(ours.values())
+    ends = ends_of_turn(donor, theirs)
+    strange = [
+        token
+        for token, place in ours.items()
+        if theirs.get(token) != place and not (token in spare and token not in theirs)
+    ]
+    strange += [
+        token
+        for token, place in theirs.items()
+        if token not in ours and (place in places or token in template or token in ends)
+    ]
+    if strange:
+        token = min(strange)
+        why = ", by which the donor ends its turns," if token in ends and token not in ours else ""
         raise PipelineError(
-            f"Expected donor {donor.name!r} to have the base's vocabulary, found token {token[0]!r} with another id or "
-            f"none in one of {donor / 'tokenizer.json'} and {base}; choose a donor of this base."
+            f"Expected donor {donor.name!r} to have the base's vocabulary, found token {token!r}{why} with another id "
+            f"or none in one of {donor / 'tokenizer.json'} and {base}; choose a donor of this base."
         )
-
-
-def _vocabulary(file: Path) -> dict[str, int] | None:
-    if not file.exists():
-        return None
-    tokenizer = read_config(file)
-    vocabulary = (tokenizer.get("model") or {}).get("vocab") or {}
-    if not isinstance(vocabulary, dict):  # unigram: a list of (token, score)
-        vocabulary = {str(entry[0]): place for place, entry in enumerate(vocabulary)}
-    return {**vocabulary, **{token["content"]: token["id"] for token in tokenizer.get("added_tokens") or []}}

@@ -143,6 +143,7 @@ class Model(Section):
     problem_format: Literal["chat", "worked_examples"]
     """`chat`: the problem in the chat template, with a request to reason; `worked_examples`: after solved ones."""
     lora_targets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), OneOfEach]
+    """Names of linear layers, whole or the end of them."""
 
 
 def _day(value: Any) -> Any:
@@ -236,6 +237,15 @@ class GivenDonor(Section):
         Discriminator(_one_or_many),
     ]
     """Where it is; for models of several sizes, by the model's name in `catalog`."""
+    may_differ: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]] = []
+    """Keys of config.json in which a full checkpoint may be other than the base."""
+
+    @field_validator("may_differ")
+    @classmethod
+    def _tensors_stay_alike(cls, keys: list[str]) -> list[str]:
+        if fixed := {"model_type", "tie_word_embeddings"} & set(keys):
+            raise ValueError(f"may_differ has {min(fixed)!r}, which decides what the tensors are")
+        return keys
 
     def source_for(self, model: str) -> HubSource | FolderSource:
         """Where the donor of one model is. Raises PipelineError when the entry does not say."""

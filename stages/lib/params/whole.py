@@ -123,6 +123,11 @@ class Params(Section):
         """A donor; raises PipelineError for an unknown name."""
         return entry_of(self.donors, "donor", "donors", name)
 
+    def may_differ(self, donor: str) -> list[str]:
+        """The keys of config.json in which a donor may be other than the base; one tuned here has no config."""
+        entry = self.donor(donor)
+        return entry.may_differ if isinstance(entry, GivenDonor) else []
+
     def recipe(self, name: str) -> AnyRecipe:
         """A recipe; raises PipelineError for an unknown name."""
         return entry_of(self.recipes, "recipe", "recipes", name)

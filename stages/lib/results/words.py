@@ -1,5 +1,7 @@
 """What the results of one model say, in words: what to choose, the table, and a paragraph for each variant."""
 
+from collections.abc import Mapping, Sequence
+
 from stages.lib.currencies import CURRENCIES
 from stages.lib.params import Model
 from stages.lib.results.estimate import Estimate, fixed, shown
@@ -50,6 +52,17 @@ def how_asked(entry: Model, date: str | None = None) -> str:
     if entry.utility_format == "letter" and entry.shots:
         said.append(f"Each question followed {entry.shots} solved ones about its subject, from the official dev split.")
     return f"\n**How it was asked.** {' '.join(said)}\n" if said else ""
+
+
+def how_donors_differ(may_differ: Mapping[str, Sequence[str]]) -> str:
+    """A closing paragraph on donors whose config.json may be other than the base's; empty where none may."""
+    said = [
+        f"The donor `{donor}` may have another {' and another '.join(f'`{key}`' for key in keys)} than the base, as "
+        "`params.yaml` allows; the merged models run with the base's."
+        for donor, keys in may_differ.items()
+        if keys
+    ]
+    return f"\n**Donors of another configuration.** {' '.join(said)}\n" if said else ""
 
 
 def verdict(results: ModelResults) -> str:

@@ -1,22 +1,28 @@
 """A donor that was tuned elsewhere: a LoRA adapter as PEFT saves it, or a full checkpoint, from the Hub or a folder."""
 
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stages.lib.errors import PipelineError
+from stages.lib.merging.adapter import ADAPTER_CONFIG
 from stages.lib.merging.checks import require_same_vocabulary
-from stages.lib.merging.donors import ADAPTER_CONFIG, open_donor
+from stages.lib.merging.donors import open_donor
 from stages.lib.model_files.weights import weight_files
 from stages.lib.params import FolderSource, HubSource
 from stages.lib.sources import fetch, put
 from stages.lib.tensor_files import Checkpoint, require_finite
 
 CONFIG = "config.json"
-SETTINGS = (CONFIG, "tokenizer.json")
+SETTINGS = (CONFIG, "tokenizer.json", "tokenizer_config.json")
 
 
-def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder: Path) -> int:
+def bring_donor(
+    source: HubSource | FolderSource, name: str, base: Path, folder: Path, may_differ: Collection[str] = ()
+) -> int:
     """Write the donor's files into `folder`; returns how many of the base's tensors it changes.
+
+    `may_differ` are the settings in which a full checkpoint may be other than the base.
 
     Raises PipelineError when it cannot be had, holds no safetensors or weights that are not finite, or does not fit
     the model in `base`.
@@ -25,7 +31,7 @@ def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder:
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         found = fetch(source, Path(scratch))
         adapter = (found / ADAPTER_CONFIG).exists()
-        settings = (ADAPTER_CONFIG, "tokenizer.json") if adapter else SETTINGS
+        settings = (ADAPTER_CONFIG, *SETTINGS[1:]) if adapter else SETTINGS
         weights = sorted(found.glob("adapter_model*.safetensors" if adapter else "model*.safetensors"))
         if weights and not adapter:
             weights = weight_files(found)
@@ -43,7 +49,7 @@ def bring_donor(source: HubSource | FolderSource, name: str, base: Path, folder:
             from stages.lib.model_files.gate import settle_donor
 
             settle_donor(folder, name)
-        donor = open_donor(folder, Checkpoint(base, "model*.safetensors"))
+        donor = open_donor(folder, Checkpoint(base, "model*.safetensors"), may_differ)
         require_same_vocabulary(base, folder)
         checkpoint = Checkpoint(folder)
         for tensor in checkpoint.names():
