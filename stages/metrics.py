@@ -9,7 +9,6 @@ do not count.
 """
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +29,6 @@ from stages.lib.rows import Verdict, read_rows
 
 FOLDER = Path("metrics")
 VERDICTS = Path("data/verdicts")
-RESPONSES = Path("data/responses")
 # What fits on a line of `dvc metrics show`: what people decide by, without limits.
 ONE_LINE = (
     "safety_gain",
@@ -113,26 +111,24 @@ def plot_rows(results: ModelResults) -> list[Flat]:
 
 
 def remove_left_over(model: str, variants: Sequence[str]) -> None:
-    """Remove verdicts and responses of recipes that params.yaml does not have any more.
+    """Remove verdicts of recipes that params.yaml does not have any more.
 
-    DVC tracks each of the two folders as one dependency, so a left-over would make a clean clone look changed. Its
-    bytes stay in DVC's cache.
+    DVC tracks the folder as one dependency, so a left-over would make a clean clone look changed. Its bytes stay in
+    DVC's cache.
     """
-    left_over = [path for path in (VERDICTS / model).glob("[!.]*.jsonl") if path.stem not in variants]
-    left_over += [path for path in (RESPONSES / model).glob("[!.]*/") if path.name not in variants]
-    for path in sorted(left_over):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    for path in sorted(path for path in (VERDICTS / model).glob("[!.]*.jsonl") if path.stem not in variants):
+        path.unlink()
         say(f"  removed {path}: params.yaml has no recipe {path.stem!r} any more")
 
 
-def read_present_labels(model: str, variants: Sequence[str]) -> dict[Key, HumanLabel]:
+def read_present_labels(model: str, verdicts: Verdicts) -> dict[Key, HumanLabel]:
     """People's labels of the responses that the verdicts are of; says how many that is. None without a file."""
     path = LABELS / f"{model}.jsonl"
     labels = read_labels(path)
-    present = of_present_responses(labels, RESPONSES / model, variants)
+    shas = {
+        (variant, row.id): row.response_sha for variant, rows in verdicts.items() for row in rows if row.response_sha
+    }
+    present = of_present_responses(labels, shas)
     if labels:
         other = len(labels) - len(present)
         say(f"  {path}: {len(present):,} labels of present responses; {other:,} of other ones, which do not count")
@@ -168,7 +164,7 @@ def main() -> None:
     remove_left_over(name, variants)
     verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
     tells_harm = any(row.harmful is not None for rows in verdicts.values() for row in rows)
-    results = model_results(name, params, verdicts, read_present_labels(name, variants), tells_harm)
+    results = model_results(name, params, verdicts, read_present_labels(name, verdicts), tells_harm)
     with folder_written_atomically(FOLDER / name) as folder:
         for variant, of in results.variants.items():
             write_json(folder / f"{variant}.json", one_line(of))

@@ -1,13 +1,20 @@
-"""The rows that stages hand to each other: one JSON object a line, validated on reading."""
+"""The rows that stages hand to each other: one JSON object a line, validated on reading.
 
+What a stage writes begins with its seal, a line with the SHA-256 digest of the lines below it. DVC hands out a damaged
+object of its cache as it is; its reader here does not take it. Files that people write have no seal.
+"""
+
+import hashlib
+import io
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, how_to_have
 from stages.lib.files import written_atomically
 
 Kind = Literal["harmful", "jailbreak", "benign", "choice", "problem", "instruction"]
@@ -24,6 +31,7 @@ OPTIONAL: tuple[Kind, ...] = ("jailbreak", "problem", "instruction")
 """Kinds that a benchmark set may leave out."""
 NOTHING = b"\n"
 """What a file of no rows holds."""
+SEAL = re.compile(rb'\{"sha256": "([0-9a-f]{64})"\}\n')
 
 
 class Row(BaseModel):
@@ -68,6 +76,11 @@ class Response(Row):
     finish_reason: Literal["stop", "length"]
     tokens: int
 
+    @property
+    def sha(self) -> str:
+        """Hex SHA-256 digest of the text."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
 
 class ChoiceScore(Row):
     """Scores of one multiple-choice question; each list has one entry an option, in natural log.
@@ -92,6 +105,10 @@ class Verdict(Row):
     rule: str | None = None
     """The judge's reason: the rule or class that decided the label."""
     truncated: bool | None = None
+    tokens: int | None = None
+    """Generated tokens of the response."""
+    response_sha: str | None = None
+    """`Response.sha`: which answer this is the verdict on."""
     looped: bool | None = None
     """Whether the response ends in repeating itself, whatever its label."""
     harmful: bool | None = None
@@ -129,50 +146,64 @@ def read_examples(path: Path) -> list[Prompt]:
 def read_rows(path: Path, row_type: type[RowType], *, unique: bool = True, may_be_empty: bool = False) -> list[RowType]:
     """Read a JSON-lines file of rows.
 
-    Raises PipelineError when the file is missing, a line is not such a row, an id repeats unless that is allowed, or
-    the file is empty unless it may be: one line feed then, as `write_rows` leaves it.
+    Raises PipelineError when the file is missing, its seal is not that of its rows, a line is not such a row, an id
+    repeats unless that is allowed, or the file is empty unless it may be: one line feed then, as of `write_rows`.
     """
     if not path.exists():
-        raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; run `dvc repro`.")
+        raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; {how_to_have()}.")
     rows: list[RowType] = []
     seen: set[str] = set()
-    if may_be_empty and path.read_bytes() == NOTHING:
+    content = path.read_bytes()
+    if may_be_empty and content == NOTHING:
         return []
-    # Bytes, cut at line feeds alone: a text file's lines end at other characters too, and decode in one go.
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                # json.loads and not model_validate_json: pydantic's own parser refuses lone surrogates.
-                row = row_type.model_validate(json.loads(line.decode("utf-8")))
-            except (ValueError, RecursionError) as error:  # ValidationError, and whatever json.loads raises
-                problem = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-                where = ".".join(str(part) for part in problem["loc"]) or "the line"
-                raise PipelineError(
-                    f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
-                    f"{problem['msg']}; repair the line or run the stage that writes the file again."
-                ) from None
-            if unique and row.id in seen:
-                raise PipelineError(
-                    f"Expected each id once in {path}, found {row.id} again in line {number}; "
-                    "run the stage that writes the file again."
-                )
-            seen.add(row.id)
-            rows.append(row)
+    seal = SEAL.match(content)
+    if seal:
+        content = content[seal.end() :]
+        require_whole(path, content, seal[1].decode())
+    # Bytes, cut at line feeds alone: a text's lines end at other characters too, and decode in one go.
+    for number, line in enumerate(io.BytesIO(content), start=2 if seal else 1):
+        try:
+            # json.loads and not model_validate_json: pydantic's own parser refuses lone surrogates.
+            row = row_type.model_validate(json.loads(line.decode("utf-8")))
+        except (ValueError, RecursionError) as error:  # ValidationError, and whatever json.loads raises
+            problem = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+            where = ".".join(str(part) for part in problem["loc"]) or "the line"
+            raise PipelineError(
+                f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
+                f"{problem['msg']}; repair the line or run the stage that writes the file again."
+            ) from None
+        if unique and row.id in seen:
+            raise PipelineError(
+                f"Expected each id once in {path}, found {row.id} again in line {number}; "
+                "run the stage that writes the file again."
+            )
+        seen.add(row.id)
+        rows.append(row)
     if not rows:
         raise PipelineError(f"Expected at least one {row_type.__name__} row in {path}, found none.")
     return rows
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
+def require_whole(path: Path, content: bytes, digest: str) -> None:
+    """Raises PipelineError when `content`, what stands below a file's seal, has another digest than the seal says."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise PipelineError(
+            f"Expected the rows of {path} as their stage wrote them, SHA-256 {digest[:12]}…, found {found[:12]}…: the "
+            "file, or the object of DVC's cache that it came from, was changed or damaged since; "
+            "`python -m stages.doctor --cache` names what to remove, then `dvc pull` or `dvc repro` brings it anew."
+        )
+
+
+def write_rows(path: Path, rows: Iterable[Row], *, sealed: bool = True) -> None:
     """Write rows as JSON lines, atomically, in UTF-8; lone surrogates are kept as JSON escapes.
 
-    No rows are one line feed: of a file of no bytes DVC would warn at every stage that reads it. Raises ValueError on
-    NaN or Infinity.
+    The first line is the seal, unless people edit the file. No rows are one line feed: of a file of no bytes DVC would
+    warn at every stage that reads it. Raises ValueError on NaN or Infinity.
     """
-    rows = list(rows)
-    with written_atomically(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
-        for row in rows:
-            value = row.model_dump(mode="python", exclude_none=True)
-            stream.write(json.dumps(value, ensure_ascii=True, allow_nan=False) + "\n")
-        if not rows:
-            stream.write(NOTHING.decode())
+    values = (row.model_dump(mode="python", exclude_none=True) for row in rows)
+    content = "".join(json.dumps(value, ensure_ascii=True, allow_nan=False) + "\n" for value in values).encode("ascii")
+    if content and sealed:
+        content = json.dumps({"sha256": hashlib.sha256(content).hexdigest()}).encode("ascii") + b"\n" + content
+    with written_atomically(path) as partial:
+        partial.write_bytes(content or NOTHING)

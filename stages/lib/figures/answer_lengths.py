@@ -14,7 +14,7 @@ from stages.lib.results.variant import VariantResult
 def draw(run: Run) -> Figure:
     """Above, tokens of an answer: median, middle half and middle nine tenths; below, the share cut off, with limits."""
     limit = max(
-        (answer.tokens for answers in run.answers.values() for answer in answers if answer.finish_reason == "length"),
+        (answer.tokens or 0 for answers in run.answers.values() for answer in answers if answer.truncated),
         default=None,
     )
     names = run.variants
@@ -32,7 +32,7 @@ def draw(run: Run) -> Figure:
     )
     for y, name in enumerate(names):
         colour = looks[name].colour
-        tokens = [answer.tokens for answer in run.answers[name]]
+        tokens = [answer.tokens or 0 for answer in run.answers[name]]
         low, quarter, middle, three_quarters, high = np.percentile(tokens, (5, 25, 50, 75, 95))
         lengths.plot((low, high), (y, y), color=colour, linewidth=1.2, alpha=0.6, zorder=3)
         lengths.plot(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, how_to_have
 from stages.lib.merging.updates import Float32, blocks
 from stages.lib.tensor_files import Checkpoint, Tensor, require_finite
 
@@ -49,7 +49,7 @@ def open_donor(folder: Path, base: Checkpoint) -> Donor:
         return FullCheckpoint(folder, base)
     raise PipelineError(
         f"Expected a donor in {folder} (an adapter with {ADAPTER_CONFIG}, or a model with config.json), found neither; "
-        "run `dvc repro`, or put the donor there."
+        f"{how_to_have()}, or put the donor there."
     )
 
 
