@@ -23,6 +23,7 @@ from stages.lib.human_labels import LABELS, HumanLabel, Key, of_present_response
 from stages.lib.params import Params, load_params
 from stages.lib.results.compute import Verdicts, judge_result, recommended, variant_results
 from stages.lib.results.estimate import ESTIMATE_ENDS, fixed, shown
+from stages.lib.results.rounding import significant
 from stages.lib.results.variant import Flat, ModelResults, VariantResult
 from stages.lib.results.words import how_asked, narrative, tax_cell, verdict
 from stages.lib.rows import Verdict, read_rows
@@ -167,10 +168,12 @@ def main() -> None:
     results = model_results(name, params, verdicts, read_present_labels(name, verdicts), tells_harm)
     with folder_written_atomically(FOLDER / name) as folder:
         for variant, of in results.variants.items():
-            write_json(folder / f"{variant}.json", one_line(of))
-    write_json(FOLDER / f"{name}.json", {variant: headline(of) for variant, of in results.variants.items()})
-    write_json(FOLDER / "detail" / f"{name}.json", results.model_dump(mode="json", exclude_none=True))
-    write_json(FOLDER / "plots" / f"{name}.json", plot_rows(results))
+            write_json(folder / f"{variant}.json", significant(one_line(of)))
+    headlines = {variant: headline(of) for variant, of in results.variants.items()}
+    write_json(FOLDER / f"{name}.json", significant(headlines))
+    detail = results.model_dump(mode="json", exclude_none=True)
+    write_json(FOLDER / "detail" / f"{name}.json", significant(detail))
+    write_json(FOLDER / "plots" / f"{name}.json", significant(plot_rows(results)))
     with written_atomically(FOLDER / f"{name}.md") as partial:
         page = narrative(results) + how_asked(params.model(name))
         partial.write_text(page, encoding="utf-8", newline="\n")

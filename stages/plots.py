@@ -33,12 +33,14 @@ DRAWN: dict[str, Callable[[Run], Figure | None]] = {
 }
 
 
-def read_answers(path: Path) -> list[Verdict]:
-    """What the judge made of the answers that get a label. Raises PipelineError when one is without its length."""
-    answers = [row for row in read_rows(path, Verdict) if row.kind in LABELLED]
-    if lacking := [row.id for row in answers if row.tokens is None]:
+def read_answers(path: Path, base: Path) -> list[Verdict]:
+    """The verdicts on answers that get a label. Raises PipelineError when they are not on those of the `base`."""
+    answers, of_base = ([row for row in read_rows(file, Verdict) if row.kind in LABELLED] for file in (path, base))
+    asked, answered = ({row.id for row in rows if row.tokens is not None} for rows in (of_base, answers))
+    if asked != answered:
         raise PipelineError(
-            f"Expected the tokens of each answer in {path}, found none of {lacking[0]}; judge again: `dvc repro`."
+            f"Expected the length of an answer to each of the {len(of_base):,} prompts of {', '.join(LABELLED)} in "
+            f"{path}, found {len(answered & asked):,}; run `dvc repro`."
         )
     return answers
 
@@ -46,7 +48,9 @@ def read_answers(path: Path) -> list[Verdict]:
 def read_run(model: str) -> Run:
     """What the figures are drawn from. Raises PipelineError as its readers do."""
     results = read_results(DETAIL / f"{model}.json")
-    return Run(results, {name: read_answers(VERDICTS / model / f"{name}.jsonl") for name in results.variants})
+    folder = VERDICTS / model
+    base = folder / "base.jsonl"
+    return Run(results, {name: read_answers(folder / f"{name}.jsonl", base) for name in results.variants})
 
 
 def main() -> None:

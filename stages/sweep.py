@@ -25,6 +25,7 @@ from stages.lib.errors import PipelineError
 from stages.lib.files import write_json
 from stages.lib.params import Params, load_params, read_params, validated
 from stages.lib.results.estimate import ESTIMATE_ENDS, Estimate, fixed, shown
+from stages.lib.results.rounding import significant
 from stages.lib.revisions import commit_of, git, read_revision, read_verdicts
 from stages.lib.rows import Verdict
 from stages.lib.sweeps import (
@@ -247,7 +248,7 @@ def main() -> None:
     base, donor = (measured[key] for key in yardsticks)
     result = report(params, model, points, next(iter(over)), base, donor)
     path = FOLDER / model / f"{'-'.join(arguments.recipes)}.json"
-    write_json(path, result)
+    write_json(path, significant(result))
     print_tables(result)
     say(f"sweep: {len(points)} points of {model} in {path}")
 

@@ -281,8 +281,10 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     history.branch("never_run", MAIN | {"new": MAIN["gone"]}, params_of("ties", "new"), repro=False)
     history.run("git", "switch", "--quiet", "--create", "broken", "main")
     history.commit(MAIN, params_of("ties"))
-    with (history.folder / "source/ties.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write('{"id": "harmful99", "kind": "rude"}\n')
+    # As a judge of another time wrote it: without a seal.
+    source = history.folder / "source/ties.jsonl"
+    _, *rows = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    source.write_text("".join([*rows, '{"id": "harmful99", "kind": "rude"}\n']), encoding="utf-8")
     history.run(sys.executable, "-m", "dvc", "repro", "--quiet")
     history.run("git", "commit", "--quiet", "--all", "--message", "a faulty row")
     history.run("git", "switch", "--quiet", "main")

@@ -5,7 +5,6 @@ object of its cache as it is; its reader here does not take it. Files that peopl
 """
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterable
@@ -153,46 +152,51 @@ def read_rows(path: Path, row_type: type[RowType], *, unique: bool = True, may_b
         raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; {how_to_have()}.")
     rows: list[RowType] = []
     seen: set[str] = set()
-    content = path.read_bytes()
-    if may_be_empty and content == NOTHING:
+    if may_be_empty and path.read_bytes() == NOTHING:
         return []
-    seal = SEAL.match(content)
-    if seal:
-        content = content[seal.end() :]
-        require_whole(path, content, seal[1].decode())
-    # Bytes, cut at line feeds alone: a text's lines end at other characters too, and decode in one go.
-    for number, line in enumerate(io.BytesIO(content), start=2 if seal else 1):
-        try:
-            # json.loads and not model_validate_json: pydantic's own parser refuses lone surrogates.
-            row = row_type.model_validate(json.loads(line.decode("utf-8")))
-        except (ValueError, RecursionError) as error:  # ValidationError, and whatever json.loads raises
-            problem = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-            where = ".".join(str(part) for part in problem["loc"]) or "the line"
-            raise PipelineError(
-                f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
-                f"{problem['msg']}; repair the line or run the stage that writes the file again."
-            ) from None
-        if unique and row.id in seen:
-            raise PipelineError(
-                f"Expected each id once in {path}, found {row.id} again in line {number}; "
-                "run the stage that writes the file again."
-            )
-        seen.add(row.id)
-        rows.append(row)
+    sealed = require_whole(path)
+    # Bytes, cut at line feeds alone: a text file's lines end at other characters too, and decode in one go.
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if sealed and number == 1:
+                continue
+            try:
+                # json.loads and not model_validate_json: pydantic's own parser refuses lone surrogates.
+                row = row_type.model_validate(json.loads(line.decode("utf-8")))
+            except (ValueError, RecursionError) as error:  # ValidationError, and whatever json.loads raises
+                problem = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+                where = ".".join(str(part) for part in problem["loc"]) or "the line"
+                raise PipelineError(
+                    f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
+                    f"{problem['msg']}; repair the line or run the stage that writes the file again."
+                ) from None
+            if unique and row.id in seen:
+                raise PipelineError(
+                    f"Expected each id once in {path}, found {row.id} again in line {number}; "
+                    "run the stage that writes the file again."
+                )
+            seen.add(row.id)
+            rows.append(row)
     if not rows:
         raise PipelineError(f"Expected at least one {row_type.__name__} row in {path}, found none.")
     return rows
 
 
-def require_whole(path: Path, content: bytes, digest: str) -> None:
-    """Raises PipelineError when `content`, what stands below a file's seal, has another digest than the seal says."""
-    found = hashlib.sha256(content).hexdigest()
-    if found != digest:
+def require_whole(path: Path) -> bool:
+    """Whether a file begins with a seal. Raises PipelineError when the lines below it have another digest."""
+    with path.open("rb") as stream:
+        seal = SEAL.fullmatch(stream.readline())
+        if seal is None:
+            return False
+        found = hashlib.sha256(stream.read()).hexdigest()
+    expected = seal[1].decode()
+    if found != expected:
         raise PipelineError(
-            f"Expected the rows of {path} as their stage wrote them, SHA-256 {digest[:12]}…, found {found[:12]}…: the "
-            "file, or the object of DVC's cache that it came from, was changed or damaged since; "
+            f"Expected the rows of {path} as their stage wrote them, SHA-256 {expected[:12]}…, found {found[:12]}…: "
+            "the file, or the object of DVC's cache that it came from, was changed or damaged since; "
             "`python -m stages.doctor --cache` names what to remove, then `dvc pull` or `dvc repro` brings it anew."
         )
+    return True
 
 
 def write_rows(path: Path, rows: Iterable[Row], *, sealed: bool = True) -> None:
