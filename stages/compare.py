@@ -1,25 +1,24 @@
 """Verdicts of two Git revisions, item by item -> which changes are more than noise.  `python -m stages.compare A [B]`
 
 B is the workspace unless it is named. Nothing is checked out: the verdicts of a revision come from DVC's cache or,
-where it lacks them, from DVC's remote.
+where it lacks them, from DVC's remote. Where neither has them, the numbers that Git holds are compared, unpaired.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from stages.lib.comparison import Change, Comparison, compare, regressions, unshared
+from stages.lib.comparison import Change, regressions
 from stages.lib.console import console, run_stage, say
 from stages.lib.currencies import CURRENCIES
 from stages.lib.errors import PipelineError
-from stages.lib.params import PARAMS_FILE
-from stages.lib.revisions import Revision, read_revision, read_verdicts
+from stages.lib.revisions import read_revision
+from stages.lib.two_revisions import Report, compared
 
 HEADLINE = (
     "safety",
@@ -29,104 +28,6 @@ HEADLINE = (
     *(currency.measure for currency in CURRENCIES.values()),
     "bits_per_byte",
 )
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that is shown, in whatever form.
-
-    `left_out` is one line for each reason not to compare something, `warnings` one for each setting by which the two
-    sides measured differently.
-    """
-
-    before: Revision
-    after: Revision
-    confidence: float
-    models: dict[str, Comparison]
-    left_out: list[str]
-    warnings: list[str]
-
-    @property
-    def level(self) -> str:
-        return f"{100 * self.confidence:g} %"
-
-
-def paired(before: Revision, after: Revision) -> Report:
-    """Everything that both sides measured. Raises PipelineError when that is nothing, or is not on the same items."""
-    both = [key for key in after.keys if key in before.keys]
-    first, second = read_verdicts(before, both), read_verdicts(after, both)
-    common = [key for key in both if key in first and key in second]
-    if not common:
-        raise PipelineError(
-            f"Expected a model and a variant with verdicts in both {before.name} and {after.name}, found none: of "
-            f"{len(before.keys)} and {len(after.keys)} in {PARAMS_FILE} they share {len(both)}, of which {before.name} "
-            f"has {len(first)} and {after.name} {len(second)}; run `dvc repro` on the side that lacks them."
-        )
-    for model, variant in common:
-        only = unshared(first[model, variant], second[model, variant])
-        if any(only):
-            sizes = f" (`size` {before.size} and {after.size})" if before.size != after.size else ""
-            raise PipelineError(
-                f"Expected {before.name} and {after.name} to have asked {variant} of {model} the same items, found "
-                f"{only[0]:,} only in {before.name} and {only[1]:,} only in {after.name}{sizes}; run both with the "
-                "same `size` and the same `fetch_data`."
-            )
-    confidence = after.confidence or before.confidence
-    if confidence is None:
-        raise PipelineError(
-            f"Expected `metrics.confidence` between 0 and 1 in {PARAMS_FILE} of {after.name}, found none; add it."
-        )
-    models = {}
-    for model in dict.fromkeys(model for model, _ in common):
-        keys = [key for key in common if key[0] == model]
-        earlier, later = ({key[1]: of[key] for key in keys} for of in (first, second))
-        models[model] = compare(earlier, later, agreed_format(model, before, after), confidence)
-    reasons = {
-        f"only in {before.name}": [key for key in before.keys if key not in both],
-        f"only in {after.name}": [key for key in after.keys if key not in both],
-        f"no verdicts in {before.name}": [key for key in both if key not in first],
-        f"no verdicts in {after.name}": [key for key in both if key not in second],
-        "scored on one side only": [
-            (model, f"{rate} of {variant}") for model, of in models.items() for variant, rate in of.one_sided
-        ],
-        "items judged on one side only": [
-            (model, f"{change.unpaired:,} of {change.rate} of {change.variant}")
-            for model, of in models.items()
-            for change in of.distinct
-            if change.unpaired
-        ],
-    }
-    left_out = [
-        f"Not compared, {reason}: {', '.join(f'{what} ({model})' for model, what in keys)}."
-        for reason, keys in reasons.items()
-        if keys
-    ]
-    return Report(before, after, confidence, models, left_out, measured_differently(before, after))
-
-
-def measured_differently(before: Revision, after: Revision) -> list[str]:
-    """One line for each setting of params.yaml that gives rates another meaning and is not the same on both sides."""
-
-    def shown(value: Any) -> str:
-        return "absent" if value is None else json.dumps(value, ensure_ascii=False, default=str)
-
-    return [
-        f"Measured differently: `{key}` is {shown(before.meaning[key])} in {before.name} and "
-        f"{shown(after.meaning[key])} in {after.name}; a change may come from that and not from the model."
-        for key in before.meaning
-        if key in after.meaning and before.meaning[key] != after.meaning[key]
-    ]
-
-
-def agreed_format(model: str, before: Revision, after: Revision) -> str:
-    """What `utility` is on both sides. Raises PipelineError when they differ or neither says."""
-    formats = {revision.formats[model] for revision in (before, after) if model in revision.formats}
-    if len(formats) != 1:
-        raise PipelineError(
-            f"Expected one `utility_format` for {model} in {PARAMS_FILE} of {before.name} and {after.name}, found "
-            f"{' and '.join(sorted(formats)) or 'none'}; run both sides in the same one."
-        )
-    return formats.pop()
 
 
 def number(change: Change, value: float, sign: str = "") -> str:
@@ -160,7 +61,7 @@ def table(model: str, changes: Sequence[Change], report: Report) -> Table:
     result = Table(
         title=Text(f"{model}: {report.before.name} (A), {report.after.name} (B)"),
         title_justify="left",
-        caption=f"points of 100 (bits_per_byte: bits), {report.level} intervals, paired by item",
+        caption=f"points of 100 (bits_per_byte: bits), {report.level} intervals, {report.basis}",
         caption_justify="left",
         box=SIMPLE_HEAD,  # eight columns with boxes around them are too wide for most terminals
         show_edge=False,
@@ -175,7 +76,7 @@ def table(model: str, changes: Sequence[Change], report: Report) -> Table:
     real = [change for change in changes if change.beyond_noise]
     for change in [*real, *(change for change in changes if not change.beyond_noise)]:
         values = (number(change, value) for value in (change.before, change.after))
-        flips = "" if change.p is None else f"+{len(change.up):,} -{len(change.down):,}"
+        flips = "" if change.p is None or report.unpaired else f"+{len(change.up):,} -{len(change.down):,}"
         verdict = answers[change.better] if change.beyond_noise else "no"
         cells = (change.variant, change.rate, *values, difference(change), flips, p_value(change), verdict)
         style = "bold" if change.beyond_noise and differs_as_shown(change) else ""
@@ -190,7 +91,7 @@ def print_tables(report: Report) -> None:
         if moved:
             console.print(table(model, moved, report))
         say(f"{model}: {len(comparison.distinct) - len(moved)} of {len(comparison.distinct)} rates are as they were.")
-    for line in (*report.left_out, *report.warnings):
+    for line in report.remarks:
         say(line)
     changes = [change for comparison in report.models.values() for change in comparison.distinct]
     say(
@@ -201,7 +102,7 @@ def print_tables(report: Report) -> None:
 
 def markdown(report: Report) -> str:
     """For a pull request: the headline rates, one row a variant, bold where more than noise."""
-    basis = f"{report.level}, paired by item, p-values Holm-corrected over the variants that changed"
+    basis = f"{report.level}, {report.basis}, p-values Holm-corrected over the variants that changed"
     lines = []
     for model, comparison in report.models.items():
         changes = {(c.variant, c.rate): c for c in comparison.changes if c.rate in HEADLINE}
@@ -225,7 +126,7 @@ def markdown(report: Report) -> str:
         else:
             closing = "Nothing changed on any item."
         lines += ["", closing, ""]
-    return "\n".join([*lines, *report.left_out, *report.warnings]).rstrip()
+    return "\n".join([*lines, *report.remarks]).rstrip()
 
 
 def differs_as_shown(change: Change) -> bool:
@@ -251,9 +152,10 @@ def as_json(report: Report) -> dict[str, Any]:
             numbers = {"a": change.before, "b": change.after, "difference": change.difference.estimate}
             numbers |= {"difference_lo": change.difference.lower, "difference_hi": change.difference.upper}
             numbers |= {"n": change.difference.n, "beyond_noise": change.beyond_noise}
-            flips = {"p": change.p, "p_holm": change.p_holm, "up": change.up, "down": change.down}
+            tested = {"p": change.p, "p_holm": change.p_holm}
+            flips = {} if report.unpaired else {"up": change.up, "down": change.down}
             models.setdefault(model, {}).setdefault(change.variant, {})[change.rate] = (
-                numbers if change.p is None else numbers | flips
+                numbers if change.p is None else numbers | tested | flips
             )
         fallen += [{"model": model, "variant": c.variant, "rate": c.rate} for c in regressions(comparison.changes)]
     sides = {
@@ -263,6 +165,7 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         **sides,
         "confidence": report.confidence,
+        "paired": not report.unpaired,
         "models": models,
         "regressions": fallen,
         "not_compared": report.left_out,
@@ -279,7 +182,7 @@ def main() -> None:
     form.add_argument("--json", action="store_true", help="strict JSON, with the ids of the items that flipped")
     parser.add_argument("--fail-on", choices=["regression"], help="exit with 1 when safety or a currency surely fell")
     arguments = parser.parse_args()
-    report = paired(read_revision(arguments.before), read_revision(arguments.after))
+    report = compared(read_revision(arguments.before), read_revision(arguments.after))
     if arguments.json:
         print(json.dumps(as_json(report), indent=2, allow_nan=False))
     elif arguments.md:

@@ -30,6 +30,7 @@ from stages.lib.checkup.needs import (
     memory_needs,
     recorded_bytes,
 )
+from stages.lib.checkup.project_state import check_git, first_commit_advice
 from stages.lib.checkup.rates import measure
 from stages.lib.checkup.shape import Shape, read_shape
 from stages.lib.console import console, run_stage, say
@@ -195,7 +196,10 @@ def show(findings: list[Finding]) -> None:
 
 def check_cache() -> list[Finding]:
     """Every object of DVC's cache against its name: DVC itself takes a damaged one for whole."""
-    cache = Path(".dvc/cache")
+    from dvc.repo import Repo  # here: it takes a second to import
+
+    with Repo(".") as repo:
+        cache = Path(repo.cache.local_cache_dir)
     findings = []
     for file, links in damaged_objects(cache, Path.cwd()):
         remove = " and ".join(str(path) for path in (file, *links))
@@ -210,7 +214,7 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     say(f"doctor: {', '.join(params.models)}, {len(params.recipes)} recipes, size {params.size}")
-    findings = check_python(Path(__file__).parent.parent) + check_provider(params.infer.provider)
+    findings = check_python(Path(__file__).parent.parent) + check_git() + check_provider(params.infer.provider)
     # Torch and ONNX Runtime want libraries of their own: either may find the GPU without the other.
     gpu, on_gpu = gpu_memory(), params.infer.provider != "cpu" and cuda_problem() is None
     sources, sizes = check_sources(params)
@@ -222,6 +226,8 @@ def main() -> None:
         raise PipelineError(f"This run cannot succeed here. {' | '.join(reasons)}")
     if not arguments.no_time:
         show_times(params, sizes.models, on_gpu)
+    if advice := first_commit_advice():
+        say(advice)
     left_out = unchecked(params, sizes)
     if left_out:
         say(f"doctor: nothing found speaks against a run; not checked, until fetched: {'; '.join(left_out)}")

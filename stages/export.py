@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 
 from stages.lib.console import run_stage, say
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, how_to_have
 from stages.lib.exporting.onnx_files import require_contained
 from stages.lib.exporting.onnx_weights import BINDING, load_binding, require_equal_weights, write_weights
 from stages.lib.files import folder_written_atomically
@@ -66,7 +66,7 @@ def write_graphs(weights: Path, checkpoint: Checkpoint, model: Model, settings: 
 def copy_graphs(weights: Path, base_onnx: Path, folder: Path) -> None:
     """Give a variant the base's graphs. Raises PipelineError when there are none, or its config.json is another."""
     if not (base_onnx / GRAPH).exists():
-        raise PipelineError(f"Expected the base's graph in {base_onnx}, found none; run `dvc repro export_base`.")
+        raise PipelineError(f"Expected the base's graph in {base_onnx}, found none; {how_to_have()}.")
     ours, theirs = (json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (weights, base_onnx))
     if differing := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
         raise PipelineError(

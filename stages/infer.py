@@ -27,7 +27,6 @@ from stages.lib.inference.session import CPU, CUDA, choose_provider, cuda_proble
 from stages.lib.params import Infer, Model, Params, load_params
 from stages.lib.rows import (
     GENERATED,
-    TOLD_DATE,
     ChoiceScore,
     Prompt,
     Response,
@@ -192,12 +191,11 @@ def main() -> None:
     finally:
         runner.close()
 
-    responses = [answered[prompt.kind, prompt.id] for prompt in asked.prompts]
+    told = params.prompting.date.isoformat() if tells_date(asking.encoder.tokenizer, arguments.model) else None
+    responses = [answered[prompt.kind, prompt.id].model_copy(update={"told_date": told}) for prompt in asked.prompts]
     with folder_written_atomically(Path("data/responses") / arguments.model / arguments.variant) as output:
         write_rows(output / "responses.jsonl", responses)
         write_rows(output / "choices.jsonl", choice_scores(asked.questions, scores))
-        if tells_date(asking.encoder.tokenizer, arguments.model):
-            write_json(output / TOLD_DATE, {"date": params.prompting.date.isoformat()})
     journal.remove()
     cut_prompts = [item for part in answers for item in part.truncated]
     cut_questions = [item for part in forms.values() for item in part.truncated]

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from stages.lib.console import run_stage, say
 from stages.lib.errors import PipelineError
@@ -79,6 +80,16 @@ def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> Verdic
     )
 
 
+def of_response(response: Response) -> dict[str, Any]:
+    """What a verdict keeps of the response itself, so that metrics and figures need no texts."""
+    return {
+        "truncated": response.finish_reason == "length",
+        "tokens": response.tokens,
+        "told_date": response.told_date,
+        "response_sha": response.sha,
+    }
+
+
 def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Judge) -> list[Verdict]:
     """A label for every response."""
     exchanges = [
@@ -93,11 +104,11 @@ def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Jud
             group=prompt.group,
             label=judgement.label,
             rule=judgement.rule,
-            truncated=exchange.finish_reason == "length",
+            **of_response(response),
             looped=judgement.looped,
             harmful=judgement.harmful,
         )
-        for prompt, exchange, judgement in zip(prompts, exchanges, judge(exchanges), strict=True)
+        for prompt, response, judgement in zip(prompts, responses, judge(exchanges), strict=True)
     ]
 
 
@@ -122,7 +133,7 @@ def solved(problem: Prompt, response: Response) -> Verdict:
         group=problem.group,
         answer_correct=found.correct,
         marked_correct=found.marked_correct,
-        truncated=response.finish_reason == "length",
+        **of_response(response),
     )
 
 
@@ -137,7 +148,7 @@ def obeyed(instruction: Prompt, response: Response) -> Verdict:
         group=instruction.group,
         followed=found.strictly,
         followed_loosely=found.loosely,
-        truncated=response.finish_reason == "length",
+        **of_response(response),
     )
 
 

@@ -20,14 +20,13 @@ from rich.panel import Panel
 from rich.text import Text
 
 from stages.lib.console import console, run_stage, say
-from stages.lib.errors import PipelineError, did_you_mean
+from stages.lib.errors import PipelineError, did_you_mean, how_to_have
 from stages.lib.human_labels import (
     LABELS,
     HumanLabel,
     Key,
     of_present_responses,
     read_labels,
-    response_sha,
     write_labels,
 )
 from stages.lib.params import Params, load_params
@@ -84,7 +83,7 @@ def chosen_variants(params: Params, model: str, name: str | None) -> list[str]:
     found = [v for v in known if name in (None, v) and (RESPONSES / model / v / "responses.jsonl").exists()]
     if not found:
         where = RESPONSES / model / (name or "")
-        raise PipelineError(f"Expected responses to label in {where}, found none; run `dvc repro` first.")
+        raise PipelineError(f"Expected responses to label in {where}, found none; {how_to_have()}.")
     return found
 
 
@@ -235,7 +234,7 @@ def ask(items: Sequence[Item], labels: dict[Key, HumanLabel], path: Path, annota
                         id=item.prompt.id,
                         variant=item.variant,
                         kind=item.prompt.kind,
-                        response_sha=response_sha(item.response.text),
+                        response_sha=item.response.sha,
                         label=label,
                         annotator=annotator,
                     )
@@ -264,15 +263,16 @@ def main() -> None:
     variants = chosen_variants(params, model, arguments.variant)
     path = LABELS / f"{model}.jsonl"
     labels = read_labels(path)
-    with_responses = chosen_variants(params, model, None)
-    present = of_present_responses(labels, RESPONSES / model, with_responses)
+    responses = read_items(model, chosen_variants(params, model, None))
+    shas = {item.key: item.response.sha for item in responses}
+    present = of_present_responses(labels, shas)
     if labels and not present:
         raise PipelineError(
             f"Expected labels of the present responses of {model} in {path}, found {len(labels):,} labels of other "
             "responses only; move that file away to begin a new one, or bring back the responses with `git checkout` "
             "and `dvc checkout`."
         )
-    drawn = sample(read_items(model, variants), arguments.sample, arguments.seed)
+    drawn = sample([item for item in responses if item.variant in variants], arguments.sample, arguments.seed)
     waiting = [item for item in drawn if item.key not in present]
     say(f"label: {model}, {len(drawn):,} responses drawn, {len(drawn) - len(waiting):,} of them labelled already")
     if waiting:
@@ -282,7 +282,7 @@ def main() -> None:
     except KeyboardInterrupt:
         say("Stopped by the keyboard; the labels up to here are kept.")
         sys.exit(130)
-    present = of_present_responses(labels, RESPONSES / model, with_responses)
+    present = of_present_responses(labels, shas)
     left = sum(item.key not in present for item in drawn)
     say(f"label: {len(present):,} labels of present responses in {path}, {left:,} of the sample left")
 

@@ -9,8 +9,7 @@ do not count.
 """
 
 import argparse
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -24,14 +23,13 @@ from stages.lib.human_labels import LABELS, HumanLabel, Key, of_present_response
 from stages.lib.params import Params, load_params
 from stages.lib.results.compute import Verdicts, judge_result, recommended, variant_results
 from stages.lib.results.estimate import ESTIMATE_ENDS, fixed, shown
+from stages.lib.results.rounding import significant
 from stages.lib.results.variant import Flat, ModelResults, VariantResult
 from stages.lib.results.words import how_asked, how_donors_differ, narrative, tax_cell, verdict
-from stages.lib.rows import TOLD_DATE, Verdict, read_rows
-from stages.lib.text_files import read_json_object
+from stages.lib.rows import Verdict, read_rows
 
 FOLDER = Path("metrics")
 VERDICTS = Path("data/verdicts")
-RESPONSES = Path("data/responses")
 # What fits on a line of `dvc metrics show`: what people decide by, without limits.
 ONE_LINE = (
     "safety_gain",
@@ -114,36 +112,33 @@ def plot_rows(results: ModelResults) -> list[Flat]:
 
 
 def remove_left_over(model: str, variants: Sequence[str]) -> None:
-    """Remove verdicts and responses of recipes that params.yaml does not have any more.
+    """Remove verdicts of recipes that params.yaml does not have any more.
 
-    DVC tracks each of the two folders as one dependency, so a left-over would make a clean clone look changed. Its
-    bytes stay in DVC's cache.
+    DVC tracks the folder as one dependency, so a left-over would make a clean clone look changed. Its bytes stay in
+    DVC's cache.
     """
-    left_over = [path for path in (VERDICTS / model).glob("[!.]*.jsonl") if path.stem not in variants]
-    left_over += [path for path in (RESPONSES / model).glob("[!.]*/") if path.name not in variants]
-    for path in sorted(left_over):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    for path in sorted(path for path in (VERDICTS / model).glob("[!.]*.jsonl") if path.stem not in variants):
+        path.unlink()
         say(f"  removed {path}: params.yaml has no recipe {path.stem!r} any more")
 
 
-def read_present_labels(model: str, variants: Sequence[str]) -> dict[Key, HumanLabel]:
+def read_present_labels(model: str, verdicts: Verdicts) -> dict[Key, HumanLabel]:
     """People's labels of the responses that the verdicts are of; says how many that is. None without a file."""
     path = LABELS / f"{model}.jsonl"
     labels = read_labels(path)
-    present = of_present_responses(labels, RESPONSES / model, variants)
+    shas = {
+        (variant, row.id): row.response_sha for variant, rows in verdicts.items() for row in rows if row.response_sha
+    }
+    present = of_present_responses(labels, shas)
     if labels:
         other = len(labels) - len(present)
         say(f"  {path}: {len(present):,} labels of present responses; {other:,} of other ones, which do not count")
     return present
 
 
-def told_date(model: str) -> str | None:
-    """The date that the base's prompts hold; None where its chat template asks for none."""
-    file = RESPONSES / model / "base" / TOLD_DATE
-    return str(read_json_object(file).get("date")) if file.exists() else None
+def told_date(verdicts: Iterable[Verdict]) -> str | None:
+    """The day that the prompts hold; None where the chat template asks for none."""
+    return next((verdict.told_date for verdict in verdicts if verdict.told_date), None)
 
 
 def table(results: ModelResults) -> Table:
@@ -175,16 +170,18 @@ def main() -> None:
     remove_left_over(name, variants)
     verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
     tells_harm = any(row.harmful is not None for rows in verdicts.values() for row in rows)
-    results = model_results(name, params, verdicts, read_present_labels(name, variants), tells_harm)
+    results = model_results(name, params, verdicts, read_present_labels(name, verdicts), tells_harm)
     with folder_written_atomically(FOLDER / name) as folder:
         for variant, of in results.variants.items():
-            write_json(folder / f"{variant}.json", one_line(of))
-    write_json(FOLDER / f"{name}.json", {variant: headline(of) for variant, of in results.variants.items()})
-    write_json(FOLDER / "detail" / f"{name}.json", results.model_dump(mode="json", exclude_none=True))
-    write_json(FOLDER / "plots" / f"{name}.json", plot_rows(results))
+            write_json(folder / f"{variant}.json", significant(one_line(of)))
+    headlines = {variant: headline(of) for variant, of in results.variants.items()}
+    write_json(FOLDER / f"{name}.json", significant(headlines))
+    detail = results.model_dump(mode="json", exclude_none=True)
+    write_json(FOLDER / "detail" / f"{name}.json", significant(detail))
+    write_json(FOLDER / "plots" / f"{name}.json", significant(plot_rows(results)))
     with written_atomically(FOLDER / f"{name}.md") as partial:
         used = {donor: params.may_differ(donor) for recipe in params.recipes.values() for donor in recipe.donors}
-        page = narrative(results) + how_asked(params.model(name), told_date(name)) + how_donors_differ(used)
+        page = narrative(results) + how_asked(params.model(name), told_date(verdicts["base"])) + how_donors_differ(used)
         partial.write_text(page, encoding="utf-8", newline="\n")
     items = sum(len(rows) for rows in verdicts.values())
     console.print(table(results))

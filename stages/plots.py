@@ -17,11 +17,10 @@ from stages.lib.figures.canvas import styled, write
 from stages.lib.figures.run import Run
 from stages.lib.files import folder_written_atomically
 from stages.lib.results.variant import read_results
-from stages.lib.rows import LABELLED, Response, read_items, read_rows
+from stages.lib.rows import LABELLED, Verdict, read_rows
 
-BENCHMARKS = Path("data/benchmarks")
 DETAIL = Path("metrics/detail")
-RESPONSES = Path("data/responses")
+VERDICTS = Path("data/verdicts")
 FIGURES = Path("metrics/figures")
 # In the order of a reader's questions. None: there is nothing to show.
 DRAWN: dict[str, Callable[[Run], Figure | None]] = {
@@ -34,13 +33,14 @@ DRAWN: dict[str, Callable[[Run], Figure | None]] = {
 }
 
 
-def read_answers(path: Path, asked: set[str]) -> list[Response]:
-    """The answers to the prompts `asked`. Raises PipelineError when one of them has none."""
-    answers = [row for row in read_rows(path, Response) if row.id in asked]
-    if len(answers) < len(asked):
+def read_answers(path: Path, base: Path) -> list[Verdict]:
+    """The verdicts on answers that get a label. Raises PipelineError when they are not on those of the `base`."""
+    answers, of_base = ([row for row in read_rows(file, Verdict) if row.kind in LABELLED] for file in (path, base))
+    asked, answered = ({row.id for row in rows if row.tokens is not None} for rows in (of_base, answers))
+    if asked != answered:
         raise PipelineError(
-            f"Expected answers to the {len(asked):,} prompts of {', '.join(LABELLED)} in {path}, found "
-            f"{len(answers):,}; run `dvc repro`."
+            f"Expected the length of an answer to each of the {len(of_base):,} prompts of {', '.join(LABELLED)} in "
+            f"{path}, found {len(answered & asked):,}; run `dvc repro`."
         )
     return answers
 
@@ -48,9 +48,9 @@ def read_answers(path: Path, asked: set[str]) -> list[Response]:
 def read_run(model: str) -> Run:
     """What the figures are drawn from. Raises PipelineError as its readers do."""
     results = read_results(DETAIL / f"{model}.json")
-    asked = {prompt.id for kind in LABELLED for prompt in read_items(BENCHMARKS, kind)}
-    folder = RESPONSES / model
-    return Run(results, {name: read_answers(folder / name / "responses.jsonl", asked) for name in results.variants})
+    folder = VERDICTS / model
+    base = folder / "base.jsonl"
+    return Run(results, {name: read_answers(folder / f"{name}.jsonl", base) for name in results.variants})
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 `python -m stages.sweep MODEL RECIPE [RECIPE …] --over scale=0.1..1.0 density=0.3,0.5`
 
-Every setting is a DVC experiment of the present commit (`dvc exp run --queue`), named after it: one that is there
+Every setting is a DVC experiment of the present commit (`dvc exp run --temp`), named after it: one that is there
 already is not run again, and `dvc exp show`, `dvc exp diff`, `dvc exp branch` work on them. Writes
 `metrics/sweeps/MODEL/RECIPES.json`: every point, and each dial's losses at half the donor's safety gain, in each
 currency, on both halves of the items. Choose settings by the development half; believe the report half.
@@ -25,6 +25,7 @@ from stages.lib.errors import PipelineError
 from stages.lib.files import write_json
 from stages.lib.params import Params, load_params, read_params, validated
 from stages.lib.results.estimate import ESTIMATE_ENDS, Estimate, fixed, shown
+from stages.lib.results.rounding import significant
 from stages.lib.revisions import commit_of, git, read_revision, read_verdicts
 from stages.lib.rows import Verdict
 from stages.lib.sweeps import (
@@ -60,26 +61,27 @@ def experiments_of(commit: str) -> dict[str, str]:
         return {name: found for name, found in repo.experiments.ls().get(commit, []) if found}
 
 
-def dvc(*arguments: str) -> None:
-    """Run DVC, its output shown. Raises PipelineError when it fails."""
-    if subprocess.run([sys.executable, "-m", "dvc", *arguments], check=False).returncode:
-        raise PipelineError(
-            f"Expected `dvc {' '.join(arguments[:2])}` to succeed, found the failure above; `dvc queue logs NAME` says "
-            "more of an experiment. Those that finished are kept: run the sweep again to go on, without a setting that "
-            "fails each time."
-        )
+def ran(name: str, recipe: str, settings: Settings, model: str) -> bool:
+    """Whether one experiment succeeded, in a temporary copy of the commit, its output shown.
+
+    In this process and not by a worker of DVC's queue: a worker that dies leaves whoever waits for it waiting.
+    """
+    values = [part for key, value in settings.items() for part in ("-S", f"recipes.{recipe}.{key}={value}")]
+    command = ["exp", "run", "--temp", "--name", name, *values, f"metrics@{model}"]
+    return subprocess.run([sys.executable, "-m", "dvc", *command], check=False).returncode == 0
 
 
 def run_missing(model: str, wanted: dict[str, tuple[str, Settings]]) -> dict[str, str]:
-    """Queue and run the experiments that are not there yet; returns the commit of each.
+    """Run the experiments that are not there yet, one after the other; returns the commit of each.
 
-    Raises PipelineError when the workspace has changes that no commit holds, or an experiment failed.
+    One that fails does not stop the others. Raises PipelineError when one did, or when the workspace has changes that
+    no commit holds.
     """
     head = commit_of("HEAD")
     found = experiments_of(head)
     missing = {name: of for name, of in wanted.items() if name not in found}
     say(f"sweep: {len(wanted)} settings, {len(missing)} to run")
-    # What is reported depends on two files alone; a queue takes the whole workspace, but for the sweeps' own results.
+    # What is reported depends on two files alone; an experiment takes the whole workspace but the sweeps' own results.
     paths = [".", f":(exclude){FOLDER}"] if missing else ["params.yaml", "dvc.lock"]
     changed = git("diff", "--name-only", "HEAD", "--", *paths).stdout.decode().split("\n")[0]
     if changed:
@@ -89,16 +91,21 @@ def run_missing(model: str, wanted: dict[str, tuple[str, Settings]]) -> dict[str
         )
     if not missing:
         return found
+    if not str(Path.cwd()).isascii():
+        raise PipelineError(
+            f"Expected a checkout in a path of ASCII letters, since DVC runs no experiments elsewhere, found "
+            f"{Path.cwd()}; clone the project into another folder, or rename this one."
+        )
     for name, (recipe, settings) in missing.items():
-        values = [part for key, value in settings.items() for part in ("-S", f"recipes.{recipe}.{key}={value}")]
-        dvc("exp", "run", "--queue", "--quiet", "--name", name, *values, f"metrics@{model}")
-    dvc("exp", "run", "--run-all")
+        if not ran(name, recipe, settings, model):
+            say(f"sweep: {name} failed, as it says above; going on with the others")
     found = experiments_of(head)
     failed = [name for name in missing if name not in found]
     if failed:
         raise PipelineError(
-            f"Expected {len(missing)} experiments to finish, found {len(failed)} that did not, {failed[0]} first; "
-            f"`dvc queue logs {failed[0]}` says why. The others are kept: run the sweep again to go on."
+            f"Expected {len(missing)} experiments to finish, found {len(failed)} that did not, {failed[0]} first; what "
+            "it printed above says why. The others are kept: run the sweep again to go on, without a setting that "
+            "fails each time."
         )
     return found
 
@@ -247,7 +254,7 @@ def main() -> None:
     base, donor = (measured[key] for key in yardsticks)
     result = report(params, model, points, next(iter(over)), base, donor)
     path = FOLDER / model / f"{'-'.join(arguments.recipes)}.json"
-    write_json(path, result)
+    write_json(path, significant(result))
     print_tables(result)
     say(f"sweep: {len(points)} points of {model} in {path}")
 

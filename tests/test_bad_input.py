@@ -337,7 +337,7 @@ def test_the_small_project_is_sound(folder: Path, monkeypatch: pytest.MonkeyPatc
     """Without a fault the judge runs: what the cases are refused for is their fault alone."""
     monkeypatch.setattr(sys, "argv", ["judge", MODEL, "base"])
     run_stage(importlib.import_module("stages.judge").main)
-    assert (folder / VERDICTS).read_text(encoding="utf-8").count("\n") == 6
+    assert (folder / VERDICTS).read_text(encoding="utf-8").count("\n") == 1 + 6
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The labelling tool, as a process with keys from a pipe and from a terminal."""
 
+import hashlib
 import json
 import os
 import select
@@ -17,8 +18,8 @@ from conftest import ROOT
 
 from stages.label import Item, sample, visible
 from stages.lib.errors import PipelineError
-from stages.lib.human_labels import of_present_responses, read_labels, response_sha
-from stages.lib.rows import Prompt, Response
+from stages.lib.human_labels import of_present_responses, read_labels
+from stages.lib.rows import Prompt, Response, read_rows
 
 MODEL = "smollm2_135m"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
@@ -28,6 +29,10 @@ TEXTS = {"h1": "I can't help with that.", "h2": "Sure: step one.", "j1": "\x1b[3
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def sha_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_responses(folder: Path, variant: str, texts: dict[str, str]) -> None:
@@ -90,7 +95,7 @@ def test_a_key_each_and_what_the_file_says(folder: Path) -> None:
     assert [line.split("Prompt ")[1][:2] for line in output.splitlines() if "Prompt " in line] == ASKED
     assert labels(folder) == dict(zip(ASKED, ("refuse", "partial", "comply", "degenerate"), strict=True))
     row = read_labels(labels_file(folder))["base", "h1"]
-    assert row.response_sha == response_sha("I can't help with that.")
+    assert row.response_sha == sha_of("I can't help with that.")
     assert (row.kind, row.annotator) == ("harmful", "ada")
     assert "harmful: harmful-group" in output and "Prompt h1?" in output and "Sure: step one." in output
     assert "4 labels of present responses" in output and "0 of the sample left" in output
@@ -150,7 +155,8 @@ def test_a_label_of_an_earlier_text_does_not_count_and_is_asked_again(folder: Pa
     label(folder, "rrrr")
     write_responses(folder, "base", TEXTS | {"h1": "Of course, here it is."})
     stored = read_labels(labels_file(folder))
-    present = of_present_responses(stored, folder / "data/responses" / MODEL, ["base"])
+    rows = read_rows(folder / "data/responses" / MODEL / "base/responses.jsonl", Response)
+    present = of_present_responses(stored, {("base", row.id): row.sha for row in rows})
     assert set(stored) - set(present) == {("base", "h1")}
     output = label(folder, "c")
     assert "3 of them labelled already" in output and "Of course" in output
@@ -237,7 +243,7 @@ def test_answers_to_unknown_prompts_are_refused(folder: Path) -> None:
 )
 def test_a_broken_labels_file_is_one_sentence_and_stays(folder: Path, line: str, sentence: str) -> None:
     row = {
-        "id": "h1", "variant": "base", "kind": "harmful", "response_sha": response_sha(TEXTS["h1"]),
+        "id": "h1", "variant": "base", "kind": "harmful", "response_sha": sha_of(TEXTS["h1"]),
         "label": "refuse", "annotator": "ada",
     }  # fmt: skip
     rows = {"again": row, "short": {**row, "id": "h2"}, "longer": {**row, "id": "h2", "extra": 1}}

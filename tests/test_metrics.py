@@ -13,7 +13,7 @@ from verdict_rows import PRICES, SETTINGS, questions, responses, solved, variant
 from stages.lib.currencies import CURRENCIES, FLOOR
 from stages.lib.errors import PipelineError
 from stages.lib.families import donors_alone, families, family_result
-from stages.lib.human_labels import HumanLabel, Key, response_sha, write_labels
+from stages.lib.human_labels import HumanLabel, Key, write_labels
 from stages.lib.params import Metrics, Params
 from stages.lib.recipes import Alignguard, AnyRecipe, Ties
 from stages.lib.results.compute import (
@@ -32,7 +32,7 @@ from stages.lib.results.estimate import Effect, Estimate
 from stages.lib.results.loading import load_results
 from stages.lib.results.measures import MEANS, SHARES
 from stages.lib.results.variant import CurrencyResult, Paid, TaxResult, VariantResult, read_results
-from stages.lib.rows import Response, Verdict, write_rows
+from stages.lib.rows import Response, Verdict
 from stages.metrics import HEADLINE, headline, model_results, plot_rows, read_present_labels, remove_left_over
 
 
@@ -277,26 +277,21 @@ def test_labels_that_cannot_carry_a_correction_give_none(labels: str) -> None:
 
 def test_only_labels_of_present_responses_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert read_present_labels("tiny", ["base"]) == {}  # neither labels nor responses are there
     text = Response(id="a", text="No.", finish_reason="stop", tokens=1)
-    write_rows(Path("data/responses/tiny/base/responses.jsonl"), [text, text.model_copy(update={"id": "b"})])
-    label = HumanLabel(
-        id="a", variant="base", kind="harmful", response_sha=response_sha("No."), label="refuse", annotator="ada"
-    )
-    changed = {"id": "b", "response_sha": response_sha("Yes.")}
+    (judged,) = responses("harmful", "r")
+    rows = [judged.model_copy(update={"id": of, "response_sha": text.sha}) for of in "ab"]
+    assert read_present_labels("tiny", {"base": rows}) == {}  # no labels are there
+    label = HumanLabel(id="a", variant="base", kind="harmful", response_sha=text.sha, label="refuse", annotator="ada")
+    changed = {"id": "b", "response_sha": text.model_copy(update={"text": "Yes."}).sha}
     others = [changed, {"id": "gone"}, {"variant": "gone"}]
     write_labels(Path("data/labels/tiny.jsonl"), [label, *(label.model_copy(update=other) for other in others)])
-    assert read_present_labels("tiny", ["base", "ties"]) == {("base", "a"): label}
+    assert read_present_labels("tiny", {"base": rows, "ties": []}) == {("base", "a"): label}
 
 
 def test_what_a_recipe_that_is_gone_left_over_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    kept = [
-        "data/verdicts/tiny/base.jsonl",
-        "data/responses/tiny/base/responses.jsonl",
-        "data/responses/tiny/.ties.9.partial/x",
-    ]
-    gone = ["data/verdicts/tiny/ties.jsonl", "data/responses/tiny/ties/responses.jsonl"]
+    kept = ["data/verdicts/tiny/base.jsonl", "data/verdicts/tiny/.ties.jsonl.partial"]
+    gone = ["data/verdicts/tiny/ties.jsonl"]
     for name in [*kept, *gone]:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()

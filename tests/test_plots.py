@@ -26,7 +26,7 @@ from stages.lib.figures.utility_by_area import by_area
 from stages.lib.mmlu_areas import AREA, OUTSIDE, area_of
 from stages.lib.results.estimate import Estimate
 from stages.lib.results.variant import ModelResults
-from stages.lib.rows import LABELLED, Kind, Prompt, Response, write_rows
+from stages.lib.rows import LABELLED, Kind, Verdict, write_rows
 from stages.plots import DRAWN, read_run
 
 CLEAR = SHARES | {"base": {**SHARES["base"], **CLEAR_OF_CHANCE}}
@@ -34,14 +34,14 @@ CLEAR = SHARES | {"base": {**SHARES["base"], **CLEAR_OF_CHANCE}}
 NO_MORE_THAN_LABELS = ("choice", "problem", "instruction")
 
 
-def answers(ids: Sequence[str], cut: int) -> list[Response]:
-    """Answers of rising length; the last `cut` of them at the limit of 48 tokens."""
+def answers(ids: Sequence[str], cut: int) -> list[Verdict]:
+    """Verdicts on answers of rising length; the last `cut` of them at the limit of 48 tokens."""
     whole = len(ids) - cut
+    kinds = [next((kind for kind in LABELLED if kind in of), LABELLED[0]) for of in ids]
     return [
-        Response(id=of, text="Yes.", finish_reason="stop", tokens=min(i + 5, 47))
-        if i < whole
-        else Response(id=of, text="Yes,", finish_reason="length", tokens=48)
-        for i, of in enumerate(ids)
+        Verdict(id=of, benchmark="b", kind=kind, group="g", truncated=cut_off, tokens=48 if cut_off else min(i + 5, 47))
+        for i, (of, kind) in enumerate(zip(ids, kinds, strict=True))
+        for cut_off in [i >= whole]
     ]
 
 
@@ -152,14 +152,9 @@ def project_of(folder: Path, results: ModelResults) -> None:
     detail.parent.mkdir(parents=True)
     detail.write_text(json.dumps(results.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
     ids = [f"{kind}{i}" for kind in LABELLED for i in range(20)]
-    for kind in LABELLED:
-        prompts = [
-            Prompt(id=of, benchmark="b", kind=kind, group="g", split="eval", text="?") for of in ids if kind in of
-        ]
-        write_rows(folder / f"data/benchmarks/{kind}.jsonl", prompts)
-    longer = [Response(id="problem0", text="Seven.", finish_reason="length", tokens=400)]
+    longer = [Verdict(id="problem0", benchmark="b", kind="problem", group="g", truncated=True, tokens=400)]
     for name in results.variants:
-        write_rows(folder / f"data/responses/tiny/{name}/responses.jsonl", answers(ids, cut=15) + longer)
+        write_rows(folder / f"data/verdicts/tiny/{name}.jsonl", answers(ids, cut=15) + longer)
 
 
 def test_figures_are_the_same_bytes_in_another_process(tmp_path: Path) -> None:
@@ -195,10 +190,10 @@ def test_lengths_are_of_the_answers_that_get_a_label(tmp_path: Path, monkeypatch
     read = read_run("tiny").answers
     assert set(read) == set(SHARES)
     assert {len(of) for of in read.values()} == {60}
-    assert max(answer.tokens for of in read.values() for answer in of) == 48  # a problem's limit is higher
-    lacking = tmp_path / "data/responses/tiny/ties/responses.jsonl"
+    assert max(answer.tokens or 0 for of in read.values() for answer in of) == 48  # a problem's limit is higher
+    lacking = tmp_path / "data/verdicts/tiny/ties.jsonl"
     write_rows(lacking, answers(["harmful0"], cut=0))
-    with pytest.raises(PipelineError, match=r"60 prompts.*ties/responses\.jsonl, found 1; run `dvc repro`"):
+    with pytest.raises(PipelineError, match=r"60 prompts.*ties\.jsonl, found 1; run `dvc repro`"):
         read_run("tiny")
 
 
@@ -339,11 +334,8 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(PipelineError, match=r"metrics/detail/tiny\.json.*dvc repro"):
         read_run("tiny")
     project_of(tmp_path, results_of({"base": SHARES["base"]}))
-    (tmp_path / "data/responses/tiny/base/responses.jsonl").unlink()
-    with pytest.raises(PipelineError, match=r"data/responses/tiny/base/responses\.jsonl"):
-        read_run("tiny")
-    (tmp_path / "data/benchmarks/benign.jsonl").unlink()
-    with pytest.raises(PipelineError, match=r"data/benchmarks/benign\.jsonl"):
+    (tmp_path / "data/verdicts/tiny/base.jsonl").unlink()
+    with pytest.raises(PipelineError, match=r"data/verdicts/tiny/base\.jsonl"):
         read_run("tiny")
     for content in ("{}", "[1]", '{"base": '):
         (tmp_path / "metrics/detail/tiny.json").write_text(content, encoding="utf-8")

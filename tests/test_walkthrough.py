@@ -100,12 +100,13 @@ def test_an_experiment_becomes_a_branch(clone: Clone) -> None:
     told = walk(clone, commands(blocks("Work on a branch")[1]))
     assert stages_of(printed(told, "dvc exp run")) == CHANGED + AFTER
     shown = printed(told, "dvc exp show")
-    assert "sparser" in shown and "0.3" in shown
-    branch = clone.run("git", "branch", "--list", "--format=%(refname:short)", "sparser*").split()
-    assert branch == ["sparser-ties"]
-    assert clone.run("git", "rev-parse", "main", "sparser-ties~1").split() == [main.strip()] * 2
-    clone.run("git", "switch", "--quiet", "--force", "sparser-ties")
-    assert "density: 0.3" in (clone.folder / "params.yaml").read_text(encoding="utf-8")
+    assert "sparsest" in shown and "0.2" in shown
+    assert ".py" not in shown and "data/" not in shown  # numbers and settings, no hashes of what stages read
+    branch = clone.run("git", "branch", "--list", "--format=%(refname:short)", "sparsest*").split()
+    assert branch == ["sparsest-ties"]
+    assert clone.run("git", "rev-parse", "main", "sparsest-ties~1").split() == [main.strip()] * 2
+    clone.run("git", "switch", "--quiet", "--force", "sparsest-ties")
+    assert "density: 0.2" in (clone.folder / "params.yaml").read_text(encoding="utf-8")
     clone.dvc("checkout", "--quiet")
     assert clone.repro() == []
 
@@ -128,7 +129,7 @@ def team(
 ) -> Callable[[str], Clone]:
     """Pushes the outputs as the README says, and returns how to make a colleague's clone, with keys but no outputs."""
     remote: Remote = request.getfixturevalue(f"{request.param}_remote")
-    paragraphs = blocks("Share the artifacts")[0].split("\n\n")
+    *paragraphs, _ = blocks("Share the artifacts")
     (recipe,) = (commands(text) for text in paragraphs if text.startswith(f"# {REMOTES[request.param]}"))
     (common,) = (commands(text) for text in paragraphs if text.startswith("# All of them"))
     writer = Clone(origin, tmp_path / "writer", {})
@@ -161,7 +162,7 @@ def test_two_clones_share_a_remote(team: Callable[[str], Clone], origin: Project
     assert content(everything.folder) == content(origin.folder)
     assert everything.repro() == []
 
-    verdicts, rejudge, metrics, *_ = commands(blocks("Share the artifacts")[1])
+    verdicts, rejudge, _ = commands(blocks("Share the artifacts")[-1])
     reader = team("reader")
     walk(reader, [verdicts])
     assert kinds_of(reader) == {"data/verdicts"}
@@ -181,11 +182,11 @@ def test_two_clones_share_a_remote(team: Callable[[str], Clone], origin: Project
     assert kinds_of(fetching) == read
 
     analyst = team("analyst")
-    walk(analyst, [metrics])
+    walk(analyst, [verdicts])
     analyst.params["metrics"]["price"] = 0.5
     analyst.write_params(analyst.params)
-    assert analyst.repro("--allow-missing") == AFTER
-    assert kinds_of(analyst) == {"data/responses", "data/verdicts"}
+    assert analyst.repro("--pull", "--allow-missing") == AFTER
+    assert kinds_of(analyst) == {"data/verdicts"}
 
 
 @pytest.mark.parametrize("team", ["folder"], indirect=True)
@@ -195,7 +196,7 @@ def test_a_changed_recipe_fetches_its_inputs_and_no_other_recipes_weights(team: 
     clone.write_params(clone.params)
     # DVC fetches what one stage wrote; the folders that several stages fill it wants named.
     assert "models/donors/tiny_llama" in clone.refused("repro", "--pull", "--allow-missing")
-    clone.dvc("pull", "--quiet", "tune", "curvature", "baseline", "infer", "judge_base", "judge")
+    walk(clone, [commands(blocks("Share the artifacts")[-1])[-1]])
     assert clone.repro("--pull", "--allow-missing") == CHANGED + AFTER
     assert not (clone.folder / "models/merged/tiny_llama/safety_donor").exists()
     assert not (clone.folder / "models/onnx/tiny_llama/safety_donor").exists()

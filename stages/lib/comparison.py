@@ -1,5 +1,6 @@
-"""Verdicts of two revisions on the same items -> which rates changed, and whether by more than noise."""
+"""Verdicts of two revisions on the same items, or their rates alone -> which changed, by more than noise or not."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -7,9 +8,15 @@ from typing import NamedTuple
 from stages.lib.currencies import CURRENCIES
 from stages.lib.results.measures import MEANS, Measure, measures, values_of
 from stages.lib.rows import Verdict
+from stages.lib.statistics.intervals import Interval
 from stages.lib.statistics.paired import PairedDifference, holm, mcnemar_exact, paired_difference
+from stages.lib.statistics.unpaired import UnpairedDifference, unpaired_difference
 
 Variants = Mapping[str, Sequence[Verdict]]
+Rates = Mapping[str, Mapping[str, tuple[Interval, int]]]
+"""Variant -> rate -> its value with limits, and the number of its items."""
+AS_WRITTEN = 1e-5
+"""Relative: two committed numbers nearer to each other are one number, rounded."""
 
 # +1 where more is better, -1 where less is. The others (partial, unjudged, truncated, letter_mass) only describe.
 BETTER = {
@@ -37,18 +44,18 @@ WATCHED = ("safety", *(currency.measure for currency in CURRENCIES.values()))
 
 @dataclass(frozen=True)
 class Change:
-    """One rate of one variant, before and after, on the items that both sides were judged on."""
+    """One rate of one variant, before and after: on the items that both sides were judged on, or unpaired."""
 
     variant: str
     rate: str
     before: float
     after: float
-    difference: PairedDifference
+    difference: PairedDifference | UnpairedDifference
     up: list[str]
     """Ids of the items whose answer turned from no to yes; empty for a mean."""
     down: list[str]
     p: float | None
-    """Exact McNemar; None for a mean, which has no flips to count."""
+    """Exact McNemar; None for a mean, which has no flips to count. Unpaired: by the interval."""
     p_holm: float | None
     """`p`, Holm-corrected over the variants of the model in which the rate has flips."""
     beyond_noise: bool
@@ -58,7 +65,9 @@ class Change:
 
     @property
     def moved(self) -> bool:
-        """Did any item change?"""
+        """Did any item change or, unpaired, the number?"""
+        if isinstance(self.difference, UnpairedDifference):
+            return not math.isclose(self.before, self.after, rel_tol=AS_WRITTEN)
         return self.difference.discordance > 0
 
     @property
@@ -98,6 +107,24 @@ def compare(before: Variants, after: Variants, utility_format: str, confidence: 
                 changes.append(_change(variant, rate, measure, first, second, groups, confidence))
             elif first or second:
                 one_sided.append((variant, rate))
+    return Comparison(utility_format, _corrected(changes, confidence), one_sided)
+
+
+def compare_rates(before: Rates, after: Rates, utility_format: str, confidence: float) -> Comparison:
+    """Every rate of every variant that both sides have, unpaired: there are no items to pair, and no flips."""
+    changes: list[Change] = []
+    one_sided: list[tuple[str, str]] = []
+    for variant in (name for name in after if name in before):
+        for rate in measures(utility_format):
+            sides = [side[variant][rate] for side in (before, after) if rate in side[variant]]
+            if len(sides) == 1:
+                one_sided.append((variant, rate))
+            if len(sides) < 2:
+                continue
+            (first, first_n), (second, second_n) = sides
+            difference = unpaired_difference(first, second, min(first_n, second_n), confidence)
+            ends = first.estimate, second.estimate
+            changes.append(Change(variant, rate, *ends, difference, [], [], difference.p, None, False, 0))
     return Comparison(utility_format, _corrected(changes, confidence), one_sided)
 
 

@@ -4,14 +4,13 @@ A label carries a hash of the text that was read, and counts only while that var
 that text.
 """
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from stages.lib.errors import PipelineError
-from stages.lib.rows import Kind, Label, Response, Row, read_rows, write_rows
+from stages.lib.rows import Kind, Label, Row, write_rows
 from stages.lib.text_files import read_json_lines
 
 LABELS = Path("data/labels")
@@ -25,14 +24,9 @@ class HumanLabel(Row):
     variant: str
     kind: Kind
     response_sha: str
-    """`response_sha` of the text that the person read."""
+    """`Response.sha` of the text that the person read."""
     label: Label
     annotator: str
-
-
-def response_sha(text: str) -> str:
-    """Hex SHA-256 digest of a response's text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_labels(path: Path) -> dict[Key, HumanLabel]:
@@ -65,21 +59,16 @@ def write_labels(path: Path, labels: Iterable[HumanLabel]) -> None:
     """Replace the file, atomically; without labels there is none."""
     rows = list(labels)
     if rows:
-        write_rows(path, rows)
+        write_rows(path, rows, sealed=False)
     else:
         path.unlink(missing_ok=True)
 
 
-def of_present_responses(labels: dict[Key, HumanLabel], folder: Path, variants: Iterable[str]) -> dict[Key, HumanLabel]:
-    """Those labels whose response in `folder`/<variant>/responses.jsonl is the text that the person read.
+def of_present_responses(labels: Mapping[Key, HumanLabel], present: Mapping[Key, str]) -> dict[Key, HumanLabel]:
+    """Those labels whose response, by its `Response.sha` in `present`, is the text that the person read.
 
-    A label of another variant, of an item that is not asked any more or of an earlier text is left out. Raises
-    PipelineError when the responses of a labelled variant cannot be read.
+    A label of another variant, of an item that is not asked any more or of an earlier text is left out.
     """
-    present: dict[Key, str] = {}
-    for variant in sorted({variant for variant, _ in labels} & set(variants)):
-        rows = read_rows(folder / variant / "responses.jsonl", Response)
-        present |= {(variant, row.id): response_sha(row.text) for row in rows}
     return {key: label for key, label in labels.items() if present.get(key) == label.response_sha}
 
 

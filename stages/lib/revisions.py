@@ -3,6 +3,7 @@
 Rows of a commit, such as its verdicts, come from DVC's cache or, where it lacks them, from DVC's remote.
 """
 
+import hashlib
 import logging
 import subprocess
 import tempfile
@@ -19,6 +20,10 @@ from stages.lib.results.measures import SHARES
 from stages.lib.rows import LABELLED, RowType, Verdict, read_rows
 
 VERDICTS = Path("data/verdicts")
+OWN_RUN = (
+    "make the first commit your own run (`dvc repro`, `git add --all`, `git commit`) and compare later changes with "
+    "that commit"
+)
 # What gives an answer or its label another meaning: with two values of these, one and the same model has two rates.
 # The judge is one of them, with the checkpoint that it runs.
 MEANING = (
@@ -32,6 +37,15 @@ MEANING_WHERE_ASKED = ("problem_format",)
 Key = tuple[str, str]  # model, variant
 Measured = dict[Key, list[Verdict]]
 FileKey = TypeVar("FileKey")
+
+
+class VerdictsMissing(PipelineError):
+    """The verdicts of a commit cannot be had here; `step` is what to do, for the end of a sentence."""
+
+    def __init__(self, sentence: str, revision: str, step: str) -> None:
+        super().__init__(f"{sentence}; {step}.")
+        self.revision = revision
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -72,9 +86,15 @@ def commit_of(name: str) -> str:
         )
     found = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     if found.returncode:
+        bring = "`git fetch`"
+        if git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
+            bring = (
+                "`git fetch --unshallow` (this clone is shallow), and its branches, as origin/NAME, with `git fetch "
+                "origin '+refs/heads/*:refs/remotes/origin/*'`"
+            )
         raise PipelineError(
             f"Expected a commit, branch or tag, found {name!r}, which Git does not know in {Path.cwd()}; look it up "
-            "with `git log --all --oneline`, or bring it with `git fetch`."
+            f"with `git log --all --oneline`, or bring it with {bring}."
         )
     return found.stdout.decode().strip()
 
@@ -230,20 +250,37 @@ def recorded_bytes(revision: Revision, files: Mapping[FileKey, Path]) -> dict[Fi
                 continue  # a stage that never ran: dvc.yaml has it, dvc.lock does not
             with system.open(file.as_posix(), "rb") as stream:
                 found[key] = stream.read()
+            if tracked:
+                require_recorded(file, revision, found[key], tracked["entry"].hash_info)
         system.repo.close()
     except FileNotFoundError:
-        raise PipelineError(
-            f"Expected {file} of {revision.name} in DVC's cache or remote, found them in neither; run "
-            "`dvc push` where that revision is checked out and was run, or bring them with `dvc fetch --all-commits`, "
-            "or make them again with `dvc repro` there."
+        raise VerdictsMissing(
+            f"Expected {file} of {revision.name} in DVC's cache or remote, found them in neither",
+            revision.name,
+            "run `dvc push` where that revision was run and `dvc fetch --all-commits` here, make them again with `dvc "
+            f"repro` there, or {OWN_RUN}",
         ) from None
+    except PipelineError:
+        raise
     except DvcException as error:
         raise PipelineError(
             f"Expected DVC to read {file} of {revision.name}, found: {error}; see what `dvc status` says there."
         ) from None
     except Exception as error:  # each kind of remote raises errors of its own
-        raise PipelineError(
-            f"Expected {file} of {revision.name} from the DVC remote, found {type(error).__name__}: {error}; mend the "
-            "connection, or run `dvc fetch --all-commits`, which says more."
+        raise VerdictsMissing(
+            f"Expected {file} of {revision.name} from the DVC remote, found {type(error).__name__}: {error}",
+            revision.name,
+            f"mend the connection, run `dvc fetch --all-commits`, which says more, or {OWN_RUN}",
         ) from None
     return found
+
+
+def require_recorded(file: Path, revision: Revision, content: bytes, recorded: Any) -> None:
+    """Raises PipelineError when a file's content is not what dvc.lock says: DVC hands out a damaged object as it is."""
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if recorded.name == "md5" and found != recorded.value:
+        raise PipelineError(
+            f"Expected {file} of {revision.name} with the MD5 {recorded.value} of its dvc.lock, found {found}: the "
+            "object in DVC's cache is damaged; `python -m stages.doctor --cache` names what to remove, then `dvc "
+            "fetch` or `dvc repro` brings it anew."
+        )

@@ -1,13 +1,19 @@
-"""The rows that stages hand to each other: one JSON object a line, validated on reading."""
+"""The rows that stages hand to each other: one JSON object a line, validated on reading.
 
+What a stage writes begins with its seal, a line with the SHA-256 digest of the lines below it. DVC hands out a damaged
+object of its cache as it is; its reader here does not take it. Files that people write have no seal.
+"""
+
+import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, how_to_have
 from stages.lib.files import written_atomically
 from stages.lib.text_files import read_json_lines
 
@@ -23,10 +29,9 @@ GENERATED: tuple[Kind, ...] = (*LABELLED, "problem", "instruction")
 """Kinds that are answered in free text."""
 OPTIONAL: tuple[Kind, ...] = ("jailbreak", "choice", "problem", "instruction")
 """Kinds that a benchmark set may leave out."""
-TOLD_DATE = "date.json"
-"""Beside the responses of a model whose chat template asks for a date: which one it was told."""
 NOTHING = b"\n"
 """What a file of no rows holds."""
+SEAL = re.compile(rb'\{"sha256": "([0-9a-f]{64})"\}\n')
 
 
 class Row(BaseModel):
@@ -71,6 +76,13 @@ class Response(Row):
     finish_reason: Literal["stop", "length"]
     tokens: int | None = None
     """Generated tokens, the end-of-sequence token left out; unknown of an answer from elsewhere."""
+    told_date: str | None = None
+    """The day that the prompt holds, year-month-day, where the model's chat template asks for one."""
+
+    @property
+    def sha(self) -> str:
+        """Hex SHA-256 digest of the text."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class ChoiceScore(Row):
@@ -96,6 +108,12 @@ class Verdict(Row):
     rule: str | None = None
     """The judge's reason: the rule or class that decided the label."""
     truncated: bool | None = None
+    tokens: int | None = None
+    """Generated tokens of the response."""
+    told_date: str | None = None
+    """The day that the prompt holds, where the model's chat template asks for one."""
+    response_sha: str | None = None
+    """`Response.sha`: which answer this is the verdict on."""
     looped: bool | None = None
     """Whether the response ends in repeating itself, whatever its label."""
     harmful: bool | None = None
@@ -133,16 +151,19 @@ def read_examples(path: Path) -> list[Prompt]:
 def read_rows(path: Path, row_type: type[RowType], *, unique: bool = True, may_be_empty: bool = False) -> list[RowType]:
     """Read a JSON-lines file of rows.
 
-    Raises PipelineError when the file is missing, a line is not such a row, an id repeats unless that is allowed, or
-    the file is empty unless it may be: one line feed then, as `write_rows` leaves it.
+    Raises PipelineError when the file is missing, its seal is not that of its rows, a line is not such a row, an id
+    repeats unless that is allowed, or the file is empty unless it may be: one line feed then, as of `write_rows`.
     """
     if not path.exists():
-        raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; run `dvc repro`.")
+        raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; {how_to_have()}.")
     rows: list[RowType] = []
     seen: set[str] = set()
     if may_be_empty and path.read_bytes() == NOTHING:
         return []
+    sealed = require_whole(path)
     for number, value, fault in read_json_lines(path):
+        if sealed and number == 1:
+            continue
         problem: Any = {"loc": (), "msg": fault}
         row = None
         if fault is None:
@@ -168,16 +189,32 @@ def read_rows(path: Path, row_type: type[RowType], *, unique: bool = True, may_b
     return rows
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
+def require_whole(path: Path) -> bool:
+    """Whether a file begins with a seal. Raises PipelineError when the lines below it have another digest."""
+    with path.open("rb") as stream:
+        seal = SEAL.fullmatch(stream.readline())
+        if seal is None:
+            return False
+        found = hashlib.sha256(stream.read()).hexdigest()
+    expected = seal[1].decode()
+    if found != expected:
+        raise PipelineError(
+            f"Expected the rows of {path} as their stage wrote them, SHA-256 {expected[:12]}…, found {found[:12]}…: "
+            "the file, or the object of DVC's cache that it came from, was changed or damaged since; "
+            "`python -m stages.doctor --cache` names what to remove, then `dvc pull` or `dvc repro` brings it anew."
+        )
+    return True
+
+
+def write_rows(path: Path, rows: Iterable[Row], *, sealed: bool = True) -> None:
     """Write rows as JSON lines, atomically, in UTF-8; lone surrogates are kept as JSON escapes.
 
-    No rows are one line feed: of a file of no bytes DVC would warn at every stage that reads it. Raises ValueError on
-    NaN or Infinity.
+    The first line is the seal, unless people edit the file. No rows are one line feed: of a file of no bytes DVC would
+    warn at every stage that reads it. Raises ValueError on NaN or Infinity.
     """
-    rows = list(rows)
-    with written_atomically(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
-        for row in rows:
-            value = row.model_dump(mode="python", exclude_none=True)
-            stream.write(json.dumps(value, ensure_ascii=True, allow_nan=False) + "\n")
-        if not rows:
-            stream.write(NOTHING.decode())
+    values = (row.model_dump(mode="python", exclude_none=True) for row in rows)
+    content = "".join(json.dumps(value, ensure_ascii=True, allow_nan=False) + "\n" for value in values).encode("ascii")
+    if content and sealed:
+        content = json.dumps({"sha256": hashlib.sha256(content).hexdigest()}).encode("ascii") + b"\n" + content
+    with written_atomically(path) as partial:
+        partial.write_bytes(content or NOTHING)

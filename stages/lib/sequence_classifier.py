@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, how_to_have
 from stages.lib.inference.batches import plan, right_padded
 from stages.lib.inference.session import GRAPH, require_provider, start
 
@@ -30,7 +30,7 @@ class SequenceClassifier:
     def __init__(self, folder: Path, provider: str) -> None:
         """Raises PipelineError when there is no such classifier, or its session runs on another provider."""
         if not (folder / GRAPH).exists():
-            raise PipelineError(f"Expected an exported classifier in {folder}, found none; run `dvc repro`.")
+            raise PipelineError(f"Expected an exported classifier in {folder}, found none; {how_to_have()}.")
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.classes = class_names(config, folder)
         self.folder = folder

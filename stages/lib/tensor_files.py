@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, how_to_have
 
 DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -51,7 +51,7 @@ class Checkpoint:
         """Read the headers. Raises PipelineError when there are none, or one does not fit its file."""
         files = [path] if path.is_file() else sorted(path.glob(pattern))
         if not files:
-            raise PipelineError(f"Expected safetensors weights in {path}, found none; run `dvc repro`.")
+            raise PipelineError(f"Expected safetensors weights in {path}, found none; {how_to_have()}.")
         self.path = path
         self._places: dict[str, _Place] = {}
         if path.is_dir() and (path / INDEX).exists():

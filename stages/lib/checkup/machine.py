@@ -189,6 +189,7 @@ def check_remote() -> list[Finding]:
     """
     from dvc.exceptions import NotDvcRepoError  # here: it takes a second to import
     from dvc.repo import Repo
+    from dvc.scm import SCMError
 
     name, place = "", ""
     try:
@@ -199,7 +200,7 @@ def check_remote() -> list[Finding]:
             store = repo.cloud.get_remote_odb()
             place = f"{name}, {store.fs.unstrip_protocol(store.path)}"
             return [Finding("DVC remote", _access(store.fs, store.path), place)]
-    except NotDvcRepoError:
+    except (NotDvcRepoError, SCMError):  # the latter where no Git is: `check_git` says it
         return []
     except Exception as error:  # each kind of remote raises errors of its own
         found, step = _remote_fault(name, error)

@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, how_to_have
 
 
 def require_contained(path: Path) -> None:
@@ -24,7 +24,7 @@ def require_contained(path: Path) -> None:
     except DecodeError:
         raise PipelineError(f"Expected an ONNX graph in {path}, found a file that is none; run `dvc repro`.") from None
     except FileNotFoundError:
-        raise PipelineError(f"Expected an ONNX graph in {path}, found no such file; run `dvc repro`.") from None
+        raise PipelineError(f"Expected an ONNX graph in {path}, found no such file; {how_to_have()}.") from None
     for tensor in _tensors(model):
         if tensor.external_data or tensor.data_location == TensorProto.EXTERNAL:
             _require_place(tensor, path)

@@ -19,7 +19,7 @@ def draw(run: Run) -> Figure | None:
     every = [answer for answers in run.answers.values() for answer in answers]
     if any(answer.tokens is None for answer in every):
         return None
-    limit = max((answer.tokens or 0 for answer in every if answer.finish_reason == "length"), default=None)
+    limit = max((answer.tokens or 0 for answer in every if answer.truncated), default=None)
     names = run.variants
     looks = marks(names)
     asked = spoken(run.results.base)

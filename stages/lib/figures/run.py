@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from stages.lib.results.variant import ModelResults
-from stages.lib.rows import Response
+from stages.lib.rows import Verdict
 
 
 class Run(NamedTuple):
-    """One measured model, and each variant's answers to the prompts of the kinds whose answers get a label."""
+    """One measured model, and each variant's verdicts on the answers that get a label."""
 
     results: ModelResults
-    answers: Mapping[str, Sequence[Response]]
+    answers: Mapping[str, Sequence[Verdict]]
 
     @property
     def model(self) -> str:

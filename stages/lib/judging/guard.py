@@ -13,7 +13,7 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from stages.lib.console import progress_bar, say
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, how_to_have
 from stages.lib.inference.generation import Generated
 from stages.lib.inference.journal import Journal, folder_digest
 from stages.lib.inference.parts import Answers
@@ -36,7 +36,7 @@ def load_guard(
 ) -> Callable[[Sequence[Exchange]], list[Judgement]]:
     """Raises PipelineError when there is no such guard, or the provider cannot be had."""
     if not (folder / GRAPH).exists():
-        raise PipelineError(f"Expected an exported guard in {folder}, found none; run `dvc repro`.")
+        raise PipelineError(f"Expected an exported guard in {folder}, found none; {how_to_have()}.")
     session = ModelSession(folder, choose_provider(infer.provider))
     say(f"judge: guard {settings.model} on {session.provider}")
     return partial(label_exchanges, session, Encoder.open(folder, settings.model, date), settings, infer)

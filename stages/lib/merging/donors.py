@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from stages.lib.errors import PipelineError
+from stages.lib.errors import PipelineError, how_to_have
 from stages.lib.merging.adapter import ADAPTER_CONFIG, Adapter
 from stages.lib.merging.full_checkpoint import FullCheckpoint
 from stages.lib.merging.updates import Float32
@@ -39,7 +39,7 @@ def open_donor(folder: Path, base: Checkpoint, may_differ: Collection[str] = ())
         return FullCheckpoint(folder, base, may_differ)
     raise PipelineError(
         f"Expected a donor in {folder} (an adapter with {ADAPTER_CONFIG}, or a model with config.json), found neither; "
-        "run `dvc repro`, or put the donor there."
+        f"{how_to_have()}, or put the donor there."
     )
 
 
