@@ -89,7 +89,7 @@ FAULTS = [
     (change("catalog.mistral_7b.source.commit", "main"), ["commit", "found 'main'"]),
     (rename("fetch_data.datasets.mmlu", "mmlu_pro"), ["unknown dataset 'mmlu_pro'", "did you mean 'mmlu'"]),
     (change("metrics.price", 0.25), ["metrics.price", "found 0.25"]),
-    (change("metrics.price.knowledge", 0), ["metrics.price.knowledge", "greater than 0", "found 0"]),
+    (change("metrics.price.knowledge", 0), ["metrics.price.knowledge", "greater than", "found 0"]),
     (rename("metrics.price.reasoning", "reasonning"), ["unknown currency 'reasonning'", "did you mean 'reasoning'"]),
     (change("metrics.price", {"knowledge": 1.0}), ["no price for the currency 'helpfulness'", "add it"]),
     *(
