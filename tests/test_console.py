@@ -93,3 +93,20 @@ def test_a_long_bar_says_in_a_log_how_far_it_is(
     assert "100/100" in lines[-1]
     counts = [int(line.split("/100")[0].split()[-1]) for line in lines]
     assert counts == sorted(set(counts))
+
+
+def test_the_rate_after_a_resume_counts_what_this_run_did() -> None:
+    from rich.progress import Task
+
+    from stages.lib.console import RateColumn, progress_bar
+
+    progress = progress_bar()
+    number = progress.add_task("answers", total=1_000_000, unit="tokens")
+    progress.take_up(number, 999_990)
+    (task,) = progress.tasks
+    assert isinstance(task, Task) and task.completed == 999_990
+    assert RateColumn().render(task).plain == ""
+    progress.advance(number, 10)
+    rate = RateColumn().render(task).plain
+    assert task.finished_time is not None and task.fields["taken_up"] == 999_990
+    assert rate == "" or float(rate.split()[0].replace(",", "")) * task.finished_time < 20

@@ -1,5 +1,6 @@
 """A fault in params.yaml stops the first stage, with a sentence that says where and what."""
 
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,38 @@ FAULTS = [
     (change("catalog.mistral_7b.source.commit", "main"), ["commit", "found 'main'"]),
     (rename("fetch_data.datasets.mmlu", "mmlu_pro"), ["unknown dataset 'mmlu_pro'", "did you mean 'mmlu'"]),
     (change("metrics.price", 0.25), ["metrics.price", "found 0.25"]),
-    (change("metrics.price.knowledge", 0), ["metrics.price.knowledge", "greater than 0", "found 0"]),
+    (change("metrics.price.knowledge", 0), ["metrics.price.knowledge", "greater than", "found 0"]),
     (rename("metrics.price.reasoning", "reasonning"), ["unknown currency 'reasonning'", "did you mean 'reasoning'"]),
     (change("metrics.price", {"knowledge": 1.0}), ["no price for the currency 'helpfulness'", "add it"]),
+    *(
+        (change(path, value), [path, f"found {value!r}"])
+        for path, value in (
+            ("tune.seed", -1),
+            ("tune.seed", 2**32),
+            ("tune.rank", 0),
+            ("tune.rank", True),
+            ("tune.batch_size", 10**30),
+            ("tune.learning_rate", float("nan")),
+            ("tune.held_out", float("inf")),
+            ("infer.sampling_seed", -1),
+            ("infer.temperature", float("inf")),
+            ("infer.processes", 10**9),
+            ("fetch_data.seed", -1),
+            ("fetch_data.tune_share.harmful", float("nan")),
+            ("donors.safety.epochs", True),
+            ("export.opset", 99),
+            ("merge.max_shard_bytes", 2**60),
+            ("metrics.price.knowledge", 1e-300),
+        )
+    ),
+    (change("models", ["smollm2_135m", "smollm2_135m"]), ["'smollm2_135m' twice in a list", "name it once"]),
+    (change("models", [True]), ["models.0", "found True", "`on`, `yes` and `true`", "in quotes"]),
+    (change("recipes", {True: RECIPE}), ["found True at recipes", "`on`, `yes` and `true`", "in quotes"]),
+    (change("recipes", {False: RECIPE}), ["found False at recipes", "`off`, `no` and `false`", "in quotes"]),
+    (change("recipes", {1.0: RECIPE}), ["found 1.0 at recipes", "reads it as a float", "in quotes"]),
+    (change("prompting.date", datetime.date(2024, 7, 26)), ["prompting.date", "without quotes", "a date in quotes"]),
+    (change("prompting.date", "26 July 2024"), ["prompting.date", "'26 July 2024'", "year-month-day"]),
+    (change("prompting.date", "2024-02-30"), ["prompting.date", "which is no day"]),
     (change("metrics.confidence", 95), ["metrics.confidence", "less than 1", "found 95"]),
 ]
 
