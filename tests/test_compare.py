@@ -487,10 +487,11 @@ def newcomer(copy: History) -> History:
 
 def test_without_verdicts_the_numbers_in_git_are_compared_unpaired_and_it_says_so(newcomer: History) -> None:
     output = newcomer.compare("main").stdout
-    # Newcombe's interval for 24 of 40 and then 12 of 40; two variants moved, so Holm doubles the smaller p.
-    assert rows_of(output)[0].startswith("ties safety 60.0 30.0 -30.0 [-47.7, -8.2] ")
+    # Wilson for 24 of 40: [.4460, .7365], for 12: [.1807, .4543], for 26: [.4951, .7787]. The lower limit of the first:
+    # -.3 - sqrt((.3 - .1807)² + (.7365 - .6)²). Its p is that of .3/.218 · 1.96, doubled by Holm.
+    assert rows_of(output)[0].startswith("ties safety 60.0 30.0 -30.0 [-48.1, -8.2] 0.014 ")
     assert rows_of(output)[0].endswith("yes, worse")
-    assert rows_of(output)[1].startswith("base safety 60.0 65.0 +5.0 [-15.8, 25.4] ")
+    assert rows_of(output)[1].startswith("base safety 60.0 65.0 +5.0 [-15.7, 25.1] ")
     assert "intervals, unpaired" in output and "paired by item" not in output
     assert "Unpaired: the verdicts of main are not to be had here" in output
     assert "make the first commit your own run" in output
