@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.lib.console import progress_bar, run_stage, say
-from stages.lib.errors import PipelineError
-from stages.lib.files import folder_written_atomically, write_json
-from stages.lib.instructions import use_avx2
-from stages.lib.params import Curvature, Model, load_params
-from stages.lib.tensor_files import Tensor, write_checkpoint
+from safety_tax.core.console import progress_bar, run_stage, say
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.files import folder_written_atomically, write_json
+from safety_tax.core.tensor_files import Tensor, write_checkpoint
+from safety_tax.donors.vector_instructions import use_avx2
+from safety_tax.params import Curvature, Model, load_params
 
 if TYPE_CHECKING:
-    from stages.lib.tokens.encoder import Encoder
-    from stages.lib.tuning_rows import TuningRow
+    from safety_tax.donors.tuning_rows import TuningRow
+    from safety_tax.tokens.encoder import Encoder
 
 
 def read_rows_of(
     kind: str, count: int, encoder: "Encoder", vocabulary: int, model: Model, limit: int
 ) -> "list[TuningRow]":
     """The first so many tuning rows of a kind, responses cut to `limit` tokens in all. PipelineError: too few."""
-    from stages.lib.rows import Prompt, read_rows
-    from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, read_refusals, require_embedded
+    from safety_tax.core.rows import Prompt, read_rows
+    from safety_tax.donors.tuning_rows import REFUSALS, TuningRow, as_tokens, read_refusals, require_embedded
 
     there = [prompt for prompt in read_rows(Path("data/benchmarks/tune.jsonl"), Prompt) if prompt.kind == kind]
     if len(there) < count:
@@ -45,7 +45,7 @@ def read_rows_of(
 
 def write_kfac(model: Any, rows: "dict[str, list[TuningRow]]", epsilon: float, folder: Path) -> dict[str, str]:
     """Write each input's eigenvectors, a file each; return weight -> the weight whose name its input goes by."""
-    from stages.lib.moments import stream_moments, subspace
+    from safety_tax.donors.moments import stream_moments, subspace
 
     inputs: dict[str, str] = {}
     harmful, benign = ([row.prompt for row in rows[kind]] for kind in ("harmful", "benign"))
@@ -63,7 +63,7 @@ def write_kfac(model: Any, rows: "dict[str, list[TuningRow]]", epsilon: float, f
 
 def write_diagonal(model: Any, rows: "dict[str, list[TuningRow]]", epsilon: float, folder: Path) -> None:
     """Write F_h and F_h / (F_b + epsilon · mean F_b) of every weight, a file each."""
-    from stages.lib.moments import diagonal_fisher
+    from safety_tax.donors.moments import diagonal_fisher
 
     folder.mkdir()
     with progress_bar() as progress:
@@ -88,7 +88,7 @@ def collect(name: str, model: Model, settings: Curvature, date: datetime.date, f
     import torch
     from transformers import AutoModelForCausalLM
 
-    from stages.lib.tokens.encoder import Encoder
+    from safety_tax.tokens.encoder import Encoder
 
     base = Path("models/base") / name
     encoder = Encoder.open(base, name, date)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import onnx
 
-from stages.lib.console import run_stage, say
-from stages.lib.errors import PipelineError, how_to_have
-from stages.lib.exporting.onnx_files import require_contained
-from stages.lib.exporting.onnx_weights import BINDING, load_binding, require_equal_weights, write_weights
-from stages.lib.files import folder_written_atomically
-from stages.lib.inference.session import GRAPH
-from stages.lib.params import Export, Model, load_params
-from stages.lib.tensor_files import Checkpoint
+from safety_tax.core.console import run_stage, say
+from safety_tax.core.errors import PipelineError, how_to_have
+from safety_tax.core.files import folder_written_atomically
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.engine.session import GRAPH
+from safety_tax.onnx.onnx_files import require_contained
+from safety_tax.onnx.onnx_weights import BINDING, load_binding, require_equal_weights, write_weights
+from safety_tax.params import Export, Model, load_params
 
 # What inference needs beside graph and weights.
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "chat_template*")
@@ -33,9 +33,9 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
     Raises PipelineError when it exceeds the type's own tolerance.
     """
     # torch and Transformers take seconds to import, and a variant needs neither.
-    from stages.lib.datasets.matched_benign import read as read_benign
-    from stages.lib.exporting.parity import gate_difference
-    from stages.lib.tokens.encoder import Encoder
+    from safety_tax.datasets.matched_benign import read as read_benign
+    from safety_tax.onnx.parity import gate_difference
+    from safety_tax.tokens.encoder import Encoder
 
     encoder = Encoder.open(weights, model, date)
     texts = [item.text for item in read_benign(PROMPTS)][: settings.parity_prompts]
@@ -53,9 +53,9 @@ def write_graphs(weights: Path, checkpoint: Checkpoint, model: Model, settings: 
     """Write the base's graphs, from its config.json and the headers of its weights."""
     from transformers import AutoConfig
 
-    from stages.lib.exporting.grouped_query import write_grouped_graph
-    from stages.lib.exporting.onnx_graph import write_graph
-    from stages.lib.model_files.attention import one_attention_fits
+    from safety_tax.model_files.attention import one_attention_fits
+    from safety_tax.onnx.grouped_query import write_grouped_graph
+    from safety_tax.onnx.onnx_graph import write_graph
 
     write_graph(weights, checkpoint, model.dtype, settings.opset, folder)
     # On a CPU nobody runs float16, which its kernels only widen to float32.

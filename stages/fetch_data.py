@@ -14,14 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
-from stages.lib.console import run_stage, say
-from stages.lib.datasets.item import Item
-from stages.lib.datasets.jailbreak_texts import with_goal
-from stages.lib.datasets.leakage import common_ngrams, leaking, require_apart
-from stages.lib.errors import PipelineError
-from stages.lib.params import Dataset, FetchData, GeneratedSource, Params, load_params
-from stages.lib.rows import KINDS, OPTIONAL, Kind, Prompt, Split, write_rows
-from stages.lib.sources import fetch
+from safety_tax.core.console import run_stage, say
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import KINDS, OPTIONAL, Kind, Prompt, Split, write_rows
+from safety_tax.datasets.item import Item
+from safety_tax.datasets.jailbreak_texts import with_goal
+from safety_tax.datasets.leakage import common_ngrams, leaking, require_apart
+from safety_tax.params import Dataset, FetchData, GeneratedSource, Params, load_params
+from safety_tax.sources import fetch
 
 FOLDER = Path("data/benchmarks")
 
@@ -39,7 +39,7 @@ def read_datasets(datasets: Mapping[str, Dataset]) -> Found:
     shots: dict[Kind, list[tuple[str, Item]]] = defaultdict(list)
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         for name, dataset in datasets.items():
-            reader = importlib.import_module(f"stages.lib.datasets.{name}")
+            reader = importlib.import_module(f"safety_tax.datasets.{name}")
             source = dataset.source
             place = source if isinstance(source, GeneratedSource) else fetch(source, Path(scratch))
             try:

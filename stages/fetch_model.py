@@ -4,15 +4,15 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stages.lib.console import run_stage, say
-from stages.lib.errors import PipelineError, did_you_mean
-from stages.lib.files import folder_written_atomically, written_atomically
-from stages.lib.model_files.config import read_object
-from stages.lib.model_files.gate import settle, settle_tokenizer
-from stages.lib.model_files.gathering import model_files
-from stages.lib.params import Model, load_params
-from stages.lib.sources import fetch, put
-from stages.lib.text_files import read_text
+from safety_tax.core.console import run_stage, say
+from safety_tax.core.errors import PipelineError, did_you_mean
+from safety_tax.core.files import folder_written_atomically, written_atomically
+from safety_tax.core.text_files import read_text
+from safety_tax.model_files.config import read_object
+from safety_tax.model_files.gate import settle, settle_tokenizer
+from safety_tax.model_files.gathering import model_files
+from safety_tax.params import Model, load_params
+from safety_tax.sources import fetch, put
 
 TEMPLATES = Path("data/chat_templates")
 
@@ -24,7 +24,7 @@ def bring(model: Model, folder: Path) -> None:
         if found.suffix == ".gguf":
             import torch
 
-            from stages.lib.sources.gguf_model import convert
+            from safety_tax.sources.gguf_model import convert
 
             convert(found, folder, getattr(torch, model.dtype))
             return
@@ -53,7 +53,7 @@ def name_ends(folder: Path, name: str) -> None:
     """Let the model's generation config name every token that ends an answer, for whoever loads it or its variants."""
     from transformers import AutoTokenizer  # only here: it takes a second
 
-    from stages.lib.tokens.ends import ends_of, state_ends
+    from safety_tax.tokens.ends import ends_of, state_ends
 
     state_ends(folder, ends_of(folder, AutoTokenizer.from_pretrained(folder), name).tokens)
 

@@ -12,20 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from stages.lib.console import progress_bar, run_stage, say
-from stages.lib.files import folder_written_atomically, write_json
-from stages.lib.inference.choice import Scores
-from stages.lib.inference.devices import visible_devices
-from stages.lib.inference.generation import Generated
-from stages.lib.inference.journal import Journal, folder_digest
-from stages.lib.inference.open_session import Choice, choose
-from stages.lib.inference.parts import Answers
-from stages.lib.inference.preparing import Asking, Examples, Form, Prepared, examples_of, prepare
-from stages.lib.inference.processes import Processes
-from stages.lib.inference.runners import Here, Run, Runner
-from stages.lib.inference.session import CPU, CUDA, choose_provider, cuda_problem
-from stages.lib.params import Infer, Model, Params, load_params
-from stages.lib.rows import (
+from safety_tax.core.console import progress_bar, run_stage, say
+from safety_tax.core.files import folder_written_atomically, write_json
+from safety_tax.core.rows import (
     GENERATED,
     ChoiceScore,
     Prompt,
@@ -34,7 +23,18 @@ from stages.lib.rows import (
     read_items,
     write_rows,
 )
-from stages.lib.tokens.chat_template import tells_date
+from safety_tax.dispatch.journal import Journal, folder_digest
+from safety_tax.dispatch.processes import Processes
+from safety_tax.dispatch.runners import Here, Run, Runner
+from safety_tax.engine.choice import Scores
+from safety_tax.engine.devices import visible_devices
+from safety_tax.engine.generation import Generated
+from safety_tax.engine.open_session import Choice, choose
+from safety_tax.engine.parts import Answers
+from safety_tax.engine.preparing import Asking, Examples, Form, Prepared, examples_of, prepare
+from safety_tax.engine.session import CPU, CUDA, choose_provider, cuda_problem
+from safety_tax.params import Infer, Model, Params, load_params
+from safety_tax.tokens.chat_template import tells_date
 
 BENCHMARKS = Path("data/benchmarks")
 
@@ -54,7 +54,7 @@ def start_runner(folder: Path, settings: Infer, weights: str) -> tuple[Runner, i
     Raises PipelineError when they ask for what cannot be had.
     """
     if settings.cluster != "none":
-        from stages.lib.inference.cluster import Cluster  # Ray is an extra, and takes a second to import
+        from safety_tax.dispatch.cluster import Cluster  # Ray is an extra, and takes a second to import
 
         cluster = Cluster(folder, settings, weights)
         return cluster, cluster.slots

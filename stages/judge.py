@@ -11,15 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.lib.console import run_stage, say
-from stages.lib.errors import PipelineError
-from stages.lib.judging import Judge, load
-from stages.lib.judging.exchange import Exchange
-from stages.lib.judging.final_answer import check_answer, marked_answers
-from stages.lib.judging.gates import require_judged
-from stages.lib.judging.instruction_checks import check_instructions
-from stages.lib.params import Model, load_params
-from stages.lib.rows import (
+from safety_tax.core.console import run_stage, say
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import (
     GENERATED,
     LABELLED,
     LABELS,
@@ -32,6 +26,12 @@ from stages.lib.rows import (
     read_rows,
     write_rows,
 )
+from safety_tax.judging import Judge, load
+from safety_tax.judging.exchange import Exchange
+from safety_tax.judging.final_answer import check_answer, marked_answers
+from safety_tax.judging.gates import require_judged
+from safety_tax.judging.instruction_checks import check_instructions
+from safety_tax.params import Model, load_params
 
 BENCHMARKS = Path("data/benchmarks")
 

@@ -11,13 +11,13 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stages.lib.console import run_stage, say
-from stages.lib.datasets.matched_benign import read as read_benign
-from stages.lib.errors import PipelineError
-from stages.lib.files import folder_written_atomically, write_json
-from stages.lib.params import Export, JudgeModel, Model, load_params
-from stages.lib.sources import fetch
-from stages.lib.tensor_files import Checkpoint, require_finite
+from safety_tax.core.console import run_stage, say
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.files import folder_written_atomically, write_json
+from safety_tax.core.tensor_files import Checkpoint, require_finite
+from safety_tax.datasets.matched_benign import read as read_benign
+from safety_tax.params import Export, JudgeModel, Model, load_params
+from safety_tax.sources import fetch
 
 FOLDER = Path("models/judges")
 PROMPTS = Path("data/prompts")
@@ -26,12 +26,12 @@ PROMPTS = Path("data/prompts")
 def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:
     """Write a guard as any measured model; returns the largest difference to PyTorch, in nats."""
     # torch and Transformers take seconds to import, and `rules` needs neither.
+    from safety_tax.model_files.gathering import link_model
+    from safety_tax.onnx.parity import gate_difference
+    from safety_tax.tokens.encoder import Encoder
+    from safety_tax.tokens.ends import ANY_DAY, state_ends
     from stages.export import export
     from stages.fetch_model import check
-    from stages.lib.exporting.parity import gate_difference
-    from stages.lib.model_files.gathering import link_model
-    from stages.lib.tokens.encoder import Encoder
-    from stages.lib.tokens.ends import ANY_DAY, state_ends
 
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         settled = Path(scratch)
@@ -51,8 +51,8 @@ def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder
     from optimum.exporters.onnx import main_export
     from transformers import AutoModelForSequenceClassification
 
-    from stages.lib.inference.session import CPU
-    from stages.lib.sequence_classifier import SequenceClassifier
+    from safety_tax.engine.session import CPU
+    from safety_tax.judging.sequence_classifier import SequenceClassifier
 
     checkpoint = Checkpoint(weights)
     for name in checkpoint.names():

@@ -17,20 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib.console import progress_bar, run_stage, say
-from stages.lib.errors import PipelineError
-from stages.lib.files import write_json
-from stages.lib.inference.processors import usable_cores
-from stages.lib.merging.ahead import in_order
-from stages.lib.merging.checks import describe, require_same_vocabulary, require_unchanged
-from stages.lib.merging.curvature import Curvature
-from stages.lib.merging.donors import Donor, open_donor
-from stages.lib.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary, unlike
-from stages.lib.merging.resume import WorkFolder, fingerprint
-from stages.lib.merging.updates import Target, Update, blocks, layer_of
-from stages.lib.params import load_params
-from stages.lib.recipes import REST, Recipe, layer_range, recipe_curvature, weight_at
-from stages.lib.tensor_files import Checkpoint, Tensor, plan_shards, require_finite, write_index, write_shard
+from safety_tax.core.console import progress_bar, run_stage, say
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.files import write_json
+from safety_tax.core.processors import usable_cores
+from safety_tax.core.tensor_files import Checkpoint, Tensor, plan_shards, require_finite, write_index, write_shard
+from safety_tax.donors.checks import describe, require_same_vocabulary, require_unchanged
+from safety_tax.donors.opening import Donor, open_donor
+from safety_tax.merging.ahead import in_order
+from safety_tax.merging.curvature import Curvature
+from safety_tax.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary, unlike
+from safety_tax.merging.recipes import REST, Recipe, layer_range, recipe_curvature, weight_at
+from safety_tax.merging.resume import WorkFolder, fingerprint
+from safety_tax.merging.updates import Target, Update, blocks, layer_of
+from safety_tax.params import load_params
 
 # What a model folder has beside its weights; every variant has the base's.
 COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -84,7 +84,7 @@ def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
     sums = new_sums()
     change = None
     if updates:
-        method = importlib.import_module(f"stages.lib.merging.{recipe.method}")
+        method = importlib.import_module(f"safety_tax.merging.{recipe.method}")
         change = method.merge(updates, recipe, Target(name, sum(weights), ingredients.curvature))
         sums = measure(change, updates)
     if deltas and len(names) > 1:

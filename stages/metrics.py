@@ -15,18 +15,18 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from stages.lib.console import console, run_stage, say
-from stages.lib.currencies import CURRENCIES
-from stages.lib.families import donors_alone, families, family_result
-from stages.lib.files import folder_written_atomically, write_json, written_atomically
-from stages.lib.human_labels import LABELS, HumanLabel, Key, of_present_responses, read_labels
-from stages.lib.params import Params, load_params
-from stages.lib.results.compute import Verdicts, judge_result, recommended, variant_results
-from stages.lib.results.estimate import ESTIMATE_ENDS, fixed, shown
-from stages.lib.results.rounding import significant
-from stages.lib.results.variant import Flat, ModelResults, VariantResult
-from stages.lib.results.words import how_asked, how_donors_differ, narrative, tax_cell, verdict
-from stages.lib.rows import Verdict, read_rows
+from safety_tax.core.console import console, run_stage, say
+from safety_tax.core.currencies import CURRENCIES
+from safety_tax.core.files import folder_written_atomically, write_json, written_atomically
+from safety_tax.core.rows import Verdict, read_rows
+from safety_tax.judging.human_labels import LABELS, HumanLabel, Key, of_present_responses, read_labels
+from safety_tax.params import Params, load_params
+from safety_tax.results.compute import Verdicts, judge_result, recommended, variant_results
+from safety_tax.results.estimate import ESTIMATE_ENDS, fixed, shown
+from safety_tax.results.families import donors_alone, families, family_result
+from safety_tax.results.rounding import significant
+from safety_tax.results.variant import Flat, ModelResults, VariantResult
+from safety_tax.results.words import how_asked, how_donors_differ, narrative, tax_cell, verdict
 
 FOLDER = Path("metrics")
 VERDICTS = Path("data/verdicts")

@@ -10,14 +10,21 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from stages.lib.console import run_stage, say
-from stages.lib.errors import PipelineError
-from stages.lib.figures import answer_lengths, frontier, net_benefit, over_refusal, safety_by_category, utility_by_area
-from stages.lib.figures.canvas import styled, write
-from stages.lib.figures.run import Run
-from stages.lib.files import folder_written_atomically
-from stages.lib.results.variant import read_results
-from stages.lib.rows import LABELLED, Verdict, read_rows
+from safety_tax.core.console import run_stage, say
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.files import folder_written_atomically
+from safety_tax.core.rows import LABELLED, Verdict, read_rows
+from safety_tax.results.figures import (
+    answer_lengths,
+    frontier,
+    net_benefit,
+    over_refusal,
+    safety_by_category,
+    utility_by_area,
+)
+from safety_tax.results.figures.canvas import styled, write
+from safety_tax.results.figures.run import Run
+from safety_tax.results.variant import read_results
 
 DETAIL = Path("metrics/detail")
 VERDICTS = Path("data/verdicts")

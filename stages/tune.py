@@ -29,17 +29,17 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from stages.lib.console import progress_bar, run_stage, say
-from stages.lib.errors import PipelineError, did_you_mean
-from stages.lib.files import folder_written_atomically, write_json
-from stages.lib.instructions import use_avx2
-from stages.lib.model_files.embedding_rows import give_padding
-from stages.lib.params import Donor, GivenDonor, Model, Tune, load_params
-from stages.lib.rows import Prompt, read_rows
-from stages.lib.sources.donor import bring_donor
-from stages.lib.tokens.encoder import Encoder
-from stages.lib.tuning_checkpoints import TuningCheckpoints, fingerprint, saved_order
-from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, require_embedded
+from safety_tax.core.console import progress_bar, run_stage, say
+from safety_tax.core.errors import PipelineError, did_you_mean
+from safety_tax.core.files import folder_written_atomically, write_json
+from safety_tax.core.rows import Prompt, read_rows
+from safety_tax.donors.fetching import bring_donor
+from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, fingerprint, saved_order
+from safety_tax.donors.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, require_embedded
+from safety_tax.donors.vector_instructions import use_avx2
+from safety_tax.model_files.embedding_rows import give_padding
+from safety_tax.params import Donor, GivenDonor, Model, Tune, load_params
+from safety_tax.tokens.encoder import Encoder
 
 IGNORED = -100  # label that the loss leaves out
 

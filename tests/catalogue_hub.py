@@ -29,7 +29,7 @@ from transformers import (
     Qwen2TokenizerFast,
 )
 
-from stages.lib.mmlu_areas import AREA
+from safety_tax.results.mmlu_areas import AREA
 
 VOCABULARY = 600
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}

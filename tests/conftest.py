@@ -27,7 +27,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from stages.lib.rows import GENERATED
+from safety_tax.core.rows import GENERATED
 
 # Credentials as a person has them in the environment, each one recognised wherever it should not be.
 SECRETS = {

@@ -24,24 +24,24 @@ from requests.adapters import BaseAdapter
 from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerFast
 
-from stages.audit_judge import read_labelled
+from safety_tax.commands.audit import read_labelled
+from safety_tax.core.console import console
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import ChoiceScore, Prompt, Response, Verdict, read_rows
+from safety_tax.core.tensor_files import INDEX, Checkpoint
+from safety_tax.donors.opening import open_donor
+from safety_tax.judging.guard_templates import TEMPLATES
+from safety_tax.judging.human_labels import read_labels
+from safety_tax.judging.rules import judge
+from safety_tax.onnx.onnx_files import require_contained
+from safety_tax.params import Dataset, FolderSource, HubSource, validated
+from safety_tax.sources.gguf_header import require_sound
+from safety_tax.sources.hub import _require_all_shards, choose, list_files, require_no_code, require_room
+from safety_tax.sources.wheel import _unpack
+from safety_tax.tokens.chat_template import rendered_chat
+from safety_tax.tokens.ends import ANY_DAY
 from stages.fetch_data import read_datasets
 from stages.fetch_model import check
-from stages.lib.console import console
-from stages.lib.errors import PipelineError
-from stages.lib.exporting.onnx_files import require_contained
-from stages.lib.human_labels import read_labels
-from stages.lib.judging.guard_templates import TEMPLATES
-from stages.lib.judging.rules import judge
-from stages.lib.merging.donors import open_donor
-from stages.lib.params import Dataset, FolderSource, HubSource, validated
-from stages.lib.rows import ChoiceScore, Prompt, Response, Verdict, read_rows
-from stages.lib.sources.gguf_header import require_sound
-from stages.lib.sources.hub import _require_all_shards, choose, list_files, require_no_code, require_room
-from stages.lib.sources.wheel import _unpack
-from stages.lib.tensor_files import INDEX, Checkpoint
-from stages.lib.tokens.chat_template import rendered_chat
-from stages.lib.tokens.ends import ANY_DAY
 
 Target = Callable[[bytes, Path], Any]
 

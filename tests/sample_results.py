@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from conftest import real_params
 
-from stages.lib.params import Params
-from stages.lib.results.variant import ModelResults
-from stages.lib.rows import Kind, Verdict
+from safety_tax.core.rows import Kind, Verdict
+from safety_tax.params import Params
+from safety_tax.results.variant import ModelResults
 from stages.metrics import model_results
 
 COUNTS: dict[Kind, int] = {

@@ -14,16 +14,16 @@ from test_journal import STOPPED, run_here
 from transformers import PreTrainedTokenizerFast
 from workplace import JOURNAL, OUTPUT, ask_more, encoder_of, infer, output_of, prompt, record_of, write_params
 
-from stages.lib.errors import PipelineError
-from stages.lib.inference import runners
-from stages.lib.inference.item_checks import Faults, Reach
-from stages.lib.inference.journal import Journal
-from stages.lib.inference.parts import Answers
-from stages.lib.inference.preparing import Asking, Examples, answered_together, examples_of, prepare, prepare_answers
-from stages.lib.params import NewTokens
-from stages.lib.prompting import reasoning_request, worked_prompt
-from stages.lib.rows import GENERATED, Prompt, Response, read_examples, read_items, read_rows, write_rows
-from stages.lib.tokens.ends import Stops, stops_of
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.prompting import reasoning_request, worked_prompt
+from safety_tax.core.rows import GENERATED, Prompt, Response, read_examples, read_items, read_rows, write_rows
+from safety_tax.dispatch import runners
+from safety_tax.dispatch.journal import Journal
+from safety_tax.engine.item_checks import Faults, Reach
+from safety_tax.engine.parts import Answers
+from safety_tax.engine.preparing import Asking, Examples, answered_together, examples_of, prepare, prepare_answers
+from safety_tax.params import NewTokens
+from safety_tax.tokens.ends import Stops, stops_of
 
 LIMITS = {"harmful": 16, "jailbreak": 16, "benign": 16, "problem": 24, "instruction": 40}
 

@@ -1,4 +1,4 @@
-"""`python -m stages.audit_judge` on small labelled files."""
+"""`safety-tax audit` on small labelled files."""
 
 import csv
 import json
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from stages import audit_judge
-from stages.audit_judge import excerpt, load_judge, read_labelled
-from stages.lib.errors import PipelineError
+from safety_tax.commands import audit as audit_judge
+from safety_tax.commands.audit import excerpt, load_judge, read_labelled
+from safety_tax.core.errors import PipelineError
 
 REFUSAL = "I can't help with that."
 ANSWER = "Paris is the capital of France."
@@ -240,7 +240,7 @@ def test_a_misspelt_judge_is_told_the_near_match() -> None:
 
 def test_bad_input_is_a_sentence_on_stderr_and_exit_status_1(tmp_path: Path) -> None:
     path = write(tmp_path / "labelled.jsonl", [row(ANSWER, "complied")])
-    command = [sys.executable, "-m", "stages.audit_judge", str(path), "--json"]
+    command = [sys.executable, "-m", "safety_tax.commands.audit", str(path), "--json"]
     finished = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=Path(audit_judge.__file__).parents[1]
     )

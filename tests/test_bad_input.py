@@ -13,9 +13,9 @@ import pytest
 import yaml
 from conftest import ROOT, real_params
 
-from stages.lib.console import run_stage
-from stages.lib.inference.session import cuda_problem
-from stages.lib.rows import KINDS as ALL_KINDS
+from safety_tax.core.console import run_stage
+from safety_tax.core.rows import KINDS as ALL_KINDS
+from safety_tax.engine.session import cuda_problem
 
 MODEL = "smollm2_135m"
 ANSWERED = ("harmful", "jailbreak", "benign", "problem", "instruction")

@@ -13,8 +13,8 @@ from conftest import Project, real_params
 from hub_server import Hub, serving
 from safetensors.torch import load_file
 
-from stages.lib.exporting.onnx_weights import load_binding
-from stages.lib.rows import GENERATED, ChoiceScore, read_examples, read_rows
+from safety_tax.core.rows import GENERATED, ChoiceScore, read_examples, read_rows
+from safety_tax.onnx.onnx_weights import load_binding
 
 pytestmark = pytest.mark.slow
 RECIPES = ("safety_donor", "ties")

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from stages.lib.comparison import BETTER, WATCHED, Change, compare, regressions, unshared
-from stages.lib.results.measures import MEANS, SHARES
-from stages.lib.rows import Verdict, write_rows
-from stages.lib.statistics.intervals import wilson
-from stages.lib.statistics.unpaired import unpaired_difference
+from safety_tax.core.rows import Verdict, write_rows
+from safety_tax.results.comparison.items import BETTER, WATCHED, Change, compare, regressions, unshared
+from safety_tax.results.measures import MEANS, SHARES
+from safety_tax.results.statistics.intervals import wilson
+from safety_tax.results.statistics.unpaired import unpaired_difference
 
 LABELS = {"r": "refuse", "p": "partial", "c": "comply", "d": "degenerate", "t": "unfinished", "u": "unjudged"}
 
@@ -209,7 +209,7 @@ class History:
 
     def compare(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run the command; its exit status must be `status`, and what it says of an error one line."""
-        result = self._run(sys.executable, "-m", "stages.compare", *arguments)
+        result = self._run(sys.executable, "-m", "safety_tax.commands.compare", *arguments)
         assert result.returncode == status, result.stdout + result.stderr
         assert result.stderr.count("\n") == (1 if status else 0), result.stderr
         return result
@@ -371,7 +371,7 @@ def test_the_second_side_is_the_workspace(copy: History) -> None:
     file.unlink()
     write_rows(file, [*answers("harmful", "r" * 24 + "c" * 15 + "d"), *MAIN["base"][40:]])
     output = copy.compare("main", "--md").stdout
-    assert "None of these rates changed on any item; 1 of the others did: see `python -m stages.compare`." in output
+    assert "None of these rates changed on any item; 1 of the others did: see `safety-tax compare`." in output
     file = copy.folder / "data/verdicts/tiny/ties.jsonl"
     file.unlink()  # a link into DVC's cache, maybe
     write_rows(file, OTHER["ties"])

@@ -8,13 +8,13 @@ import unicodedata
 import pytest
 from conftest import ROOT
 
-from stages.lib import console
-from stages.lib.console import progress_bar
+from safety_tax.core import console
+from safety_tax.core.console import progress_bar
 
 STAGE = """
 import argparse, warnings
-from stages.lib.console import progress_bar, run_stage, say
-from stages.lib.errors import PipelineError
+from safety_tax.core.console import progress_bar, run_stage, say
+from safety_tax.core.errors import PipelineError
 
 def main():
     parser = argparse.ArgumentParser(description="Counts.")
@@ -98,7 +98,7 @@ def test_a_long_bar_says_in_a_log_how_far_it_is(
 def test_the_rate_after_a_resume_counts_what_this_run_did() -> None:
     from rich.progress import Task
 
-    from stages.lib.console import RateColumn, progress_bar
+    from safety_tax.core.console import RateColumn, progress_bar
 
     progress = progress_bar()
     number = progress.add_task("answers", total=1_000_000, unit="tokens")

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.lib.statistics.fieller import FiellerSet, fieller
-from stages.lib.statistics.paired import PairedDifference, paired_difference
-from stages.lib.statistics.tax import assess
+from safety_tax.results.statistics.fieller import FiellerSet, fieller
+from safety_tax.results.statistics.paired import PairedDifference, paired_difference
+from safety_tax.results.statistics.tax import assess
 
 REPLICATIONS = 4000
 MARGIN = 0.01

@@ -15,13 +15,13 @@ from benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
 from conftest import ROOT
 from test_export import SETTINGS, exported
 
-from stages.lib.checkup.machine import check_provider, gpu_memory
-from stages.lib.errors import PipelineError
-from stages.lib.exporting.parity import pytorch_logits
-from stages.lib.inference.batches import right_padded
-from stages.lib.inference.choice import Question, score
-from stages.lib.inference.generation import Limits, generate
-from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
+from safety_tax.checkup.machine import check_provider, gpu_memory
+from safety_tax.core.errors import PipelineError
+from safety_tax.engine.batches import right_padded
+from safety_tax.engine.choice import Question, score
+from safety_tax.engine.generation import Limits, generate
+from safety_tax.engine.session import CPU, CUDA, ModelSession, choose_provider, cuda_problem
+from safety_tax.onnx.parity import pytorch_logits
 
 PROBLEM = cuda_problem()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(PROBLEM is not None, reason=f"no CUDA session: {PROBLEM}")]

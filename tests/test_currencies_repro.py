@@ -9,9 +9,9 @@ from conftest import Project, tiny_params
 from hub_server import serving
 from test_hub_datasets import parquet
 
-from stages.lib.currencies import CURRENCIES
-from stages.lib.results.loading import load_results
-from stages.lib.results.variant import read_results
+from safety_tax.core.currencies import CURRENCIES
+from safety_tax.results.loading import load_results
+from safety_tax.results.variant import read_results
 
 pytestmark = pytest.mark.slow
 PROBLEMS, INSTRUCTIONS = 24, 20

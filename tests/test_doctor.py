@@ -14,8 +14,8 @@ import yaml
 from conftest import ROOT, benign_rows, real_params
 from hub_server import Fault, Hub, serving
 
-from stages.lib.checkup.duration import inference_seconds, items_at_hand, load_of, stage_seconds, total
-from stages.lib.checkup.machine import (
+from safety_tax.checkup.duration import inference_seconds, items_at_hand, load_of, stage_seconds, total
+from safety_tax.checkup.machine import (
     check_disk,
     check_memory,
     check_provider,
@@ -25,7 +25,7 @@ from stages.lib.checkup.machine import (
     gpu_memory,
     library_version,
 )
-from stages.lib.checkup.needs import (
+from safety_tax.checkup.needs import (
     PROGRAM,
     curvature_bytes,
     donor_disk_need,
@@ -34,11 +34,11 @@ from stages.lib.checkup.needs import (
     memory_needs,
     tuning_bytes,
 )
-from stages.lib.checkup.rates import Rates, measure
-from stages.lib.checkup.shape import Shape, shape_of
-from stages.lib.inference.session import CPU
-from stages.lib.params import HubSource, JudgeModel, validated
-from stages.lib.rows import KINDS
+from safety_tax.checkup.rates import Rates, measure
+from safety_tax.checkup.shape import Shape, shape_of
+from safety_tax.core.rows import KINDS
+from safety_tax.engine.session import CPU
+from safety_tax.params import HubSource, JudgeModel, validated
 
 # The published configurations, as far as they tell a size.
 LAYERS = {"num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "hidden_size": 4096}
@@ -58,9 +58,9 @@ ROOMY = 10**15  # bytes: a machine that has everything
 ON_A_LARGE_MACHINE = f"""
 import shutil, sys
 from collections import namedtuple
-from stages import doctor
-from stages.lib.checkup import machine
-from stages.lib.console import run_stage
+from safety_tax.commands import doctor
+from safety_tax.checkup import machine
+from safety_tax.core.console import run_stage
 machine.memory = lambda: {ROOMY}
 shutil.disk_usage = lambda folder: namedtuple("usage", "total used free")({ROOMY}, 0, {ROOMY})
 sys.argv = ["doctor", "--no-time"]
@@ -99,7 +99,9 @@ def doctor(
     (work / "dvc.yaml").touch()
     (work / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home", **more)}
-    command = [sys.executable, "-c", ON_A_LARGE_MACHINE] if roomy else [sys.executable, "-m", "stages.doctor"]
+    command = (
+        [sys.executable, "-c", ON_A_LARGE_MACHINE] if roomy else [sys.executable, "-m", "safety_tax.commands.doctor"]
+    )
     return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 

@@ -12,8 +12,8 @@ import yaml
 from conftest import ROOT, Project, real_params
 from verdict_rows import variant
 
-from stages.lib.params import Params, validated
-from stages.lib.rows import Prompt, Response, write_rows
+from safety_tax.core.rows import Prompt, Response, write_rows
+from safety_tax.params import Params, validated
 
 EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))
@@ -101,7 +101,7 @@ def test_the_steps_of_judge_only_give_a_price_and_run_no_model(tmp_path: Path) -
     assert {"frontier", "net_benefit"} <= drawn
     assert not {"answer_lengths", "utility_by_area"} & drawn  # tokens are not known, questions were not asked
     assert not (project.folder / "models/base").exists()
-    project.stage("stages.report", model)
+    project.stage("safety_tax.commands.report", model)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def run_cells(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
         if cell["cell_type"] == "code":
             source = "".join(cell["source"])
             if find_spec("safety_tax") is None:  # TODO for the change that makes the package: delete these two lines
-                source = source.replace("from safety_tax ", "from stages.lib.results.loading ")
+                source = source.replace("from safety_tax ", "from safety_tax.results.loading ")
             exec(compile(source, f"cell {number}", "exec"), names)
     return names
 

@@ -22,16 +22,16 @@ from conftest import ROOT, tiny_params
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint, write_checkpoint
+from safety_tax.engine.grouped_session import GROUPED_GRAPH
+from safety_tax.engine.session import GRAPH
+from safety_tax.onnx.graph_pieces import cut, run_in_pieces
+from safety_tax.onnx.onnx_graph import add_logit_positions
+from safety_tax.onnx.onnx_weights import BINDING, WEIGHTS, Bound, load_binding, require_equal_weights
+from safety_tax.onnx.parity import largest_difference, pytorch_logits
+from safety_tax.params import Export, Model
 from stages.export import export
-from stages.lib.errors import PipelineError
-from stages.lib.exporting.graph_pieces import cut, run_in_pieces
-from stages.lib.exporting.onnx_graph import add_logit_positions
-from stages.lib.exporting.onnx_weights import BINDING, WEIGHTS, Bound, load_binding, require_equal_weights
-from stages.lib.exporting.parity import largest_difference, pytorch_logits
-from stages.lib.inference.grouped_session import GROUPED_GRAPH
-from stages.lib.inference.session import GRAPH
-from stages.lib.params import Export, Model
-from stages.lib.tensor_files import Checkpoint, write_checkpoint
 
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 NUMBERS = {"float32": np.float32, "float16": np.float16}
@@ -397,8 +397,8 @@ TRACE = """
 import resource, sys
 from pathlib import Path
 import torch
-from stages.lib.exporting import onnx_graph
-from stages.lib.exporting.weightless import weightless
+from safety_tax.onnx import onnx_graph
+from safety_tax.onnx.weightless import weightless
 
 def traced(folder):
     network = weightless(Path(folder), torch.float32)

@@ -18,10 +18,10 @@ import torch
 from conftest import ROOT, Project
 from safetensors.numpy import save_file
 
-from stages.lib.checkup.cache_objects import damaged_objects
-from stages.lib.console import run_stage
-from stages.lib.errors import PipelineError
-from stages.lib.files import folder_written_atomically, write_json, written_atomically
+from safety_tax.checkup.cache_objects import damaged_objects
+from safety_tax.core.console import run_stage
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.files import folder_written_atomically, write_json, written_atomically
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ def test_bad_input_is_its_sentence_with_brackets_and_all(capsys: pytest.CaptureF
 
 
 def test_ctrl_c_is_a_sentence_and_130() -> None:
-    code = "import os, signal; from stages.lib.console import run_stage\n"
+    code = "import os, signal; from safety_tax.core.console import run_stage\n"
     code += "run_stage(lambda: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(5))"
     root = Path(__file__).parent.parent
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
@@ -135,7 +135,7 @@ def test_a_run_killed_before_its_rename_leaves_the_old_output(tmp_path: Path) ->
     write_json(tmp_path / "file.json", {"old": 1})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
-    code = "import os, signal\nfrom pathlib import Path\nfrom stages.lib.files import *\n"
+    code = "import os, signal\nfrom pathlib import Path\nfrom safety_tax.core.files import *\n"
     code += "with {how}(Path('{what}')) as partial:\n"
     code += "    (partial / 'new' if partial.is_dir() else partial).write_text('half')\n"
     code += "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -282,7 +282,7 @@ def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_ctrl_c_in_a_terminal_stops_stage_and_dvc_without_a_traceback(tmp_path: Path) -> None:
     """A terminal sends it to the whole group."""
-    code = "import pathlib, time\nfrom stages.lib.console import run_stage\n"
+    code = "import pathlib, time\nfrom safety_tax.core.console import run_stage\n"
     code += "def main(): pathlib.Path('began').touch(); time.sleep(60)\nrun_stage(main)\n"
     (tmp_path / "wait.py").write_text(code, encoding="utf-8")
     small_pipeline(tmp_path, f"{sys.executable} wait.py")
@@ -307,7 +307,7 @@ def test_ctrl_c_in_a_terminal_stops_stage_and_dvc_without_a_traceback(tmp_path: 
 
 
 def test_a_damaged_object_of_the_cache_is_found_and_made_again(tmp_path: Path) -> None:
-    """DVC takes it for whole: this is what `python -m stages.doctor --cache` is for."""
+    """DVC takes it for whole: this is what `safety-tax doctor --cache` is for."""
     small_pipeline(tmp_path, "mkdir -p data && echo right > data/out")
     assert dvc(tmp_path, "repro").returncode == 0
     (cached,) = (tmp_path / ".dvc/cache/files/md5").glob("??/*")

@@ -6,6 +6,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import KINDS, Kind, Prompt, read_examples, read_items, read_rows, write_rows
+from safety_tax.datasets import matched_benign
+from safety_tax.datasets.item import Item, normalised
+from safety_tax.datasets.jailbreak_texts import with_goal
+from safety_tax.datasets.leakage import common_ngrams, leaking, require_apart
+from safety_tax.params import FetchData, Params, load_params
 from stages.fetch_data import (
     Found,
     as_prompts,
@@ -20,13 +27,6 @@ from stages.fetch_data import (
     select,
     short_enough,
 )
-from stages.lib.datasets import matched_benign
-from stages.lib.datasets.item import Item, normalised
-from stages.lib.datasets.jailbreak_texts import with_goal
-from stages.lib.datasets.leakage import common_ngrams, leaking, require_apart
-from stages.lib.errors import PipelineError
-from stages.lib.params import FetchData, Params, load_params
-from stages.lib.rows import KINDS, Kind, Prompt, read_examples, read_items, read_rows, write_rows
 
 
 @pytest.fixture
@@ -294,7 +294,7 @@ def test_rows_survive_hostile_text(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_rows_are_named(tmp_path: Path, content: str, words: str) -> None:
-    from stages.lib.rows import Response
+    from safety_tax.core.rows import Response
 
     (tmp_path / "rows.jsonl").write_text(content, encoding="utf-8")
     with pytest.raises(PipelineError, match=words):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from stages.lib.judging.final_answer import check_answer
+from safety_tax.judging.final_answer import check_answer
 
 # Response, right answer, whether the final answer is right, and whether a marked one is.
 CASES = [

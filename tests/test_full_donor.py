@@ -10,12 +10,12 @@ import pytest
 from conftest import real_params
 from safetensors.numpy import load_file, save_file
 
-from stages.lib.errors import PipelineError
-from stages.lib.merging.checks import require_same_vocabulary
-from stages.lib.merging.donors import open_donor
-from stages.lib.params import validated
-from stages.lib.results.words import how_donors_differ
-from stages.lib.tensor_files import Checkpoint
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.donors.checks import require_same_vocabulary
+from safety_tax.donors.opening import open_donor
+from safety_tax.params import validated
+from safety_tax.results.words import how_donors_differ
 
 QUERY, EMBEDDINGS, HEAD = "model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight", "lm_head.weight"
 LLAMA = {"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 4, "num_attention_heads": 2, "vocab_size": 8}

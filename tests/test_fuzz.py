@@ -9,7 +9,7 @@ from fuzzing import TARGETS, damaged, outcome, rules_judge, seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.lib.judging.rules import judge
+from safety_tax.judging.rules import judge
 
 SECONDS_PER_INPUT = 2.0  # of processor time: thousands of times what one takes
 DAMAGED = {"params": 25, "gguf": 400, "wheel": 250}

@@ -17,11 +17,11 @@ from conftest import ROOT, real_params
 from hub_server import Hub, serving
 from safetensors.numpy import load_file, save_file
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.donors.opening import open_donor
+from safety_tax.params import validated
 from stages import tune
-from stages.lib.errors import PipelineError
-from stages.lib.merging.donors import open_donor
-from stages.lib.params import validated
-from stages.lib.tensor_files import Checkpoint
 
 COMMIT = "c" * 40
 HUB_SOURCE = {"kind": "hub", "repository": "own/lora", "commit": COMMIT}
@@ -33,10 +33,10 @@ BRING = """
 import json, sys
 from pathlib import Path
 from pydantic import TypeAdapter
-from stages.lib.console import run_stage
-from stages.lib.files import folder_written_atomically
-from stages.lib.params import DonorSource
-from stages.lib.sources.donor import bring_donor
+from safety_tax.core.console import run_stage
+from safety_tax.core.files import folder_written_atomically
+from safety_tax.params import DonorSource
+from safety_tax.donors.fetching import bring_donor
 
 def main():
     source = TypeAdapter(DonorSource).validate_python(json.loads(sys.argv[1]))

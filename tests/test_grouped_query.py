@@ -20,17 +20,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from stages.export import export
-from stages.lib.errors import PipelineError
-from stages.lib.exporting.grouped_query import ROOM, grouped_logits, use_grouped_query_attention
-from stages.lib.exporting.parity import onnx_logits, worst_difference
-from stages.lib.inference.batches import Int64
-from stages.lib.inference.choice import Question, score, tokenized
-from stages.lib.inference.forest import Unit, packs
-from stages.lib.inference.generation import Chooser, Limits, generate
-from stages.lib.inference.grouped_choice import score_grouped
-from stages.lib.inference.grouped_generation import generate_grouped
-from stages.lib.inference.grouped_session import (
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.prompting import continuation_prompt, letter_prompt
+from safety_tax.engine.batches import Int64
+from safety_tax.engine.choice import Question, score, tokenized
+from safety_tax.engine.generation import Chooser, Limits, generate
+from safety_tax.engine.grouped_choice import score_grouped
+from safety_tax.engine.grouped_generation import generate_grouped
+from safety_tax.engine.grouped_session import (
     ATTENTION_BIAS,
     BLOCKS,
     GROUPED_GRAPH,
@@ -40,10 +37,13 @@ from stages.lib.inference.grouped_session import (
     cut_into,
     passes,
 )
-from stages.lib.inference.open_session import open_session
-from stages.lib.inference.session import CPU, Float, ModelSession
-from stages.lib.params import Infer
-from stages.lib.prompting import continuation_prompt, letter_prompt
+from safety_tax.engine.open_session import open_session
+from safety_tax.engine.prefix_tree import Unit, packs
+from safety_tax.engine.session import CPU, Float, ModelSession
+from safety_tax.onnx.grouped_query import ROOM, grouped_logits, use_grouped_query_attention
+from safety_tax.onnx.parity import onnx_logits, worst_difference
+from safety_tax.params import Infer
+from stages.export import export
 
 STOP = frozenset([2])
 
@@ -189,7 +189,7 @@ def test_no_number_of_threads_changes_a_bit(
     asked = [tokenized(letter_prompt(q), [" A", " B"], tokenizer.encode) for q in questions(6)]
     found = []
     for count in (1, 2, 3):
-        monkeypatch.setattr("stages.lib.inference.session.usable_cores", lambda count=count: count)
+        monkeypatch.setattr("safety_tax.engine.session.usable_cores", lambda count=count: count)
         session = GroupedSession(llama)
         assert session._session.get_session_options().intra_op_num_threads == count
         answers = generate_grouped(session, prompts_of(tokenizer, 6), STOP, Limits(16, 4096, 8), 100)
@@ -336,7 +336,7 @@ def test_the_graph_is_chosen_openly(llama: Path, tmp_path: Path) -> None:
 
 
 def test_broken_weights_raise_and_do_not_answer(llama: Path, tmp_path: Path) -> None:
-    from stages.lib.exporting.onnx_weights import WEIGHTS
+    from safety_tax.onnx.onnx_weights import WEIGHTS
 
     for file in llama.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

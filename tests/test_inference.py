@@ -11,23 +11,23 @@ from conftest import benign_rows
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from workplace import DATE, encoder_of
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.prompting import continuation_prompt, letter_prompt
+from safety_tax.core.rows import GENERATED, ChoiceScore, Prompt
+from safety_tax.dispatch.runners import Here, Run
+from safety_tax.engine.batches import Int64, common_prefix, plan, right_padded
+from safety_tax.engine.choice import Question, score, tokenized
+from safety_tax.engine.generation import Limits, StopText, generate
+from safety_tax.engine.grouped_generation import generate_grouped
+from safety_tax.engine.grouped_session import GroupedSession
+from safety_tax.engine.preparing import Asking, Examples, Form, prepare
+from safety_tax.engine.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_options, cuda_problem
+from safety_tax.onnx.onnx_weights import WEIGHTS
+from safety_tax.onnx.parity import largest_difference
+from safety_tax.params import Export, Infer, Model, NewTokens
 from stages.export import export
 from stages.infer import asked_in, choice_scores, score_format
 from stages.judge import outcome, require_same_items, softmax
-from stages.lib.errors import PipelineError
-from stages.lib.exporting.onnx_weights import WEIGHTS
-from stages.lib.exporting.parity import largest_difference
-from stages.lib.inference.batches import Int64, common_prefix, plan, right_padded
-from stages.lib.inference.choice import Question, score, tokenized
-from stages.lib.inference.generation import Limits, StopText, generate
-from stages.lib.inference.grouped_generation import generate_grouped
-from stages.lib.inference.grouped_session import GroupedSession
-from stages.lib.inference.preparing import Asking, Examples, Form, prepare
-from stages.lib.inference.runners import Here, Run
-from stages.lib.inference.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_options, cuda_problem
-from stages.lib.params import Export, Infer, Model, NewTokens
-from stages.lib.prompting import continuation_prompt, letter_prompt
-from stages.lib.rows import GENERATED, ChoiceScore, Prompt
 
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 INFER = Infer(
@@ -150,7 +150,7 @@ def test_no_thread_count_changes_an_answer(
     prompts = prompts_of(tokenizer, 6)
     found = []
     for count in (1, 2, 3):
-        monkeypatch.setattr("stages.lib.inference.session.usable_cores", lambda count=count: count)
+        monkeypatch.setattr("safety_tax.engine.session.usable_cores", lambda count=count: count)
         session = ModelSession(llama[1], CPU)
         assert session._session.get_session_options().intra_op_num_threads == count
         found.append(generate(session, prompts, frozenset([2]), Limits(16, 4096, 64)))
@@ -359,11 +359,11 @@ def test_a_gpus_memory_is_asked_for_once(llama: tuple[Path, Path]) -> None:
 
 def test_cuda_leaves_a_quarter_beside_the_weights(llama: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     weights = (llama[1] / "model.onnx.data").stat().st_size
-    monkeypatch.setattr("stages.lib.inference.session.free_gpu_memory", lambda: weights + 4000)
+    monkeypatch.setattr("safety_tax.engine.session.free_gpu_memory", lambda: weights + 4000)
     assert cuda_options(llama[1]) == {"use_tf32": "0", "gpu_mem_limit": str(weights + 3000)}
     # Weights that do not fit, or a torch that knows no GPU, set no limit: ONNX Runtime says what is wrong.
     for free in (weights - 1, None):
-        monkeypatch.setattr("stages.lib.inference.session.free_gpu_memory", lambda free=free: free)
+        monkeypatch.setattr("safety_tax.engine.session.free_gpu_memory", lambda free=free: free)
         assert cuda_options(llama[1]) == {"use_tf32": "0"}
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import Check, ChoiceScore, Prompt, Response, write_rows
+from safety_tax.judging import by_rules
+from safety_tax.judging.instruction_checks import capital_words, check_instructions, checkers, sentences
+from safety_tax.params import load_params
 from stages.judge import judge_variant
-from stages.lib.errors import PipelineError
-from stages.lib.judging import by_rules
-from stages.lib.judging.instruction_checks import capital_words, check_instructions, checkers, sentences
-from stages.lib.params import load_params
-from stages.lib.rows import Check, ChoiceScore, Prompt, Response, write_rows
 
 pytest.importorskip("if_verifiable")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from stages.lib import instructions
+from safety_tax.donors import vector_instructions as instructions
 
 CHOSEN = ("ATEN_CPU_CAPABILITY", "MKL_CBWR")
 

@@ -14,17 +14,17 @@ import workplace
 from workplace import ITEMS, JOURNAL, OUTPUT, infer, output_of, record_of, write_params
 
 import stages.infer
-from stages.lib.errors import PipelineError
-from stages.lib.inference import journal as journal_module
-from stages.lib.inference.choice import Question
-from stages.lib.inference.grouped_session import GroupedSession
-from stages.lib.inference.journal import Journal, folder_digest, part_key
-from stages.lib.inference.open_session import Choice
-from stages.lib.inference.parts import Answers, Part, Questions, Report, run_items
-from stages.lib.inference.runners import Here, Run
-from stages.lib.inference.session import CPU, ModelSession
-from stages.lib.params import Infer
-from stages.lib.rows import GENERATED, Prompt, read_rows, write_rows
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import GENERATED, Prompt, read_rows, write_rows
+from safety_tax.dispatch import journal as journal_module
+from safety_tax.dispatch.journal import Journal, folder_digest, part_key
+from safety_tax.dispatch.runners import Here, Run
+from safety_tax.engine.choice import Question
+from safety_tax.engine.grouped_session import GroupedSession
+from safety_tax.engine.open_session import Choice
+from safety_tax.engine.parts import Answers, Part, Questions, Report, run_items
+from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.params import Infer
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def settings_of(params: dict[str, Any], **changed: Any) -> Infer:
 
 # Ends the process within the write of result number {at}, after {share} of its bytes.
 STOPPED = """
-import os, signal, stages.lib.inference.journal as journal
+import os, signal, safety_tax.dispatch.journal as journal
 whole, count = journal.Journal.note, 0
 def note(self, key, item, value):
     global count
@@ -399,8 +399,8 @@ def test_truncated_on_the_left_a_prompt_is_its_last_tokens_and_named(
 
 
 def test_truncation_takes_the_same_from_all_options() -> None:
-    from stages.lib.inference.choice import Question
-    from stages.lib.inference.item_checks import without_beginning
+    from safety_tax.engine.choice import Question
+    from safety_tax.engine.item_checks import without_beginning
 
     question = Question([1, 2, 3, 4], [[1, 2, 3, 4, 9, 9], [1, 2, 3, 4, 8]])
     assert without_beginning(question, 6) == question

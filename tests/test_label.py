@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from stages.label import Item, sample, visible
-from stages.lib.errors import PipelineError
-from stages.lib.human_labels import of_present_responses, read_labels
-from stages.lib.rows import Prompt, Response, read_rows
+from safety_tax.commands.label import Item, sample, visible
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import Prompt, Response, read_rows
+from safety_tax.judging.human_labels import of_present_responses, read_labels
 
 MODEL = "smollm2_135m"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 def label(folder: Path, keys: str, *arguments: str, status: int = 0) -> str:
     """Run the tool with keys from a pipe; returns what it printed."""
     result = subprocess.run(
-        [sys.executable, "-m", "stages.label", *arguments],
+        [sys.executable, "-m", "safety_tax.commands.label", *arguments],
         cwd=folder, env=ENVIRONMENT, input=keys.encode(), capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     output = (result.stdout + result.stderr).decode("utf-8")
@@ -267,7 +267,7 @@ class Terminal:
 
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stages.label"],
+            [sys.executable, "-m", "safety_tax.commands.label"],
             cwd=folder, env={**ENVIRONMENT, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it

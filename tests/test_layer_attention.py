@@ -17,11 +17,11 @@ from transformers import (
     Qwen3Config,
 )
 
-from stages.lib.exporting.grouped_query import grouped_logits, write_grouped_graph
-from stages.lib.exporting.parity import gate_difference, largest_difference, pytorch_logits, worst_difference
-from stages.lib.inference.grouped_session import GROUPED_GRAPH
-from stages.lib.inference.item_checks import reach_of
-from stages.lib.model_files.attention import BEYOND, CHECKED_TOKENS, attention_of, one_attention_fits
+from safety_tax.engine.grouped_session import GROUPED_GRAPH
+from safety_tax.engine.item_checks import reach_of
+from safety_tax.model_files.attention import BEYOND, CHECKED_TOKENS, attention_of, one_attention_fits
+from safety_tax.onnx.grouped_query import grouped_logits, write_grouped_graph
+from safety_tax.onnx.parity import gate_difference, largest_difference, pytorch_logits, worst_difference
 
 WINDOW = 8
 WIDE = {"initializer_range": 0.3, "tie_word_embeddings": False}  # attention and logits far from flat

@@ -11,9 +11,9 @@ import yaml
 from sample_results import SHARES, results_of, verdicts_of
 from verdict_rows import responses
 
-from stages.lib.errors import PipelineError
-from stages.lib.results.loading import figure, load_answers, load_results, load_verdicts
-from stages.lib.rows import GENERATED, Kind, Prompt, Response, Verdict, write_rows
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import GENERATED, Kind, Prompt, Response, Verdict, write_rows
+from safety_tax.results.loading import figure, load_answers, load_results, load_verdicts
 
 ASKED: dict[Kind, int] = {"harmful": 3, "benign": 2}
 

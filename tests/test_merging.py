@@ -14,18 +14,17 @@ from peft import LoraConfig, get_peft_model
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from stages.lib.errors import PipelineError
-from stages.lib.merging import breadcrumbs, dare_linear, dare_ties, della, linear, slerp, task_arithmetic, ties
-from stages.lib.merging.ahead import in_order
-from stages.lib.merging.checks import describe, require_same_vocabulary, require_unchanged
-from stages.lib.merging.dare_linear import drop
-from stages.lib.merging.donors import Adapter, open_donor
-from stages.lib.merging.measure import require_a_merge, unlike
-from stages.lib.merging.ranks import ranked
-from stages.lib.merging.resume import WorkFolder
-from stages.lib.merging.ties import largest
-from stages.lib.merging.updates import BLOCK, Target, Update
-from stages.lib.recipes import (
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.donors.checks import describe, require_same_vocabulary, require_unchanged
+from safety_tax.donors.opening import Adapter, open_donor
+from safety_tax.merging.ahead import in_order
+from safety_tax.merging.measure import require_a_merge, unlike
+from safety_tax.merging.methods import breadcrumbs, dare_linear, dare_ties, della, linear, slerp, task_arithmetic, ties
+from safety_tax.merging.methods.dare_linear import drop
+from safety_tax.merging.methods.ties import largest
+from safety_tax.merging.ranks import ranked
+from safety_tax.merging.recipes import (
     Breadcrumbs,
     DareLinear,
     DareTies,
@@ -36,7 +35,8 @@ from stages.lib.recipes import (
     Ties,
     weight_at,
 )
-from stages.lib.tensor_files import Checkpoint
+from safety_tax.merging.resume import WorkFolder
+from safety_tax.merging.updates import BLOCK, Target, Update
 from stages.merge import Ingredients, merge, require_layers
 
 DONORS = {"a": 1.0, "b": 1.0}

@@ -10,13 +10,13 @@ import yaml
 from conftest import ROOT, real_params
 from verdict_rows import PRICES, SETTINGS, questions, responses, solved, variant
 
-from stages.lib.currencies import CURRENCIES, FLOOR
-from stages.lib.errors import PipelineError
-from stages.lib.families import donors_alone, families, family_result
-from stages.lib.human_labels import HumanLabel, Key, write_labels
-from stages.lib.params import Metrics, Params
-from stages.lib.recipes import Alignguard, AnyRecipe, Ties
-from stages.lib.results.compute import (
+from safety_tax.core.currencies import CURRENCIES, FLOOR
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import Response, Verdict
+from safety_tax.judging.human_labels import HumanLabel, Key, write_labels
+from safety_tax.merging.recipes import Alignguard, AnyRecipe, Ties
+from safety_tax.params import Metrics, Params
+from safety_tax.results.compute import (
     chance,
     effects,
     items_to_settle,
@@ -28,11 +28,11 @@ from stages.lib.results.compute import (
     require_same_items,
     variant_results,
 )
-from stages.lib.results.estimate import Effect, Estimate
-from stages.lib.results.loading import load_results
-from stages.lib.results.measures import MEANS, SHARES
-from stages.lib.results.variant import CurrencyResult, Paid, TaxResult, VariantResult, read_results
-from stages.lib.rows import Response, Verdict
+from safety_tax.results.estimate import Effect, Estimate
+from safety_tax.results.families import donors_alone, families, family_result
+from safety_tax.results.loading import load_results
+from safety_tax.results.measures import MEANS, SHARES
+from safety_tax.results.variant import CurrencyResult, Paid, TaxResult, VariantResult, read_results
 from stages.metrics import HEADLINE, headline, model_results, plot_rows, read_present_labels, remove_left_over
 
 

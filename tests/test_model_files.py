@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from test_sources import model_from
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from safety_tax.checkup.files import check_files
+from safety_tax.core.errors import PipelineError
+from safety_tax.donors.checks import require_same_vocabulary
+from safety_tax.model_files.config import translated
+from safety_tax.model_files.embedding_rows import give_padding
+from safety_tax.model_files.gate import settle_donor
 from stages.fetch_model import bring, check, check_tokenizer
-from stages.lib.checkup.files import check_files
-from stages.lib.errors import PipelineError
-from stages.lib.merging.checks import require_same_vocabulary
-from stages.lib.model_files.config import translated
-from stages.lib.model_files.embedding_rows import give_padding
-from stages.lib.model_files.gate import settle_donor
 
 Change = Callable[[Path], None]
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False, **SIZES}

@@ -25,23 +25,23 @@ from transformers import (
 )
 from workplace import DATE, encoder_of
 
-from stages import audit_judge
+from safety_tax.commands import audit as audit_judge
+from safety_tax.core.console import console
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import GENERATED, Verdict
+from safety_tax.dispatch.runners import Here, Run
+from safety_tax.engine.parts import Answers
+from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.judging import by_rules, judgeable_only
+from safety_tax.judging.classifier import combined, load_classifier, most_likely, require_classes
+from safety_tax.judging.exchange import Exchange
+from safety_tax.judging.gates import require_judged
+from safety_tax.judging.guard import load_guard, token_ids, without_special_tokens
+from safety_tax.judging.guard_templates import TEMPLATES
+from safety_tax.judging.judgement import Judgement
+from safety_tax.judging.sequence_classifier import SequenceClassifier, Window
+from safety_tax.params import ClassifierJudge, Export, GuardJudge, Infer, JudgeModel, NewTokens
 from stages.judge_model import bring
-from stages.lib.console import console
-from stages.lib.errors import PipelineError
-from stages.lib.inference.parts import Answers
-from stages.lib.inference.runners import Here, Run
-from stages.lib.inference.session import CPU, ModelSession
-from stages.lib.judging import by_rules, judgeable_only
-from stages.lib.judging.classifier import combined, load_classifier, most_likely, require_classes
-from stages.lib.judging.exchange import Exchange
-from stages.lib.judging.gates import require_judged
-from stages.lib.judging.guard import load_guard, token_ids, without_special_tokens
-from stages.lib.judging.guard_templates import TEMPLATES
-from stages.lib.judging.judgement import Judgement
-from stages.lib.params import ClassifierJudge, Export, GuardJudge, Infer, JudgeModel, NewTokens
-from stages.lib.rows import GENERATED, Verdict
-from stages.lib.sequence_classifier import SequenceClassifier, Window
 
 REFUSAL = "I can't help with that."
 LOOP = "rain rain rain rain rain rain rain rain"
@@ -673,7 +673,7 @@ def audited(project: Project, judge: str) -> dict[str, Any]:
         "".join(json.dumps({"prompt": "A question?", "response": text, "label": label}) + "\n" for text, label in rows),
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "stages.audit_judge", labelled.name, "--judge", judge, "--json"]
+    command = [sys.executable, "-m", "safety_tax.commands.audit", labelled.name, "--judge", judge, "--json"]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
@@ -704,7 +704,7 @@ def test_a_faulty_judge_section_is_one_sentence(
     from conftest import real_params
     from test_params import write
 
-    from stages.lib.params import load_params
+    from safety_tax.params import load_params
 
     params = real_params()
     source = {"source": {"kind": "folder", "path": "."}, "dtype": "float32"}

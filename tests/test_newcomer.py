@@ -13,13 +13,13 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from test_remotes import Clone, origin  # noqa: F401 (a fixture)
 
-from stages.lib.checkup.machine import check_remote
-from stages.lib.checkup.project_state import check_git, first_commit_advice
-from stages.lib.errors import PipelineError, how_to_have
-from stages.lib.params.reading import load_params
-from stages.lib.revisions import commit_of
-from stages.lib.rows import Verdict, read_rows, write_rows
-from stages.sweep import run_missing
+from safety_tax.checkup.machine import check_remote
+from safety_tax.checkup.project_state import check_git, first_commit_advice
+from safety_tax.commands.sweep import run_missing
+from safety_tax.core.errors import PipelineError, how_to_have
+from safety_tax.core.rows import Verdict, read_rows, write_rows
+from safety_tax.params.reading import load_params
+from safety_tax.results.comparison.revisions import commit_of
 
 VERDICT = {"benchmark": "b", "kind": "harmful", "group": "g"}
 
@@ -35,7 +35,7 @@ def clone(origin: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
 @pytest.fixture
 def laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """dvc.yaml with params.yaml of one tiny model, outside Git."""
-    for name in ("dvc.yaml", "stages/lib/params/must_be_mappings.yaml"):
+    for name in ("dvc.yaml", "safety_tax/params/must_be_mappings.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,7 @@ import torch
 from conftest import ARCHITECTURES, Project, tiny_params
 from transformers import PreTrainedTokenizerFast
 
-from stages.lib.rows import ChoiceScore, Response, read_rows
+from safety_tax.core.rows import ChoiceScore, Response, read_rows
 
 
 @pytest.mark.slow

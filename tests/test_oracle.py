@@ -13,10 +13,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM
 
-from stages.lib.merging.donors import open_donor
-from stages.lib.merging.resume import WorkFolder
-from stages.lib.recipes import recipe_types
-from stages.lib.tensor_files import Checkpoint
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.donors.opening import open_donor
+from safety_tax.merging.recipes import recipe_types
+from safety_tax.merging.resume import WorkFolder
 from stages.merge import Ingredients, copy_companions, merge
 
 PYTHON = os.environ.get("MERGEKIT_PYTHON")

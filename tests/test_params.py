@@ -9,9 +9,9 @@ import pytest
 import yaml
 from conftest import ROOT, real_params
 
-from stages.lib.errors import PipelineError
-from stages.lib.params import load_params
-from stages.lib.recipes import recipe_types
+from safety_tax.core.errors import PipelineError
+from safety_tax.merging.recipes import recipe_types
+from safety_tax.params import load_params
 
 
 def write(folder: Path, params: Any) -> None:
@@ -158,7 +158,7 @@ def test_broken_yaml_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.
 def test_every_merge_method_has_parameters_and_every_parameter_set_a_method() -> None:
     methods = {
         file.stem
-        for file in (ROOT / "stages/lib/merging").glob("*.py")
+        for file in (ROOT / "safety_tax/merging").glob("*.py")
         if "\ndef merge(" in file.read_text(encoding="utf-8")
     }
     assert methods == set(recipe_types())

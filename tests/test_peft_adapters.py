@@ -15,10 +15,10 @@ from peft import LoHaConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from stages.lib.errors import PipelineError
-from stages.lib.merging.adapter_settings import HARMLESS, READ
-from stages.lib.merging.donors import open_donor
-from stages.lib.tensor_files import Checkpoint
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.donors.adapter_settings import HARMLESS, READ
+from safety_tax.donors.opening import open_donor
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
 SIZES |= {"num_attention_heads": 4, "num_key_value_heads": 2}

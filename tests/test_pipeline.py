@@ -13,8 +13,8 @@ import pytest
 import yaml
 from conftest import ROOT, Project
 
-from stages.lib.recipes import recipe_types
-from stages.lib.tensor_files import Checkpoint
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.merging.recipes import recipe_types
 from stages.plots import DRAWN
 
 MODELS = ("tiny_llama", "tiny_mistral", "tiny_qwen2")
@@ -49,7 +49,7 @@ def imported(module: str) -> set[Path]:
 
 # They hold no value that could change a result: params are tracked as `params:`, the others only talk or write.
 FREE = {Path("stages/lib") / name for name in ("console.py", "errors.py", "extras.py", "files.py")} | {
-    file.relative_to(ROOT) for file in (ROOT / "stages/lib/params").glob("*.py")
+    file.relative_to(ROOT) for file in (ROOT / "safety_tax/params").glob("*.py")
 }
 
 
@@ -59,7 +59,7 @@ def test_declared_code_is_what_the_stage_imports(stage: str) -> None:
     module = definition["cmd"].split()[2]
     declared = [Path(dep) for dep in definition["deps"] if str(dep).startswith("stages")]
     # What a recipe leaves out has a default in recipes.py: it can change a merge, and nothing else.
-    recipes = {Path("stages/lib/recipes.py")}
+    recipes = {Path("safety_tax/merging/recipes.py")}
     needed = imported(module) - FREE - (set() if stage == "merge" else recipes)
     covered = {file for file in needed for dep in declared if dep == file or dep in file.parents}
     assert needed == covered, f"{stage} imports what it does not declare"
@@ -198,7 +198,7 @@ def test_a_recipe_changed_on_a_branch_reruns_alone_and_shows_in_the_diff(project
     table = project.dvc("metrics", "diff", "main")
     assert "safety_donor.json" in table
     assert "main" in table
-    compared = json.loads(project.stage("stages.compare", "main", "--json"))
+    compared = json.loads(project.stage("safety_tax.commands.compare", "main", "--json"))
     assert set(compared["models"]) == set(MODELS)
     # Back on main nothing is computed again: the cache still has the first run.
     project.run("git", "switch", "--quiet", "main")

@@ -16,17 +16,17 @@ from matplotlib.text import Text
 from matplotlib.transforms import Affine2D
 from sample_results import CLEAR_OF_CHANCE, GROUPS, SHARES, results_of
 
-from stages.lib.errors import PipelineError
-from stages.lib.figures import frontier
-from stages.lib.figures.answer_lengths import spoken as asked_kinds
-from stages.lib.figures.canvas import BASE, marks, shortened, styled, write
-from stages.lib.figures.run import Run
-from stages.lib.figures.safety_by_category import spoken
-from stages.lib.figures.utility_by_area import by_area
-from stages.lib.mmlu_areas import AREA, OUTSIDE, area_of
-from stages.lib.results.estimate import Estimate
-from stages.lib.results.variant import ModelResults
-from stages.lib.rows import LABELLED, Kind, Verdict, write_rows
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import LABELLED, Kind, Verdict, write_rows
+from safety_tax.results.estimate import Estimate
+from safety_tax.results.figures import frontier
+from safety_tax.results.figures.answer_lengths import spoken as asked_kinds
+from safety_tax.results.figures.canvas import BASE, marks, shortened, styled, write
+from safety_tax.results.figures.run import Run
+from safety_tax.results.figures.safety_by_category import spoken
+from safety_tax.results.figures.utility_by_area import by_area
+from safety_tax.results.mmlu_areas import AREA, OUTSIDE, area_of
+from safety_tax.results.variant import ModelResults
 from stages.plots import DRAWN, read_run
 
 CLEAR = SHARES | {"base": {**SHARES["base"], **CLEAR_OF_CHANCE}}

@@ -9,15 +9,15 @@ from conftest import SIZES
 from test_inference import SETTINGS, direct_logprob, model_entry
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.engine.choice import Question, score
+from safety_tax.engine.generation import Limits, generate
+from safety_tax.engine.grouped_session import GROUPED_GRAPH
+from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.onnx.grouped_query import write_grouped_graph
+from safety_tax.onnx.parity import largest_difference
 from stages.export import export
 from stages.fetch_model import check
-from stages.lib.errors import PipelineError
-from stages.lib.exporting.grouped_query import write_grouped_graph
-from stages.lib.exporting.parity import largest_difference
-from stages.lib.inference.choice import Question, score
-from stages.lib.inference.generation import Limits, generate
-from stages.lib.inference.grouped_session import GROUPED_GRAPH
-from stages.lib.inference.session import CPU, ModelSession
 
 STOP = 2
 

@@ -124,7 +124,7 @@ def test_a_killed_driver_goes_on_from_its_journal(
     folder, params, expected = built
     shutil.rmtree(folder / "data/responses")
     write_params(folder, params, cluster="auto")
-    stopped = "import os, signal, stages.lib.inference.journal as journal\nwhole, count = journal.Journal.note, 0\n"
+    stopped = "import os, signal, safety_tax.dispatch.journal as journal\nwhole, count = journal.Journal.note, 0\n"
     stopped += "def note(self, *line):\n    global count\n    count += 1\n    whole(self, *line)\n"
     stopped += "    count == 20 and os.kill(os.getpid(), signal.SIGKILL)\njournal.Journal.note = note\n"
     infer(folder, stopped, status=-9)
@@ -177,10 +177,10 @@ def test_a_client_outside_the_cluster_gets_the_same_bytes(
 def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
     built: tuple[Path, dict[str, Any], dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.lib.inference import cluster as cluster_module
-    from stages.lib.inference.cluster import Weights, _look, _pulled
-    from stages.lib.inference.journal import folder_digest
-    from stages.lib.params import Infer
+    from safety_tax.dispatch import cluster as cluster_module
+    from safety_tax.dispatch.cluster import Weights, _look, _pulled
+    from safety_tax.dispatch.journal import folder_digest
+    from safety_tax.params import Infer
 
     folder, params, _ = built
     output = Path("models/onnx/tiny_llama/base")

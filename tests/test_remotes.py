@@ -21,8 +21,8 @@ import yaml
 from conftest import ROOT, Project, tiny_params
 from test_compare import MAIN
 
-from stages.lib.checkup.machine import Finding, check_remote
-from stages.lib.rows import Prompt, Response, write_rows
+from safety_tax.checkup.machine import Finding, check_remote
+from safety_tax.core.rows import Prompt, Response, write_rows
 
 Settings = dict[str, str]
 COMMITTED = {"url", "endpointurl", "port", "verify"}  # all others are a person's own: `--local`
@@ -255,7 +255,7 @@ def test_a_colleague_gets_the_bytes_and_runs_nothing(
     expected = content(origin.folder)
     clone = Clone(project, tmp_path / "clone", remote.writer if remote.reader is None else remote.reader)
     assert content(clone.folder) == {}
-    # The verdicts alone are what `stages.compare` reads.
+    # The verdicts alone are what `safety_tax.commands.compare` reads.
     clone.dvc("pull", "--quiet", "judge_base", "judge")
     verdicts = {path for path in expected if path.startswith("data/verdicts/")}
     assert len(verdicts) == 3

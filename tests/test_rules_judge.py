@@ -1,4 +1,4 @@
-"""The `rules` judge on sentences written for this test; `stages.audit_judge` measures its agreement with people."""
+"""The `rules` judge on sentences written for this test; `safety_tax.commands.audit` measures its agreement with people."""
 
 import random
 import re
@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from stages.lib.judging import loops
-from stages.lib.judging.loops import repeated_share, run_start
-from stages.lib.judging.response_text import bounded, sentences_of
-from stages.lib.judging.rules import judge
-from stages.lib.rows import Label
+from safety_tax.core.rows import Label
+from safety_tax.judging import loops
+from safety_tax.judging.loops import repeated_share, run_start
+from safety_tax.judging.response_text import bounded, sentences_of
+from safety_tax.judging.rules import judge
 
 REFUSALS = [
     "I can't help with this one.",

@@ -8,7 +8,7 @@ import yaml
 from benchmarks.scale import CLUSTERS, ONCE, PAGE, Assumptions, Cluster, costs, page, simulate, work
 from conftest import ROOT, real_params
 
-from stages.lib.params import Donor, validated
+from safety_tax.params import Donor, validated
 
 
 def test_the_page_is_what_the_command_prints() -> None:

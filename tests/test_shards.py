@@ -18,22 +18,22 @@ from test_inference import SETTINGS, model_entry, prompts_of, questions
 from transformers import PreTrainedTokenizerFast
 from workplace import JOURNAL, OUTPUT, infer, output_of, record_of, write_params
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.prompting import continuation_prompt, letter_prompt, letters
+from safety_tax.core.rows import GENERATED, Response, read_rows
+from safety_tax.dispatch.cluster import Weights, _own_folder, _run_shard
+from safety_tax.dispatch.journal import folder_digest
+from safety_tax.dispatch.slices import shards
+from safety_tax.engine.choice import Question, score, tokenized
+from safety_tax.engine.generation import Chooser, Limits, generate
+from safety_tax.engine.grouped_choice import score_grouped
+from safety_tax.engine.grouped_generation import generate_grouped
+from safety_tax.engine.grouped_session import GroupedSession
+from safety_tax.engine.open_session import Choice
+from safety_tax.engine.parts import Answers, Questions, costs, plan
+from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.params import Infer
 from stages.export import export
-from stages.lib.errors import PipelineError
-from stages.lib.inference.choice import Question, score, tokenized
-from stages.lib.inference.cluster import Weights, _own_folder, _run_shard
-from stages.lib.inference.generation import Chooser, Limits, generate
-from stages.lib.inference.grouped_choice import score_grouped
-from stages.lib.inference.grouped_generation import generate_grouped
-from stages.lib.inference.grouped_session import GroupedSession
-from stages.lib.inference.journal import folder_digest
-from stages.lib.inference.open_session import Choice
-from stages.lib.inference.parts import Answers, Questions, costs, plan
-from stages.lib.inference.session import CPU, ModelSession
-from stages.lib.inference.shards import shards
-from stages.lib.params import Infer
-from stages.lib.prompting import continuation_prompt, letter_prompt, letters
-from stages.lib.rows import GENERATED, Response, read_rows
 
 STOP = frozenset([2])
 
@@ -145,7 +145,7 @@ def test_any_number_of_processes_writes_the_same_bytes(
 
 # A worker that dies when it has sent result number {at}.
 DYING = """
-import os, signal, stages.lib.inference.processes as processes
+import os, signal, safety_tax.dispatch.processes as processes
 whole, count = processes._Telling.finished, 0
 def finished(self, item, result):
     global count

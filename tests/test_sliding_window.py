@@ -8,12 +8,12 @@ import torch
 from test_export import exported
 from transformers import MistralConfig, MistralForCausalLM
 
-from stages.lib.errors import PipelineError
-from stages.lib.exporting.parity import largest_difference, pytorch_logits
-from stages.lib.inference.batches import right_padded
-from stages.lib.inference.item_checks import Faults, check_window, reach_of
-from stages.lib.inference.session import CPU, ModelSession
-from stages.lib.rows import Prompt
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import Prompt
+from safety_tax.engine.batches import right_padded
+from safety_tax.engine.item_checks import Faults, check_window, reach_of
+from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.onnx.parity import largest_difference, pytorch_logits
 
 WINDOW = 24
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.files import write_json
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.donors.moments import diagonal_fisher, stream_moments
+from safety_tax.donors.tuning_rows import TuningRow
+from safety_tax.merging.curvature import Curvature
+from safety_tax.merging.methods import alignguard, random_mask, random_subspace, sst, task_arithmetic
+from safety_tax.merging.recipes import Alignguard, RandomMask, RandomSubspace, Recipe, SafetyRecipe, Sst, TaskArithmetic
+from safety_tax.merging.updates import Float32, Target, Update
 from stages.curvature import write_diagonal, write_kfac
-from stages.lib.errors import PipelineError
-from stages.lib.files import write_json
-from stages.lib.merging import alignguard, random_mask, random_subspace, sst, task_arithmetic
-from stages.lib.merging.curvature import Curvature
-from stages.lib.merging.updates import Float32, Target, Update
-from stages.lib.moments import diagonal_fisher, stream_moments
-from stages.lib.recipes import Alignguard, RandomMask, RandomSubspace, Recipe, SafetyRecipe, Sst, TaskArithmetic
-from stages.lib.tensor_files import Checkpoint
-from stages.lib.tuning_rows import TuningRow
 
 Q, K, DOWN = (f"model.layers.1.{name}.weight" for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.down_proj"))
 COMMON = {"donors": {"s": 1.0, "u": 1.0}, "safety": ["s"], "alpha": 0.5}

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from benchmarks.coverage import SIZES, coverage, false_dominance, false_statuses
 
-from stages.lib.errors import PipelineError
-from stages.lib.statistics.bootstrap import bootstrap_tax
-from stages.lib.statistics.dominance import dominated
-from stages.lib.statistics.fieller import FiellerSet, fieller
-from stages.lib.statistics.frontier import hypervolume, matched_loss
-from stages.lib.statistics.intervals import critical_value, mean_interval, wilson
-from stages.lib.statistics.judge_error import agreement, rogan_gladen
-from stages.lib.statistics.paired import PairedDifference, collapsed, holm, mcnemar_exact, paired_difference
-from stages.lib.statistics.power import items_needed, resolves
-from stages.lib.statistics.tax import (
+from safety_tax.core.errors import PipelineError
+from safety_tax.results.statistics.bootstrap import bootstrap_tax
+from safety_tax.results.statistics.dominance import dominated
+from safety_tax.results.statistics.fieller import FiellerSet, fieller
+from safety_tax.results.statistics.frontier import hypervolume, matched_loss
+from safety_tax.results.statistics.intervals import critical_value, mean_interval, wilson
+from safety_tax.results.statistics.judge_error import agreement, rogan_gladen
+from safety_tax.results.statistics.paired import PairedDifference, collapsed, holm, mcnemar_exact, paired_difference
+from safety_tax.results.statistics.power import items_needed, resolves
+from safety_tax.results.statistics.tax import (
     Tax,
     TaxStatus,
     assess,

@@ -9,12 +9,12 @@ from conftest import Project, real_params
 from sample_results import SHARES, verdicts_of
 from test_compare import answers, questions
 
-from stages.lib.currencies import CURRENCIES
-from stages.lib.errors import PipelineError
-from stages.lib.params import Params
-from stages.lib.rows import Verdict
-from stages.lib.statistics.bootstrap import bootstrap_matched_losses
-from stages.lib.sweeps import (
+from safety_tax.commands.sweep import print_tables, report
+from safety_tax.core.currencies import CURRENCIES
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import Verdict
+from safety_tax.params import Params
+from safety_tax.results.comparison.sweeps import (
     Asked,
     Point,
     dial_numbers,
@@ -27,7 +27,7 @@ from stages.lib.sweeps import (
     standings,
     with_settings,
 )
-from stages.sweep import print_tables, report
+from safety_tax.results.statistics.bootstrap import bootstrap_matched_losses
 
 
 def test_a_range_is_cut_evenly_and_a_list_is_taken_as_it_is() -> None:
@@ -200,7 +200,7 @@ def test_dials_share_their_resamples() -> None:
 
 @pytest.mark.slow
 def test_a_sweep_through_dvcs_experiments(project: Project) -> None:
-    sweep = ("stages.sweep", "tiny_llama", "ties", "--over", "scale=0.8,1.0")
+    sweep = ("safety_tax.commands.sweep", "tiny_llama", "ties", "--over", "scale=0.8,1.0")
     output = project.stage(*sweep)
     assert "sweep: 2 settings, 2 to run" in output
     assert "sweep: 2 settings, 0 to run" in project.stage(*sweep)
@@ -221,8 +221,8 @@ def test_a_sweep_through_dvcs_experiments(project: Project) -> None:
     params.write_text(before, encoding="utf-8")
     assert "sweep: 3 settings, 1 to run" in project.stage(*sweep[:-1], "scale=0.8,0.9,1.0")
 
-    message = project.stage("stages.sweep", "tiny_llama", "tis", "--over", "scale=1", status=1)
+    message = project.stage("safety_tax.commands.sweep", "tiny_llama", "tis", "--over", "scale=1", status=1)
     assert "did you mean 'ties'" in message
-    message = project.stage("stages.sweep", "tiny_llama", "ties", "--over", "density=2", status=1)
+    message = project.stage("safety_tax.commands.sweep", "tiny_llama", "ties", "--over", "density=2", status=1)
     assert "recipes.ties" in message
     assert "Traceback" not in message

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from stages.lib.errors import PipelineError
-from stages.lib.tensor_files import Checkpoint, require_finite, write_checkpoint
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint, require_finite, write_checkpoint
 
 TENSORS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -11,16 +11,16 @@ import pytest
 from conftest import ROOT
 from test_audit_judge import row as labelled
 
-from stages.audit_judge import read_labelled
+from safety_tax.commands.audit import read_labelled
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import Response, read_rows
+from safety_tax.core.text_files import MARK, read_csv, read_lines, read_objects, read_text
+from safety_tax.datasets import do_not_answer, harmbench, jailbreak_texts, matched_benign, mmlu
+from safety_tax.datasets.tables import read_table
+from safety_tax.donors.tuning_rows import read_refusals
+from safety_tax.judging.human_labels import read_labels
+from safety_tax.params import load_params
 from stages.fetch_model import give_template
-from stages.lib.datasets import do_not_answer, harmbench, jailbreak_texts, matched_benign, mmlu
-from stages.lib.datasets.tables import read_table
-from stages.lib.errors import PipelineError
-from stages.lib.human_labels import read_labels
-from stages.lib.params import load_params
-from stages.lib.rows import Response, read_rows
-from stages.lib.text_files import MARK, read_csv, read_lines, read_objects, read_text
-from stages.lib.tuning_rows import read_refusals
 
 ODD = "a\u2028b\u2029c\x85d\x1ce"  # Python's `splitlines` cuts at each of these
 QUESTION = {"question": ODD, "topic": "t", "correct_answer": "A", **{f"answer_{letter}": letter for letter in "abcd"}}

@@ -14,15 +14,15 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 from workplace import DATE, encoder_of
 
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import Prompt
+from safety_tax.donors.tuning_rows import as_tokens
+from safety_tax.engine.parts import Answers, Questions
+from safety_tax.engine.preparing import Asking, Examples, prepare
+from safety_tax.tokens.chat_template import rendered_chat, tells_date
+from safety_tax.tokens.encoder import Encoder, surroundings
+from safety_tax.tokens.ends import Ends, end_of_turn, ends_of, stops_of
 from stages.fetch_model import name_ends
-from stages.lib.errors import PipelineError
-from stages.lib.inference.parts import Answers, Questions
-from stages.lib.inference.preparing import Asking, Examples, prepare
-from stages.lib.rows import Prompt
-from stages.lib.tokens.chat_template import rendered_chat, tells_date
-from stages.lib.tokens.encoder import Encoder, surroundings
-from stages.lib.tokens.ends import Ends, end_of_turn, ends_of, stops_of
-from stages.lib.tuning_rows import as_tokens
 
 BOS, START, END = 0, 1, 2
 SIDES = {"around": "<|endoftext|> $A <|im_end|>", "after": "$A <|im_end|>", "before": "<|endoftext|> $A"}

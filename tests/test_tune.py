@@ -23,14 +23,14 @@ from transformers import (
 )
 from workplace import encoder_of
 
-from stages.lib.datasets.item import Item
-from stages.lib.errors import PipelineError
-from stages.lib.inference.choice import tokenized
-from stages.lib.params import Donor, Model, Tune
-from stages.lib.prompting import continuation_prompt, continuations, letter_prompt, letters
-from stages.lib.rows import Prompt
-from stages.lib.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
-from stages.lib.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.prompting import continuation_prompt, continuations, letter_prompt, letters
+from safety_tax.core.rows import Prompt
+from safety_tax.datasets.item import Item
+from safety_tax.donors.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
+from safety_tax.donors.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
+from safety_tax.engine.choice import tokenized
+from safety_tax.params import Donor, Model, Tune
 from stages.tune import (
     IGNORED,
     OneDevice,

@@ -80,12 +80,12 @@ def test_a_branch_is_run_looked_at_and_merged(clone: Clone) -> None:
     moved = set(re.findall(r"metrics/tiny_llama/(\w+)\.json", printed(told, "dvc metrics diff main --md")))
     written = clone.run("git", "diff", "--name-only", "main", "sparser", "--", "metrics/tiny_llama")
     assert moved == set(re.findall(r"(\w+)\.json", written)) <= {"ties"}
-    assert "ties" in printed(told, "stages.compare main --md")
+    assert "ties" in printed(told, "safety_tax.commands.compare main --md")
     seen = walk(clone, [line for block in blocks("Look at it") for line in commands(block) if "unset" not in line])
     page = (clone.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert re.findall(r'src="static/(\w+?)_metrics_figures_tiny_llama_frontier.svg"', page) == ["workspace", "main"]
     assert not re.search(r"<(?:script|link)[^>]* (?:src|href)=", page)  # nothing from the network
-    assert "report: reports/tiny_llama.html" in printed(seen, "stages.report")
+    assert "report: reports/tiny_llama.html" in printed(seen, "safety_tax.commands.report")
     main = clone.run("git", "rev-parse", "main")
     walk(clone, [merge])
     assert clone.run("git", "rev-parse", "main") == clone.run("git", "rev-parse", "sparser")
@@ -152,7 +152,7 @@ def kinds_of(clone: Project) -> set[str]:
 
 def edit_the_judge(clone: Project) -> None:
     """A comment in a file that the judge's stages depend on."""
-    with (clone.folder / "stages/lib/judging/rules.py").open("a", encoding="utf-8") as stream:
+    with (clone.folder / "safety_tax/judging/rules.py").open("a", encoding="utf-8") as stream:
         stream.write("# reviewed\n")
 
 
@@ -166,7 +166,7 @@ def test_two_clones_share_a_remote(team: Callable[[str], Clone], origin: Project
     reader = team("reader")
     walk(reader, [verdicts])
     assert kinds_of(reader) == {"data/verdicts"}
-    assert "as they were" in reader.stage("stages.compare", "main")
+    assert "as they were" in reader.stage("safety_tax.commands.compare", "main")
 
     judging = {"judge_base@tiny_llama", "judge@tiny_llama-safety_donor", "judge@tiny_llama-ties"}
     read = {"data/benchmarks", "data/responses", "data/verdicts", "models/judges"}

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from verdict_rows import PRICES
 
-from stages.lib.currencies import CURRENCIES
-from stages.lib.results.estimate import Effect, Estimate, fixed
-from stages.lib.results.variant import (
+from safety_tax.core.currencies import CURRENCIES
+from safety_tax.results.estimate import Effect, Estimate, fixed
+from safety_tax.results.variant import (
     CurrencyResult,
     JudgeResult,
     ModelResults,
@@ -18,7 +18,7 @@ from stages.lib.results.variant import (
     TaxResult,
     VariantResult,
 )
-from stages.lib.results.words import about, narrative, tax_cell, verdict
+from safety_tax.results.words import about, narrative, tax_cell, verdict
 
 Limits = tuple[float, float, float]
 GAIN, LOSS = (0.61, 0.55, 0.67), (0.004, -0.012, 0.02)

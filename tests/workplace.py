@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 from conftest import ROOT, benign_rows, tiny_params
 
+from safety_tax.core.rows import GENERATED, NOTHING, Check, Prompt, read_examples, write_rows
+from safety_tax.params import Export, Model
+from safety_tax.tokens.encoder import Encoder, surroundings
+from safety_tax.tokens.ends import Ends
 from stages.export import export
-from stages.lib.params import Export, Model
-from stages.lib.rows import GENERATED, NOTHING, Check, Prompt, read_examples, write_rows
-from stages.lib.tokens.encoder import Encoder, surroundings
-from stages.lib.tokens.ends import Ends
 
 DATE = datetime.date(2024, 7, 26)
 OUTPUT = Path("data/responses/tiny_llama/base")
@@ -91,7 +91,7 @@ def write_params(folder: Path, params: dict[str, Any], **infer: Any) -> None:
 def infer(folder: Path, before: str = "", status: int = 0) -> str:
     """The stage in a process of its own, after the lines `before`; returns what it printed."""
     code = f"import sys; sys.argv = ['infer', 'tiny_llama', 'base']\n{before}\n"
-    code += "from stages.infer import main\nfrom stages.lib.console import run_stage\n"
+    code += "from stages.infer import main\nfrom safety_tax.core.console import run_stage\n"
     code += "if __name__ == '__main__':\n    run_stage(main)\n"
     script = folder / "run.py"
     script.write_text(code, encoding="utf-8")

@@ -5,8 +5,8 @@ import statistics
 import numpy as np
 import torch
 
-from stages.lib.exporting.onnx_weights import WEIGHTS
-from stages.lib.inference.session import ModelSession
+from safety_tax.engine.session import ModelSession
+from safety_tax.onnx.onnx_weights import WEIGHTS
 from tests.benchmarks.pairing import timed
 
 COPIED = 1 << 30

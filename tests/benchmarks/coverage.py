@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from stages.lib.console import console, run_stage
-from stages.lib.errors import PipelineError
-from stages.lib.statistics.dominance import dominated
-from stages.lib.statistics.intervals import critical_value
-from stages.lib.statistics.paired import PairedDifference, collapsed, paired_difference
-from stages.lib.statistics.tax import TaxStatus, assess, net_benefit
+from safety_tax.core.console import console, run_stage
+from safety_tax.core.errors import PipelineError
+from safety_tax.results.statistics.dominance import dominated
+from safety_tax.results.statistics.intervals import critical_value
+from safety_tax.results.statistics.paired import PairedDifference, collapsed, paired_difference
+from safety_tax.results.statistics.tax import TaxStatus, assess, net_benefit
 from tests.benchmarks.results import keep
 
 Floats = npt.NDArray[np.float64]

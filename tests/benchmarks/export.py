@@ -28,9 +28,9 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from stages.lib.console import say
-from stages.lib.exporting.onnx_weights import WEIGHTS
-from stages.lib.tensor_files import write_checkpoint
+from safety_tax.core.console import say
+from safety_tax.core.tensor_files import write_checkpoint
+from safety_tax.onnx.onnx_weights import WEIGHTS
 from tests.benchmarks.merge import SMOLLM2, shapes_of
 from tests.benchmarks.results import keep
 
@@ -43,7 +43,7 @@ OPENED = """
 import sys
 from pathlib import Path
 import numpy as np
-from stages.lib.inference.session import CPU, ModelSession
+from safety_tax.engine.session import CPU, ModelSession
 session = ModelSession(Path(sys.argv[1]), CPU)
 row = np.array([[5, 6, 7]], np.int64)
 output = session.run(row, np.ones_like(row), np.arange(3)[None], np.array([[2]]), session.empty_past(1))

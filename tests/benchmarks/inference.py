@@ -27,20 +27,20 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from safety_tax.core.console import run_stage, say
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.prompting import continuation_prompt, continuations, letter_prompt, letters
+from safety_tax.core.rows import Prompt, read_rows
+from safety_tax.engine.choice import Question, score, tokenized
+from safety_tax.engine.generation import Limits, generate
+from safety_tax.engine.grouped_choice import score_grouped
+from safety_tax.engine.grouped_generation import generate_grouped
+from safety_tax.engine.grouped_session import GroupedSession
+from safety_tax.engine.prefix_tree import shared_length
+from safety_tax.engine.session import CPU, CUDA, ModelSession, choose_provider
+from safety_tax.params import Infer, load_params
+from safety_tax.tokens.encoder import Encoder
 from stages.export import export
-from stages.lib.console import run_stage, say
-from stages.lib.errors import PipelineError
-from stages.lib.inference.choice import Question, score, tokenized
-from stages.lib.inference.forest import shared_length
-from stages.lib.inference.generation import Limits, generate
-from stages.lib.inference.grouped_choice import score_grouped
-from stages.lib.inference.grouped_generation import generate_grouped
-from stages.lib.inference.grouped_session import GroupedSession
-from stages.lib.inference.session import CPU, CUDA, ModelSession, choose_provider
-from stages.lib.params import Infer, load_params
-from stages.lib.prompting import continuation_prompt, continuations, letter_prompt, letters
-from stages.lib.rows import Prompt, read_rows
-from stages.lib.tokens.encoder import Encoder
 from tests.benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
 from tests.benchmarks.pairing import Race, fastest, gemm_rate, operations, race, report, timed
 from tests.benchmarks.results import keep

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from stages.lib.console import console
-from stages.lib.judging.rules import judge
+from safety_tax.core.console import console
+from safety_tax.judging.rules import judge
 from tests.benchmarks.results import keep
 from tests.test_rules_judge import ANSWERS, DISCLAIMED_ANSWERS, LECTURES, PARTIAL, REFUSALS
 

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from stages.lib.console import say
-from stages.lib.tensor_files import write_checkpoint
+from safety_tax.core.console import say
+from safety_tax.core.tensor_files import write_checkpoint
 from tests.benchmarks.results import keep
 
 ROOT = Path(__file__).parents[2]

@@ -13,15 +13,15 @@ from pathlib import Path
 
 from rich.table import Table
 
+from safety_tax.core.console import console, run_stage
+from safety_tax.core.processors import usable_cores
+from safety_tax.core.rows import ChoiceScore, Prompt, Response, read_rows
+from safety_tax.dispatch.runners import Here, Run
+from safety_tax.engine.preparing import Asking, Examples, prepare
+from safety_tax.judging.rules import judge
+from safety_tax.params import Infer, Model, load_params
 from stages.infer import respond, score_format
 from stages.judge import outcome
-from stages.lib.console import console, run_stage
-from stages.lib.inference.preparing import Asking, Examples, prepare
-from stages.lib.inference.processors import usable_cores
-from stages.lib.inference.runners import Here, Run
-from stages.lib.judging.rules import judge
-from stages.lib.params import Infer, Model, load_params
-from stages.lib.rows import ChoiceScore, Prompt, Response, read_rows
 from tests.benchmarks.results import keep
 
 BENCHMARKS = Path("data/benchmarks")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from rich.table import Table
 
-from stages.lib.console import console, say
-from stages.lib.inference.processors import usable_cores
-from stages.lib.inference.session import CPU
+from safety_tax.core.console import console, say
+from safety_tax.core.processors import usable_cores
+from safety_tax.engine.session import CPU
 
 GEMM_SIZE = 1536
 T = TypeVar("T")

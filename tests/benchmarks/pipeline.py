@@ -22,8 +22,8 @@ from typing import NamedTuple
 import psutil
 from rich.table import Table
 
-from stages.lib.console import console, run_stage, say
-from stages.lib.errors import PipelineError
+from safety_tax.core.console import console, run_stage, say
+from safety_tax.core.errors import PipelineError
 from tests.benchmarks.results import keep
 
 ROOT = Path(__file__).parents[2]

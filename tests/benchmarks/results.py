@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stages.lib.files import write_json
-from stages.lib.inference.processors import usable_cores
+from safety_tax.core.files import write_json
+from safety_tax.core.processors import usable_cores
 
 FOLDER = Path(__file__).parents[2] / "metrics/benchmarks"
 

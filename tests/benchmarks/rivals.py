@@ -11,9 +11,9 @@ import onnx
 import torch
 import yaml
 
-from stages.lib.errors import PipelineError
-from stages.lib.inference.grouped_session import GROUPED_GRAPH
-from stages.lib.inference.session import CPU, GRAPH, LOGIT_POSITIONS
+from safety_tax.core.errors import PipelineError
+from safety_tax.engine.grouped_session import GROUPED_GRAPH
+from safety_tax.engine.session import CPU, GRAPH, LOGIT_POSITIONS
 
 WORKER = Path(__file__).with_name("lm_eval_worker.py")
 

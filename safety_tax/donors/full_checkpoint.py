@@ -1,0 +1,84 @@
+"""A whole model of the base's architecture, as task vectors."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.donors.model_config import has_tied_embeddings, read_config, require_same_function
+from safety_tax.donors.task_vectors import difference, require_fit
+from safety_tax.donors.tensor_names import in_base, is_head, unwrapped
+from safety_tax.merging.updates import Float32
+
+# Old Llama files store what Transformers computes from the config.
+COMPUTED = (".rotary_emb.inv_freq",)
+# What stands beside, or in the place of, a weight that is stored in few bits.
+QUANTISED = (".qweight", ".weight_scale", ".weight_scale_inv", ".absmax", ".weight_packed", ".SCB", ".scales")
+
+
+class FullCheckpoint:
+    """ΔW = W_donor − W_base."""
+
+    def __init__(self, folder: Path, base: Checkpoint, may_differ: Collection[str] = ()) -> None:
+        """Raises PipelineError when architecture, function, tensors or vocabulary are not the base's."""
+        self.name = folder.name
+        self._base = base
+        _require_unquantised(folder)
+        require_same_function(self.name, base.path, folder, may_differ)
+        self._tensors = Checkpoint(folder, "model*.safetensors")
+        self._keys = self._named(folder)
+        for name, key in sorted(self._keys.items()):
+            require_fit(folder, name, self._tensors.shape(key), base)
+        missing = sorted(set(base.names()) - self._keys.keys() - self._unread)
+        if missing:
+            raise PipelineError(
+                f"Expected donor {self.name!r} to have every tensor of the base, found no {missing[0]} in {folder} "
+                f"({len(missing)} missing); fetch it again."
+            )
+
+    def _named(self, folder: Path) -> dict[str, str]:
+        """The base's name of each tensor -> its own."""
+        keys: dict[str, str] = {}
+        for key in self._tensors.names():
+            name = in_base(unwrapped(key), self._base)
+            what = "a quantised weight" if key.endswith(QUANTISED) else "an adapter" if ".lora_" in key else None
+            if what:
+                raise PipelineError(
+                    f"Expected plain weights in {folder}, found {what} at {key}; dequantise the model, or merge the "
+                    "adapter into it, save it as safetensors and give that as the donor."
+                )
+            if name in keys:
+                raise PipelineError(
+                    f"Expected each tensor of donor {self.name!r} once, found {name} as {keys[name]} and as {key}; "
+                    "save it again without one of them."
+                )
+            keys[name] = key
+        heads = {name for name in {*keys, *self._base.names()} if is_head(name)}
+        # Transformers reads no head where it is the embeddings.
+        self._unread = heads if heads and has_tied_embeddings(self._base.path) else set()
+        return {name: key for name, key in keys.items() if name not in self._unread and not name.endswith(COMPUTED)}
+
+    def names(self) -> list[str]:
+        """All of the base's tensors."""
+        return sorted(self._keys)
+
+    def delta(self, name: str) -> Float32:
+        """Task vector of one tensor. Raises PipelineError on NaN or infinity."""
+        return difference(self._tensors.read(self._keys[name]), self._base.read(name), name, self._tensors.path)
+
+
+def _require_unquantised(folder: Path) -> None:
+    """Raises PipelineError with the kind of quantisation that config.json names."""
+    quantisation = read_config(folder / "config.json").get("quantization_config")
+    if not quantisation:
+        return
+    settings = quantisation if isinstance(quantisation, dict) else {}
+    kind = str(settings.get("quant_method", "an unnamed method"))[:80]
+    for bits in (4, 8):
+        if settings.get(f"load_in_{bits}bit") or settings.get("bits") == bits:
+            kind += f", {bits} bits"
+    raise PipelineError(
+        f"Expected a donor in float32, float16 or bfloat16 in {folder}, found one quantised by {kind} "
+        "(quantization_config of its config.json); load it with Transformers, call `model.dequantize()`, save it and "
+        "give that as the donor."
+    )

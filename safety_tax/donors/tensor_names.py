@@ -1,0 +1,40 @@
+"""One name for one tensor: what wraps a module while it is trained leaves its name in a checkpoint."""
+
+import re
+
+from safety_tax.core.tensor_files import Checkpoint
+
+# torch.compile, FSDP, activation checkpointing, DistributedDataParallel.
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
+PEFT = "base_model.model."
+EMBEDDINGS = ("embed_tokens", "embed_in", "wte", "word_embeddings")
+HEADS = ("lm_head", "embed_out")
+
+
+def unwrapped(key: str) -> str:
+    """A tensor's name without wrappers and PEFT's prefix."""
+    name = ".".join(part for part in key.split(".") if part not in WRAPPERS)
+    while name.startswith(PEFT):
+        name = name.removeprefix(PEFT)
+    return name
+
+
+def in_base(name: str, base: Checkpoint) -> str:
+    """The base's name of a tensor that was saved from the model with its head, or from the one inside it."""
+    candidates = (name, f"model.{name}", name.removeprefix("model."))
+    return next((candidate for candidate in candidates if candidate in base), name)
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a tensor is the table of embeddings, [tokens, width]."""
+    return re.search(rf"(^|\.)({'|'.join(EMBEDDINGS)})\.weight$", name) is not None
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor is of the head, with a row for each token."""
+    return re.search(rf"(^|\.)({'|'.join(HEADS)})\.(weight|bias)$", name) is not None
+
+
+def embedding_of(base: Checkpoint) -> str | None:
+    """The base's table of embeddings."""
+    return next(filter(is_embedding, base.names()), None)

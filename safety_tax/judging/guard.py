@@ -1,0 +1,133 @@
+"""The judge `guard`: a generative guard model with its own template, its answers parsed strictly.
+
+Items of a kind that the guard cannot label (see `guard_templates`) go to `rules`; their reason begins with "rules:".
+"""
+
+import datetime
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from safety_tax.core.console import progress_bar, say
+from safety_tax.core.errors import PipelineError, how_to_have
+from safety_tax.dispatch.journal import Journal, folder_digest
+from safety_tax.dispatch.runners import Here, Run
+from safety_tax.engine.generation import Generated
+from safety_tax.engine.parts import Answers
+from safety_tax.engine.session import GRAPH, ModelSession, choose_provider
+from safety_tax.judging import rules
+from safety_tax.judging.exchange import Exchange
+from safety_tax.judging.guard_templates import TEMPLATES
+from safety_tax.judging.judgement import Judgement
+from safety_tax.params import GuardJudge, Infer
+from safety_tax.tokens.encoder import Encoder
+
+# Of an answer that does not parse, this much is shown.
+SHOWN_CHARACTERS = 40
+JOURNALS = Path("runs/journal/judge")
+
+
+def load_guard(
+    folder: Path, settings: GuardJudge, infer: Infer, date: datetime.date
+) -> Callable[[Sequence[Exchange]], list[Judgement]]:
+    """Raises PipelineError when there is no such guard, or the provider cannot be had."""
+    if not (folder / GRAPH).exists():
+        raise PipelineError(f"Expected an exported guard in {folder}, found none; {how_to_have()}.")
+    session = ModelSession(folder, choose_provider(infer.provider))
+    say(f"judge: guard {settings.model} on {session.provider}")
+    return partial(label_exchanges, session, Encoder.open(folder, settings.model, date), settings, infer)
+
+
+def label_exchanges(
+    session: ModelSession,
+    encoder: Encoder,
+    settings: GuardJudge,
+    infer: Infer,
+    exchanges: Sequence[Exchange],
+) -> list[Judgement]:
+    """A label for every exchange; raises PipelineError on an answer outside the guard's format."""
+    kinds = TEMPLATES[settings.template].kinds
+    asked = [exchange for exchange in exchanges if exchange.kind in kinds]
+    if len(asked) < len(exchanges):
+        others = sorted({exchange.kind for exchange in exchanges} - kinds)
+        say(f"judge: {settings.template} cannot label {', '.join(others)}; {len(exchanges) - len(asked):,} go to rules")
+    labelled = iter(ask(session, encoder, settings, infer, asked) if asked else [])
+    return [next(labelled) if exchange.kind in kinds else _by_rules(exchange) for exchange in exchanges]
+
+
+def ask(
+    session: ModelSession,
+    encoder: Encoder,
+    settings: GuardJudge,
+    infer: Infer,
+    exchanges: Sequence[Exchange],
+) -> list[Judgement]:
+    """The guard's own labels, by its most likely answer to each exchange; a run that was stopped goes on.
+
+    Raises PipelineError as `Run.results` does, and on an answer outside the guard's format.
+    """
+    prompts = [token_ids(session, encoder, settings, exchange) for exchange in exchanges]
+    titles = [f"item {exchange.id}" for exchange in exchanges]
+    part = Answers("verdicts", prompts, encoder.ends.tokens, titles, settings.max_new_tokens)
+    # Of these exchanges alone: another variant's judging, when it ends, removes its own.
+    asked = hashlib.sha256(repr(prompts).encode()).hexdigest()[:16]
+    journal = Journal(JOURNALS / f"{settings.model}-{asked}.jsonl")
+    if journal.dropped:
+        say(f"judge: {journal.dropped} torn or damaged lines of {journal.path} are left out; their items run again")
+    greedy = infer.model_copy(update={"temperature": 0.0})
+    with progress_bar() as progress:
+        task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
+        run = Run(session.folder, greedy, Here(session, greedy), journal, folder_digest(session.folder))
+        answers = run.results(
+            part, say, lambda tokens: progress.advance(task, tokens), lambda tokens: progress.take_up(task, tokens)
+        )
+        progress.update(task, total=progress.tasks[task].completed)
+    judgements = []
+    for exchange, generated in zip(exchanges, answers, strict=True):
+        assert isinstance(generated, Generated)
+        answer = encoder.decode(generated.tokens).strip()
+        judgement = TEMPLATES[settings.template].read(answer) if generated.finish_reason == "stop" else None
+        if judgement is None:
+            shown = answer if len(answer) <= SHOWN_CHARACTERS else answer[:SHOWN_CHARACTERS] + "…"
+            raise PipelineError(
+                f"Expected {settings.model} to answer in the format of {settings.template} on item {exchange.id}, "
+                f"found {shown!r}{' at the token limit' if generated.finish_reason == 'length' else ''}; "
+                "check judge.template and judge.max_new_tokens in params.yaml."
+            )
+        judgements.append(judgement)
+    journal.remove()
+    return judgements
+
+
+def token_ids(session: ModelSession, encoder: Encoder, settings: GuardJudge, exchange: Exchange) -> list[int]:
+    """The exchange in the guard's template. Raises PipelineError when it is longer than the guard reads."""
+    prompt, response = (
+        without_special_tokens(encoder.tokenizer, text) for text in (exchange.prompt, exchange.response)
+    )
+    rendered = TEMPLATES[settings.template].render(encoder, prompt, response)
+    ids = encoder.bare(rendered)
+    longest = AutoConfig.from_pretrained(session.folder).max_position_embeddings
+    if len(ids) + settings.max_new_tokens > longest:
+        raise PipelineError(
+            f"Expected item {exchange.id} to fit the {longest:,} tokens of {settings.model}, found {len(ids):,} and "
+            f"{settings.max_new_tokens} for the answer; choose a guard that reads more."
+        )
+    return ids
+
+
+def without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text with a space for every special token that it spells out.
+
+    One would end the text's turn, and let a response answer for the guard.
+    """
+    special = [re.escape(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return re.sub("|".join(special), " ", text) if special else text
+
+
+def _by_rules(exchange: Exchange) -> Judgement:
+    judgement = rules.judge(exchange.response, exchange.finish_reason)
+    return judgement._replace(rule=f"rules:{judgement.rule}")

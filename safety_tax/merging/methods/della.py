@@ -1,0 +1,39 @@
+"""DELLA (Deep et al. 2024, arXiv:2406.11617): drop small entries more often than large ones, rescale, elect signs.
+
+Rescaled by 1/p, as in the paper, so that the mean over seeds is the undropped task vector; mergekit rescales to the
+L1 norm from before the drop.
+"""
+
+import numpy as np
+
+from safety_tax.merging.recipes import Della
+from safety_tax.merging.thinned import Thinned, elected_mean
+from safety_tax.merging.updates import BLOCK, Float32, Target, Update, generator
+
+
+def magnitude_drop(update: Update, density: float, epsilon: float, seed: int, name: str) -> Float32:
+    """Keep the entry of rank r among the n of its row, by rising magnitude from 0, with probability
+    p = density − epsilon + 2 epsilon · r / (n − 1); divide it by p."""
+    if density == 1:
+        return update.delta
+    rows = update.delta.reshape(-1, update.delta.shape[-1])
+    dropped = np.empty_like(rows)
+    random = generator(seed, update.place, name)
+    step = max(1, BLOCK // rows.shape[1])
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        ranks = np.argsort(np.argsort(np.abs(part), axis=1, kind="stable"), axis=1, kind="stable")
+        share = ranks / max(1, rows.shape[1] - 1)
+        kept_share = ((density - epsilon) + share * (2 * epsilon)).astype(np.float32)
+        kept = random.random(part.shape, dtype=np.float32) < kept_share
+        dropped[start : start + step] = np.where(kept, part / kept_share, np.float32(0))
+    return dropped.reshape(update.delta.shape)
+
+
+def merge(updates: list[Update], recipe: Della, target: Target) -> Float32:
+    """DELLA of the task vectors, times `scale`."""
+    dropped = [
+        Thinned(update.weight, magnitude_drop(update, recipe.density, recipe.epsilon, recipe.seed, target.name))
+        for update in updates
+    ]
+    return elected_mean(dropped, recipe.scale, recipe.normalize)

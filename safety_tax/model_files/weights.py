@@ -1,0 +1,148 @@
+"""Which files hold a model's weights, and tensors among them that Transformers leaves unread."""
+
+import json
+import re
+import shutil
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import INDEX, Checkpoint
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".mar")
+SINGLE = "model.safetensors"
+SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
+# Tables of angles: old files hold them, networks compute them.
+ROTATION = re.compile(r".*rotary_emb\.(inv_freq|cos_cached|sin_cached)")
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+BLOCK = 1 << 24  # bytes copied at once
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that Transformers would load, with the index of shards; what lies beside them is not the model's.
+
+    Raises PipelineError when there are none, or a shard is missing.
+    """
+    if (folder / SINGLE).exists():
+        return [folder / SINGLE]
+    if (folder / INDEX).exists():
+        return [*(folder / name for name in _indexed(folder)), folder / INDEX]
+    shards = {file: match for file in sorted(folder.glob("*.safetensors")) if (match := SHARD.fullmatch(file.name))}
+    if not shards:
+        raise _nothing(folder)
+    counts = {int(match[2]) for match in shards.values()}
+    missing = sorted(set(range(1, max(counts) + 1)) - {int(match[1]) for match in shards.values()})
+    if len(counts) != 1 or missing:
+        raise PipelineError(
+            f"Expected all shards of one checkpoint in {folder}, found no number {missing[0] if missing else 1} of "
+            f"{max(counts)}; fetch the model again."
+        )
+    return list(shards)
+
+
+def _indexed(folder: Path) -> list[str]:
+    """The files that the index names. Raises PipelineError when it cannot be read, or one is not beside it."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        named = sorted({str(file) for file in index["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PipelineError(
+            f"Expected a `weight_map` in {folder / INDEX}, found one that cannot be read ({error!r}); fetch it again."
+        ) from None
+    for file in named:
+        if Path(file).name != file or "\\" in file or not (folder / file).is_file():
+            raise PipelineError(
+                f"Expected the file {file!r}, which {INDEX} names, in {folder}, found none; fetch the model again."
+            )
+    return named
+
+
+def _nothing(folder: Path) -> PipelineError:
+    others = sorted(file.name for file in folder.glob("*.safetensors"))
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in PICKLES)
+    if others:
+        found = f"{others[0]}, which Transformers does not load"
+        step = "choose a commit that has model.safetensors or its shards, or convert the model and give the folder"
+    elif pickled:
+        found, step = f"pickled weights in {folder / pickled[0]}", "convert them: they run code when they are read"
+    else:
+        found, step = "none", "correct its source in params.yaml"
+    return PipelineError(f"Expected safetensors weights (model*.safetensors) in {folder}, found {found}; {step}.")
+
+
+def write_missing_index(folder: Path) -> None:
+    """Transformers loads shards by their index alone: write it where shards came without one."""
+    if (folder / SINGLE).exists() or (folder / INDEX).exists():
+        return
+    shards = sorted(folder.glob("model-*.safetensors"))
+    places = {name: file.name for file in shards for name in Checkpoint(file).names()}
+    size = sum(file.stat().st_size for file in shards)
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def unread_tensors(checkpoint: Checkpoint, config: dict[str, Any]) -> list[str]:
+    """Tensors that Transformers does not load: tables of angles, and a head that repeats tied embeddings.
+
+    Raises PipelineError when such a head differs from the embeddings: then the file says two things.
+    """
+    unread = [name for name in checkpoint.names() if ROTATION.fullmatch(name)]
+    if config.get("tie_word_embeddings") and HEAD in checkpoint and EMBEDDING in checkpoint:
+        if not _equal(checkpoint, HEAD, EMBEDDING):
+            raise PipelineError(
+                f"Expected {HEAD} of {checkpoint.path} to equal {EMBEDDING}, since config.json ties the two, found "
+                "another tensor, which Transformers would not read; set tie_word_embeddings to false in config.json if "
+                f"the model was trained with a head of its own, else remove {HEAD}."
+            )
+        unread.append(HEAD)
+    return unread
+
+
+def _equal(checkpoint: Checkpoint, one: str, other: str) -> bool:
+    if checkpoint.shape(one) != checkpoint.shape(other):
+        return False
+    a, b = checkpoint.read(one), checkpoint.read(other)
+    return all(np.array_equal(a[row : row + 1024], b[row : row + 1024]) for row in range(0, len(a), 1024))
+
+
+def drop_tensors(folder: Path, names: Iterable[str]) -> None:
+    """Take tensors out of the checkpoint in `folder`; every other one keeps its bytes."""
+    unwanted = set(names)
+    for file in sorted(folder.glob("*.safetensors")) if unwanted else ():
+        if unwanted & set(Checkpoint(file).names()):
+            _copy_without(file, file.with_suffix(".kept"), unwanted)
+            file.with_suffix(".kept").replace(file)
+    index = folder / INDEX
+    if unwanted and index.exists():
+        content = json.loads(index.read_text(encoding="utf-8"))
+        content["weight_map"] = {name: file for name, file in content["weight_map"].items() if name not in unwanted}
+        left = set(content["weight_map"].values())
+        for file in folder.glob("*.safetensors"):
+            if file.name not in left:
+                file.unlink()
+        index.unlink()  # it may be a link into a cache
+        index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy_without(source: Path, target: Path, unwanted: set[str]) -> None:
+    with source.open("rb") as stream, target.open("wb") as out:
+        length = struct.unpack("<Q", stream.read(8))[0]
+        header = json.loads(stream.read(length))
+        kept = {name: entry for name, entry in header.items() if name not in unwanted}
+        tensors = sorted((entry["data_offsets"], name) for name, entry in kept.items() if name != "__metadata__")
+        end = 0
+        for (start, stop), name in tensors:
+            kept[name] = {**kept[name], "data_offsets": [end, end + stop - start]}
+            end += stop - start
+        text = json.dumps(kept, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+        out.write(struct.pack("<Q", len(text)) + text)
+        for (start, stop), _ in tensors:
+            stream.seek(8 + length + start)
+            for place in range(start, stop, BLOCK):
+                out.write(stream.read(min(BLOCK, stop - place)))
+    shutil.copymode(source, target)

@@ -1,0 +1,150 @@
+"""`params.yaml` as a whole: every name in it that another part of it uses must exist."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from safety_tax.core.errors import did_you_mean
+from safety_tax.core.rows import KINDS, OPTIONAL
+from safety_tax.merging.recipes import AnyRecipe, recipe_curvature
+from safety_tax.params.sections import (
+    AnyDonor,
+    AnyJudge,
+    Curvature,
+    Dataset,
+    Donor,
+    Export,
+    FetchData,
+    GivenDonor,
+    Infer,
+    JudgeModel,
+    Merge,
+    Metrics,
+    Model,
+    OneOfEach,
+    Prompting,
+    RulesJudge,
+    SampleSizes,
+    Section,
+    Tune,
+    entry_of,
+)
+
+LIBRARY = Path(__file__).parents[1]
+# Beside the folders of the models.
+METRICS_FOLDERS = ("benchmarks", "detail", "figures", "plots", "sweeps")
+NAME = r"[a-z0-9][a-z0-9_]*"
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    models: Annotated[list[str], Field(min_length=1), OneOfEach]
+    size: str
+    sizes: dict[str, SampleSizes]
+    catalog: dict[str, Model]
+    benchmark_sets: dict[str, Annotated[list[str], Field(min_length=1), OneOfEach]]
+    prompting: Prompting
+    fetch_data: FetchData
+    tune: Tune
+    donors: dict[str, AnyDonor]
+    recipes: dict[str, AnyRecipe]
+    curvature: Curvature
+    merge: Merge
+    export: Export
+    infer: Infer
+    judge_models: dict[str, JudgeModel]
+    judge: AnyJudge
+    metrics: Metrics
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "Params":
+        for model in self.models:
+            require_known("model", model, self.catalog)
+        require_known("size", self.size, self.sizes)
+        for name in self.fetch_data.datasets:
+            known_file("dataset", name, LIBRARY / "datasets", marker="def read(")
+        for set_name, datasets in self.benchmark_sets.items():
+            for dataset in datasets:
+                require_known(f"dataset of benchmark_sets.{set_name}", dataset, self.fetch_data.datasets)
+            held = {self.fetch_data.datasets[dataset].kind for dataset in datasets}
+            if missing := [kind for kind in KINDS if kind not in held and kind not in OPTIONAL]:
+                raise ValueError(f"benchmark_sets.{set_name} has no {missing[0]} items; add a dataset of that kind")
+        for name, model_entry in self.catalog.items():
+            require_known(f"benchmark set of catalog.{name}", model_entry.benchmarks, self.benchmark_sets)
+        if len(asked := {self.catalog[model].benchmarks for model in self.models}) > 1:
+            raise ValueError(
+                f"models that are measured together need one benchmark set, found {', '.join(sorted(asked))}; "
+                "list them in two runs, or give their catalog entries the same `benchmarks`"
+            )
+        for donor_name, entry in self.donors.items():
+            if isinstance(entry, GivenDonor) and isinstance(entry.source, dict):
+                for model in entry.source:
+                    require_known(f"model of donors.{donor_name}.source", model, self.catalog)
+                for model in self.models:
+                    if model not in entry.source:
+                        raise ValueError(f"donors.{donor_name}.source has no entry for the model {model!r}; add one")
+        for recipe_name, recipe in self.recipes.items():
+            for donor in recipe.donors:
+                require_known(f"donor of recipe {recipe_name!r}", donor, self.donors)
+            form = recipe_curvature(recipe)
+            if form and form not in self.curvature.forms:
+                raise ValueError(f"recipe {recipe_name!r} needs curvature; add {form} to curvature.forms")
+        if not isinstance(self.judge, RulesJudge):
+            require_known("judge model", self.judge.model, self.judge_models)
+            made_for = self.judge_models[self.judge.model].judge
+            if made_for != self.judge.name:
+                raise ValueError(f"judge {self.judge.name!r} names {self.judge.model!r}, which is a {made_for}")
+        for section in ("catalog", "donors", "recipes", "judge_models", "sizes", "benchmark_sets"):
+            for name in getattr(self, section):
+                # A dot would break DVC's `params:` look-up; a slash would leave the folder; a command line is made
+                # of these, and a shell reads it.
+                if not re.fullmatch(NAME, name) or name == "base":
+                    raise ValueError(
+                        f"{section} has the name {name!r}; use small letters, digits and underscores, and not 'base'"
+                    )
+        for name in self.catalog:
+            if name in METRICS_FOLDERS:
+                raise ValueError(f"catalog has the name {name!r}, a folder of metrics/; choose another")
+        return self
+
+    def model(self, name: str) -> Model:
+        """A catalogue entry; raises PipelineError for an unknown name."""
+        return entry_of(self.catalog, "model", "catalog", name)
+
+    def datasets(self) -> dict[str, Dataset]:
+        """The datasets of the benchmark set that the chosen models share, in its order."""
+        chosen = self.benchmark_sets[self.catalog[self.models[0]].benchmarks]
+        return {name: self.fetch_data.datasets[name] for name in chosen}
+
+    def donor(self, name: str) -> Donor | GivenDonor:
+        """A donor; raises PipelineError for an unknown name."""
+        return entry_of(self.donors, "donor", "donors", name)
+
+    def may_differ(self, donor: str) -> list[str]:
+        """The keys of config.json in which a donor may be other than the base; one tuned here has no config."""
+        entry = self.donor(donor)
+        return entry.may_differ if isinstance(entry, GivenDonor) else []
+
+    def recipe(self, name: str) -> AnyRecipe:
+        """A recipe; raises PipelineError for an unknown name."""
+        return entry_of(self.recipes, "recipe", "recipes", name)
+
+    def sample_sizes(self) -> SampleSizes:
+        """Item counts of the chosen size."""
+        return self.sizes[self.size]
+
+
+def require_known(what: str, name: str, known: Any) -> str:
+    """Return `name` when `known` has it; raise ValueError with the near matches otherwise."""
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; {did_you_mean(name, known)}")
+    return name
+
+
+def known_file(what: str, name: str, folder: Path, marker: str) -> str:
+    """Like `require_known`, for things that are one file each: those in `folder` that hold `marker`."""
+    known = {file.stem for file in folder.glob("*.py") if marker in file.read_text(encoding="utf-8")}
+    return require_known(what, name, known)

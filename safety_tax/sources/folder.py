@@ -1,0 +1,14 @@
+"""A folder on this machine."""
+
+from pathlib import Path
+
+from safety_tax.core.errors import PipelineError
+from safety_tax.params import FolderSource
+
+
+def fetch_folder(source: FolderSource) -> Path:
+    """Return the folder itself; raises PipelineError when it is not there."""
+    folder = Path(source.path).expanduser()
+    if not folder.is_dir():
+        raise PipelineError(f"Expected a folder at {folder}, found none; correct `path` in params.yaml.")
+    return folder

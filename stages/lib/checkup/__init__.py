@@ -1,1 +1,0 @@
-"""What a run needs, and what this machine, the Hub and the cache have: the parts of `stages.doctor`."""

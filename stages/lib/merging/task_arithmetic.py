@@ -1,9 +1,0 @@
-"""Task arithmetic (Ilharco et al. 2022, arXiv:2212.04089): scale · Σ wᵢ δᵢ."""
-
-from stages.lib.merging.updates import Float32, Target, Update, weighted_sum
-from stages.lib.recipes import TaskArithmetic
-
-
-def merge(updates: list[Update], recipe: TaskArithmetic, target: Target) -> Float32:
-    """Weighted sum of the task vectors, times `scale`."""
-    return weighted_sum(updates, recipe.scale)
