@@ -28,9 +28,10 @@ def read_rows_of(
 ) -> "list[TuningRow]":
     """The first so many tuning rows of a kind, responses cut to `limit` tokens in all. PipelineError: too few."""
     from safety_tax.core.rows import Prompt, read_rows
+    from safety_tax.core.workspace import TUNING_PROMPTS
     from safety_tax.donors.tuning_rows import REFUSALS, TuningRow, as_tokens, read_refusals, require_embedded
 
-    there = [prompt for prompt in read_rows(Path("data/benchmarks/tune.jsonl"), Prompt) if prompt.kind == kind]
+    there = [prompt for prompt in read_rows(TUNING_PROMPTS, Prompt) if prompt.kind == kind]
     if len(there) < count:
         raise PipelineError(
             f"Expected {count:,} {kind} tuning rows for the curvature, found {len(there):,}; "

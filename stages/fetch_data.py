@@ -1,4 +1,4 @@
-"""Dataset sources -> `data/benchmarks/<kind>.jsonl`, `tune.jsonl`, `shots.jsonl`.  `python -m stages.fetch_data`
+"""Dataset sources -> `data/benchmarks/<kind>.jsonl`, `shots.jsonl`; `data/tuning/`.  `python -m stages.fetch_data`
 
 Fixes, once, which items every model is asked: stratified by group, in a seeded order that is nested, so
 that a bigger size contains the smaller one. The tuning rows do not depend on the size. `shots.jsonl` holds the
@@ -12,18 +12,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
+from safety_tax.core.files import folder_written_atomically
 from safety_tax.core.rows import KINDS, OPTIONAL, Kind, Prompt, Split, write_rows
+from safety_tax.core.workspace import BENCHMARKS, TUNING_PROMPTS
+from safety_tax.datasets.declared import read_declared
 from safety_tax.datasets.item import Item
 from safety_tax.datasets.jailbreak_texts import with_goal
 from safety_tax.datasets.leakage import common_ngrams, leaking, require_apart
-from safety_tax.params import Dataset, FetchData, GeneratedSource, Params, load_params
+from safety_tax.params import Dataset, FetchData, GeneratedSource, HubDatasetSource, Params, load_params
 from safety_tax.sources import fetch
-
-FOLDER = Path("data/benchmarks")
 
 
 class Found(NamedTuple):
@@ -33,19 +34,26 @@ class Found(NamedTuple):
     shots: dict[Kind, list[tuple[str, Item]]]
 
 
+def read_dataset(name: str, dataset: Dataset, place: Any) -> tuple[list[Item], list[Item]]:
+    """Items of a dataset, and solved examples where its reader has some."""
+    if dataset.table:
+        files = dataset.source.files if isinstance(dataset.source, HubDatasetSource) else []
+        return read_declared(place, dataset.kind, dataset.table, files), []
+    reader = importlib.import_module(f"safety_tax.datasets.{name}")
+    return reader.read(place), reader.read_shots(place) if hasattr(reader, "read_shots") else []
+
+
 def read_datasets(datasets: Mapping[str, Dataset]) -> Found:
     """Fetch and read every dataset. Raises PipelineError when one has no rows."""
     found: dict[Kind, list[tuple[str, Item]]] = {kind: [] for kind in KINDS}
     shots: dict[Kind, list[tuple[str, Item]]] = defaultdict(list)
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         for name, dataset in datasets.items():
-            reader = importlib.import_module(f"safety_tax.datasets.{name}")
             source = dataset.source
             place = source if isinstance(source, GeneratedSource) else fetch(source, Path(scratch))
             try:
-                items: list[Item] = reader.read(place)
-                if hasattr(reader, "read_shots"):
-                    shots[dataset.kind] += [(name, item) for item in reader.read_shots(place)]
+                items, examples = read_dataset(name, dataset, place)
+                shots[dataset.kind] += [(name, item) for item in examples]
                 require_texts(items)
                 require_checkable(dataset.kind, items)
             except (KeyError, ValueError, OSError, TypeError, AttributeError, IndexError, RecursionError) as error:
@@ -237,8 +245,11 @@ def main() -> None:
     params = load_params()
     say("fetch_data: reading datasets")
     selected = select(params)
-    for name, rows in selected.items():
-        write_rows(FOLDER / f"{name}.jsonl", rows)
+    with folder_written_atomically(BENCHMARKS) as folder:
+        for name in selected.keys() - {"tune"}:
+            write_rows(folder / f"{name}.jsonl", selected[name])
+    with folder_written_atomically(TUNING_PROMPTS.parent) as folder:
+        write_rows(folder / TUNING_PROMPTS.name, selected["tune"])
     say("fetch_data: " + ", ".join(f"{len(rows):,} {name}" for name, rows in selected.items()))
 
 

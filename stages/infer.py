@@ -25,7 +25,7 @@ from safety_tax.core.rows import (
 )
 from safety_tax.dispatch.journal import Journal, folder_digest
 from safety_tax.dispatch.processes import Processes
-from safety_tax.dispatch.runners import Here, Run, Runner
+from safety_tax.dispatch.runners import Here, ResumedRun, Runner
 from safety_tax.engine.choice import Scores
 from safety_tax.engine.devices import visible_devices
 from safety_tax.engine.generation import Generated
@@ -33,7 +33,7 @@ from safety_tax.engine.open_session import Choice, choose
 from safety_tax.engine.parts import Answers
 from safety_tax.engine.preparing import Asking, Examples, Form, Prepared, examples_of, prepare
 from safety_tax.engine.session import CPU, CUDA, choose_provider, cuda_problem
-from safety_tax.params import Infer, Model, Params, load_params
+from safety_tax.params import Model, Params, Run, load_params
 from safety_tax.tokens.chat_template import tells_date
 
 BENCHMARKS = Path("data/benchmarks")
@@ -48,8 +48,8 @@ class Asked(NamedTuple):
     examples: Examples
 
 
-def start_runner(folder: Path, settings: Infer, weights: str) -> tuple[Runner, int]:
-    """Who runs the items, as `infer.cluster` and `infer.processes` say, and how many processes they are.
+def start_runner(folder: Path, settings: Run, weights: str) -> tuple[Runner, int]:
+    """Who runs the items, as `run.cluster` and `run.processes` say, and how many processes they are.
 
     Raises PipelineError when they ask for what cannot be had.
     """
@@ -66,7 +66,7 @@ def start_runner(folder: Path, settings: Infer, weights: str) -> tuple[Runner, i
     return Processes(folder, settings, count, devices), count
 
 
-def respond(run: Run, prepared: Prepared, decode: Callable[[list[int]], str]) -> list[Response]:
+def respond(run: ResumedRun, prepared: Prepared, decode: Callable[[list[int]], str]) -> list[Response]:
     """Answers, in the order of the prepared items."""
     part = prepared.part
     assert isinstance(part, Answers)
@@ -92,7 +92,7 @@ def respond(run: Run, prepared: Prepared, decode: Callable[[list[int]], str]) ->
     return responses
 
 
-def score_format(run: Run, prepared: Prepared) -> list[Scores]:
+def score_format(run: ResumedRun, prepared: Prepared) -> list[Scores]:
     """Scores of all options in one format, in the order of the prepared questions."""
     part = prepared.part
     with progress_bar() as progress:
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("variant", help="`base`, or a recipe's name")
     arguments = parser.parse_args()
     params = load_params()
-    model, settings = params.model(arguments.model), params.infer
+    model, settings = params.model(arguments.model), params.run
     if arguments.variant != "base":
         params.recipe(arguments.variant)
     asked = read_asked(params, model)
@@ -158,7 +158,9 @@ def main() -> None:
         say(f"infer: on the CPU, because {cuda_problem()}")
 
     def prepared_for(choice: Choice) -> tuple[Asking, list[Prepared], dict[Form, Prepared]]:
-        asking = Asking.of(folder, arguments.model, model, settings, params.prompting.date, choice.grouped)
+        asking = Asking.of(
+            folder, arguments.model, model, params.infer, settings, params.prompting.date, choice.grouped
+        )
         return asking, *prepare(asking, asked.prompts, asked.forms, asked.examples)
 
     # Before the weights are read, which takes minutes for a large model; a cluster says only then which graph it runs.
@@ -178,7 +180,7 @@ def main() -> None:
         if settings.attention == "auto" and not choice.grouped:
             reason = "the faster graph is for the CPU" if choice.provider == CUDA else "the export wrote no other graph"
             say(f"infer: plain attention, because {reason}")
-        run = Run(folder, settings, runner, journal, weights)
+        run = ResumedRun(folder, settings, runner, journal, weights)
         started = time.monotonic()
         answered = {
             (item.kind, item.id): response

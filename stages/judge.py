@@ -194,9 +194,8 @@ def main() -> None:
     if arguments.variant != "base":
         params.recipe(arguments.variant)
     folder = Path("data/responses") / arguments.model / arguments.variant
-    verdicts = judge_variant(
-        folder, params.model(arguments.model), load(params.judge, params.infer, params.prompting.date)
-    )
+    judge = load(params.judge, params.run, params.prompting.date)
+    verdicts = judge_variant(folder, params.model(arguments.model), judge)
     require_judged(verdicts)
     write_rows(Path("data/verdicts") / arguments.model / f"{arguments.variant}.jsonl", verdicts)
     counts = Counter(verdict.label for verdict in verdicts if verdict.label)

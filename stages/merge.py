@@ -6,7 +6,6 @@ goes on after its last whole shard.
 """
 
 import argparse
-import importlib
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from safety_tax.core.arrays import blocks
 from safety_tax.core.console import progress_bar, run_stage, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
@@ -27,9 +27,9 @@ from safety_tax.donors.opening import Donor, open_donor
 from safety_tax.merging.ahead import in_order
 from safety_tax.merging.curvature import Curvature
 from safety_tax.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary, unlike
-from safety_tax.merging.recipes import REST, Recipe, layer_range, recipe_curvature, weight_at
+from safety_tax.merging.recipe import REST, Recipe, layer_range, weight_at
 from safety_tax.merging.resume import WorkFolder, fingerprint
-from safety_tax.merging.updates import Target, Update, blocks, layer_of
+from safety_tax.merging.updates import Target, Update, layer_of
 from safety_tax.params import load_params
 
 # What a model folder has beside its weights; every variant has the base's.
@@ -84,8 +84,7 @@ def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
     sums = new_sums()
     change = None
     if updates:
-        method = importlib.import_module(f"safety_tax.merging.{recipe.method}")
-        change = method.merge(updates, recipe, Target(name, sum(weights), ingredients.curvature))
+        change = recipe.merge(updates, Target(name, sum(weights), ingredients.curvature))
         sums = measure(change, updates)
     if deltas and len(names) > 1:
         add(sums, unlike(stored, change, deltas, names, dtype))
@@ -163,10 +162,10 @@ def main() -> None:
     base = Checkpoint(base_folder, "model*.safetensors")
     require_layers(recipe, base)
     donor_folders = [Path("models/donors") / arguments.model / name for name in recipe.donors]
-    donors = [open_donor(folder, base, params.may_differ(folder.name)) for folder in donor_folders]
+    donors = [open_donor(folder, base) for folder in donor_folders]
     for folder in donor_folders:
         require_same_vocabulary(base_folder, folder)
-    form = recipe_curvature(recipe)
+    form = recipe.curvature_form()
     ingredients = Ingredients(base, donors, recipe, dtype, Curvature(curvature_folder, form) if form else None)
     settings = {"recipe": recipe.model_dump(), "dtype": str(dtype), "shard": params.merge.max_shard_bytes}
     inputs = [base_folder, *donor_folders, *([curvature_folder] if form else [])]

@@ -33,6 +33,7 @@ from safety_tax.core.console import progress_bar, run_stage, say
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.files import folder_written_atomically, write_json
 from safety_tax.core.rows import Prompt, read_rows
+from safety_tax.core.workspace import TUNING_PROMPTS
 from safety_tax.donors.fetching import bring_donor
 from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, fingerprint, saved_order
 from safety_tax.donors.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, require_embedded
@@ -290,7 +291,7 @@ def main() -> None:
     encoder = Encoder.open(base, arguments.model, params.prompting.date)
     tokenizer = encoder.tokenizer
     give_padding(tokenizer, vocabulary := AutoConfig.from_pretrained(base).vocab_size)
-    prompts: list[Prompt] = choose(read_rows(Path("data/benchmarks/tune.jsonl"), Prompt), donor, arguments.donor)
+    prompts: list[Prompt] = choose(read_rows(TUNING_PROMPTS, Prompt), donor, arguments.donor)
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, encoder, model) for prompt in prompts]
     require_embedded(prompts, rows, encoder, vocabulary)

@@ -187,7 +187,8 @@ def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
     params["donors"]["utility"] |= {"choice": 40, "epochs": 2}
     params["recipes"] = {name: params["recipes"][name] for name in ("safety_donor", "ties")}
     params["tune"] |= {"learning_rate": 0.01, "rank": 4, "alpha": 8, "precision": "float32"}
-    params["infer"] |= {"max_new_tokens": dict.fromkeys(GENERATED, 12), "provider": "cpu"}
+    params["infer"]["max_new_tokens"] = dict.fromkeys(GENERATED, 12)
+    params["run"]["provider"] = "cpu"
     return params
 
 

@@ -34,7 +34,7 @@ from safety_tax.judging.guard_templates import TEMPLATES
 from safety_tax.judging.human_labels import read_labels
 from safety_tax.judging.rules import judge
 from safety_tax.onnx.onnx_files import require_contained
-from safety_tax.params import Dataset, FolderSource, HubSource, validated
+from safety_tax.params import Dataset, FolderSource, HubSource, Table, validated
 from safety_tax.sources.gguf_header import require_sound
 from safety_tax.sources.hub import _require_all_shards, choose, list_files, require_no_code, require_room
 from safety_tax.sources.wheel import _unpack
@@ -198,10 +198,11 @@ def csv_table(data: bytes, folder: Path) -> Any:
     place = folder / "csv" / "data"
     place.mkdir(parents=True, exist_ok=True)
     _file(place, "harmful-behaviors.csv", data)
-    dataset = Dataset(kind="harmful", source=FolderSource(kind="folder", path=str(folder / "csv")))
+    table = Table(files=["data/*.csv"], text="Goal", group="Category")
+    dataset = Dataset(kind="harmful", source=FolderSource(kind="folder", path=str(folder / "csv")), table=table)
     console.quiet = True
     try:
-        return read_datasets({"jailbreakbench_harmful": dataset})
+        return read_datasets({"behaviors": dataset})
     finally:
         console.quiet = False
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import workplace
-from test_inference import INFER, model_entry
+from test_inference import INFER, RUN, model_entry
 from test_journal import STOPPED, run_here
 from transformers import PreTrainedTokenizerFast
 from workplace import JOURNAL, OUTPUT, ask_more, encoder_of, infer, output_of, prompt, record_of, write_params
@@ -42,9 +42,8 @@ def asking_of(tokenizer: PreTrainedTokenizerFast, limits: dict[str, int] = LIMIT
     settings = INFER.model_copy(update={"max_new_tokens": NewTokens(**limits)})
     encoder = encoder_of(tokenizer)
     stops = stops_of(entry.stop, tokenizer, "tiny")
-    return Asking(
-        "tiny", entry, settings, encoder, Reach(2048, None), Stops(frozenset([2]) | stops.tokens, stops.texts), True
-    )
+    ends = Stops(frozenset([2]) | stops.tokens, stops.texts)
+    return Asking("tiny", entry, settings, RUN, encoder, Reach(2048, None), ends, True)
 
 
 def test_a_problem_after_worked_examples_to_the_letter() -> None:
@@ -242,7 +241,7 @@ def test_all_that_is_wrong_is_told_before_anything_runs(
         "for the choice item choice103 about 'g' in the format `continuation`",
         "Expected 2 dev questions about every subject for the shots of tiny_llama, found 1 about 'g'",
         "Expected 5 worked examples with their solutions for the problems of tiny_llama, found 4 of the dataset 'b'",
-        "Expected infer.generation_tokens to hold one item at least, found 90 tokens and",
+        "Expected run.generation_tokens to hold one item at least, found 90 tokens and",
     ):
         assert words in said, said
     assert "\n" not in said and notes == []

@@ -371,7 +371,7 @@ def test_cuda_without_cuda_is_one_sentence(
 ) -> None:
     if cuda_problem() is None:
         pytest.skip("there is a GPU")
-    param("infer.provider", "cuda")(folder)
+    param("run.provider", "cuda")(folder)
     before = snapshot(folder)
     sentence = refusal(INFER, monkeypatch, capsys)
     assert "Expected a CUDA GPU" in sentence and sentence.count("\n") == 1

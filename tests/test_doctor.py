@@ -108,7 +108,7 @@ def doctor(
 def report_params() -> dict[str, Any]:
     params = real_params()
     params["models"] = ["mistral_7b", "llama31_8b", "qwen25_14b"]
-    params["infer"]["provider"] = "cpu"
+    params["run"]["provider"] = "cpu"
     return params
 
 
@@ -347,7 +347,7 @@ def test_problems_and_instructions_are_counted_where_the_set_holds_them(
     raw["benchmark_sets"] = {
         name: ["strongreject", "do_not_answer", "harmbench", "matched_benign", "mmlu"] for name in raw["benchmark_sets"]
     }
-    raw["infer"] |= {"generation_tokens": 4000, "rows_per_batch": 8}
+    raw["run"] |= {"generation_tokens": 4000, "rows_per_batch": 8}
     seconds = []
     for limit, form in ((400, "chat"), (800, "chat"), (400, "worked_examples")):
         raw["infer"]["max_new_tokens"]["problem"] = limit

@@ -10,7 +10,7 @@ import torch
 from conftest import SIZES, fit_to_answers
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from test_inference import INFER, SETTINGS, direct_logprob, model_entry, prompts_of, questions
+from test_inference import RUN, SETTINGS, direct_logprob, model_entry, prompts_of, questions
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -42,7 +42,7 @@ from safety_tax.engine.prefix_tree import Unit, packs
 from safety_tax.engine.session import CPU, Float, ModelSession
 from safety_tax.onnx.grouped_query import ROOM, grouped_logits, use_grouped_query_attention
 from safety_tax.onnx.parity import onnx_logits, worst_difference
-from safety_tax.params import Infer
+from safety_tax.params import Run
 from stages.export import export
 
 STOP = frozenset([2])
@@ -165,7 +165,7 @@ def test_items_that_fit_the_context_run_in_packs_that_do_not(
 ) -> None:
     torch.manual_seed(7)
     with pytest.raises(ValidationError, match="pass_tokens"):
-        Infer(**INFER.model_dump() | {"pass_tokens": ROOM + 1})
+        Run(**RUN.model_dump() | {"pass_tokens": ROOM + 1})
     short = LlamaForCausalLM(LlamaConfig(**SIZES | {"max_position_embeddings": 64}, tie_word_embeddings=True))
     short.save_pretrained(tmp_path / "short")
     tokenizer.save_pretrained(tmp_path / "short")
@@ -323,14 +323,14 @@ def test_draws_have_the_softmaxs_frequencies() -> None:
 
 
 def test_the_graph_is_chosen_openly(llama: Path, tmp_path: Path) -> None:
-    plain = INFER.model_copy(update={"attention": "plain"})
-    grouped = INFER.model_copy(update={"attention": "grouped_query"})
-    assert isinstance(open_session(llama, INFER), GroupedSession)
+    plain = RUN.model_copy(update={"attention": "plain"})
+    grouped = RUN.model_copy(update={"attention": "grouped_query"})
+    assert isinstance(open_session(llama, RUN), GroupedSession)
     assert isinstance(open_session(llama, plain), ModelSession)
     for file in llama.iterdir():
         if file.name != GROUPED_GRAPH:
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    assert isinstance(open_session(tmp_path, INFER), ModelSession)
+    assert isinstance(open_session(tmp_path, RUN), ModelSession)
     with pytest.raises(PipelineError, match=r"Expected grouped\.onnx on the CPU"):
         open_session(tmp_path, grouped)
 

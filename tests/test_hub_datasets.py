@@ -1,7 +1,6 @@
 """Readers of the Hub's datasets, on tiny files in each one's real layout and columns; few-shot questions."""
 
 import gzip
-import importlib
 import json
 import lzma
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, real_params
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from pydantic import ValidationError
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import letter_prompt
@@ -21,10 +21,11 @@ from safety_tax.core.rows import Prompt, read_examples, read_rows, write_rows
 from safety_tax.datasets import beavertails, gsm8k, gsm_symbolic, ifeval, mmlu_hub
 from safety_tax.datasets.item import Item
 from safety_tax.engine.item_checks import Faults, check_context, reach_of
+from safety_tax.params import Dataset as declared_type
 from safety_tax.params import GeneratedSource, Params, load_params
 from safety_tax.results.mmlu_areas import AREA
 from safety_tax.results.words import how_asked
-from stages.fetch_data import as_prompts, as_shots, require_shots
+from stages.fetch_data import as_prompts, as_shots, read_dataset, require_shots
 from stages.fetch_model import give_template
 
 Rows = list[dict[str, Any]]
@@ -115,8 +116,8 @@ CASES: dict[str, tuple[str, Callable[[Path, Rows], None], Rows, list[tuple[str, 
 
 
 def read(name: str, folder: Path) -> list[Item]:
-    items: list[Item] = importlib.import_module(f"safety_tax.datasets.{name}").read(folder)
-    return items
+    """As stage `fetch_data` reads what params.yaml declares."""
+    return read_dataset(name, declared_type.model_validate(real_params()["fetch_data"]["datasets"][name]), folder)[0]
 
 
 def mmlu(folder: Path, subjects: tuple[str, ...] = ("high_school_us_history",), shots: int = 5) -> Path:
@@ -155,25 +156,57 @@ def test_a_reader_says_that_its_file_is_empty_or_damaged(tmp_path: Path, name: s
     (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:20] if "csv" not in file else b"")
     with pytest.raises(
         PipelineError,
-        match=r"to be a whole (parquet file with rows|file), found|Expected rows in .*, found none|line \d+, found no JSON",
+        match=r"to be a whole (parquet file with rows|file), found|Expected rows in .*, found none|\d+, found no JSON",
     ):
         read(name, tmp_path)
 
 
-def test_the_projects_own_files_are_read_too(tmp_path: Path) -> None:
-    csv(tmp_path / "harmbench_behaviors_text_all.csv", OFFICIAL)
-    csv(tmp_path / "strongreject_dataset.csv", [{"category": "Violence", "source": "s", "forbidden_prompt": "Do it"}])
-    assert read("harmbench_hub", tmp_path) == [Item("illegal", "One")]
-    assert read("strongreject", tmp_path) == [Item("Violence", "Do it")]
+def declared(kind: str, folder: Path, **table: Any) -> list[Item]:
+    """A table that a person declares in params.yaml, in a folder of theirs."""
+    source = {"kind": "folder", "path": str(folder)}
+    entry = declared_type.model_validate({"kind": kind, "source": source, "table": table})
+    return read_dataset("mine", entry, folder)[0]
+
+
+def test_a_table_is_read_as_its_entry_says(tmp_path: Path) -> None:
+    csv(tmp_path / "behaviors.csv", OFFICIAL)
+    columns = {"text": "Behavior", "group": "SemanticCategory"}
+    assert declared("harmful", tmp_path, files=["*.csv"], **columns) == [
+        Item("illegal", "One"),
+        Item("copyright", "Two"),
+    ]
+    kept = declared("harmful", tmp_path, files=["*.csv"], where={"FunctionalCategory": ["standard"]}, **columns)
+    assert kept == [Item("illegal", "One")]
+    rows = [{"q": "2 + 2?", "s": "sums", "a": "3", "b": "4", "right": "b", "options": ["3", "4"], "place": 1}]
+    parquet(tmp_path / "questions.parquet", rows)
+    asked = {"files": ["questions.parquet"], "text": "q", "group": "s"}
+    expected = [Item("sums", "2 + 2?", ["3", "4"], 1)]
+    assert declared("choice", tmp_path, choices=["a", "b"], gold="right", **asked) == expected
+    assert declared("choice", tmp_path, choices="options", gold="place", **asked) == expected
+    assert declared("problem", tmp_path, answer="b", **asked) == [Item("sums", "2 + 2?", answer="4")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "told"),
+    [
+        ("choice", {"choices": ["a", "b"]}, "needs the key 'gold'"),
+        ("problem", {}, "needs the key 'answer'"),
+        ("instruction", {}, "write a reader"),
+        ("harmful", {"files": None}, "the table's key 'files' is missing"),
+        ("harmful", {"text": "query"}, "Expected the column 'query' in questions.parquet"),
+        ("choice", {"choices": ["a", "b"], "gold": "a"}, "from 0 to 1 or a letter, found '3'"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, kind: str, table: dict[str, Any], told: str) -> None:
+    parquet(tmp_path / "questions.parquet", [{"q": "2 + 2?", "s": "sums", "a": "3", "b": "4"}])
+    with pytest.raises((PipelineError, ValidationError), match=told):
+        declared(kind, tmp_path, **{"files": ["questions.parquet"], "text": "q", "group": "s"} | table)
 
 
 def test_labels_of_another_type_are_refused(tmp_path: Path) -> None:
     jsonl(tmp_path / "round0/30k/test.jsonl.gz", [pair("Hi?", "animal_abuse") | {"is_safe": 0}])
     with pytest.raises(PipelineError, match="Expected bool in the column 'is_safe'"):
         beavertails.read(tmp_path)
-    parquet(tmp_path / "data/a.parquet", [XSTEST[0] | {"label": "harmless"}])
-    with pytest.raises(PipelineError, match="found 'harmless'"):
-        read("xstest_safe", tmp_path)
 
 
 def test_an_unsafe_answer_without_a_category_is_refused(tmp_path: Path) -> None:

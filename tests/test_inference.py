@@ -14,7 +14,7 @@ from workplace import DATE, encoder_of
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, letter_prompt
 from safety_tax.core.rows import GENERATED, ChoiceScore, Prompt
-from safety_tax.dispatch.runners import Here, Run
+from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.engine.batches import Int64, common_prefix, plan, right_padded
 from safety_tax.engine.choice import Question, score, tokenized
 from safety_tax.engine.generation import Limits, StopText, generate
@@ -24,23 +24,22 @@ from safety_tax.engine.preparing import Asking, Examples, Form, prepare
 from safety_tax.engine.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_options, cuda_problem
 from safety_tax.onnx.onnx_weights import WEIGHTS
 from safety_tax.onnx.parity import largest_difference
-from safety_tax.params import Export, Infer, Model, NewTokens
+from safety_tax.params import Export, Infer, Model, NewTokens, Run
 from stages.export import export
 from stages.infer import asked_in, choice_scores, score_format
 from stages.judge import outcome, require_same_items, softmax
 
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 INFER = Infer(
+    max_new_tokens=NewTokens(**dict.fromkeys(GENERATED, 4)), temperature=0.0, sampling_seed=0, truncate="error"
+)
+RUN = Run(
     provider="cpu",
     attention="auto",
-    max_new_tokens=NewTokens(**dict.fromkeys(GENERATED, 4)),
-    temperature=0.0,
-    sampling_seed=0,
     generation_tokens=512,
-    scoring_tokens=512,
-    pass_tokens=256,
     rows_per_batch=8,
-    truncate="error",
+    pass_tokens=256,
+    scoring_tokens=512,
     processes=1,
     cluster="none",
 )
@@ -253,10 +252,10 @@ def test_the_mass_of_all_first_tokens_is_one(llama: tuple[Path, Path]) -> None:
 
 
 def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Path]) -> None:
-    run = Run(llama[1], INFER, Here(ModelSession(llama[1], CPU), INFER))
+    run = ResumedRun(llama[1], RUN, Here(ModelSession(llama[1], CPU), RUN))
 
     def scored(own: Form, other_format: int) -> list[ChoiceScore]:
-        asking = Asking.of(llama[1], "tiny_llama", model_entry(own), INFER, DATE, grouped=False)
+        asking = Asking.of(llama[1], "tiny_llama", model_entry(own), INFER, RUN, DATE, grouped=False)
         _, forms = prepare(asking, [], asked_in(own, questions(5), other_format), Examples({}, {}))
         return choice_scores(questions(5), {form: score_format(run, part) for form, part in forms.items()})
 
@@ -344,7 +343,7 @@ def test_auto_takes_what_starts_and_cuda_is_never_replaced() -> None:
         assert choose_provider("auto") == choose_provider("cuda") == CUDA
         return
     assert choose_provider("auto") == choose_provider("cpu") == CPU
-    with pytest.raises(PipelineError, match=r"infer\.provider"):
+    with pytest.raises(PipelineError, match=r"run\.provider"):
         choose_provider("cuda")
 
 

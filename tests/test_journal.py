@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from workplace import ITEMS, JOURNAL, OUTPUT, infer, output_of, record_of, write
 
 import stages.infer
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import GENERATED, Prompt, read_rows, write_rows
+from safety_tax.core.rows import Prompt, read_rows, write_rows
 from safety_tax.dispatch import journal as journal_module
 from safety_tax.dispatch.journal import Journal, folder_digest, part_key
-from safety_tax.dispatch.runners import Here, Run
+from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.engine.choice import Question
+from safety_tax.engine.generation import Sampling
 from safety_tax.engine.grouped_session import GroupedSession
 from safety_tax.engine.open_session import Choice
 from safety_tax.engine.parts import Answers, Part, Questions, Report, run_items
-from safety_tax.engine.session import CPU, ModelSession
-from safety_tax.params import Infer
+from safety_tax.engine.session import CPU, CUDA, ModelSession
+from safety_tax.params import Run
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +61,8 @@ def run_here(folder: Path, patch: pytest.MonkeyPatch) -> None:
     stages.infer.main()
 
 
-def settings_of(params: dict[str, Any], **changed: Any) -> Infer:
-    return Infer(**params["infer"] | changed)
+def settings_of(params: dict[str, Any], **changed: Any) -> Run:
+    return Run(**params["run"] | changed)
 
 
 # Ends the process within the write of result number {at}, after {share} of its bytes.
@@ -172,20 +174,20 @@ def test_a_key_is_of_weights_prompts_settings_and_code(
     key_of(Answers("answers", part.items, frozenset([5]), part.titles, 16))
     key_of(Answers("answers", part.items, part.stop, part.titles, 5))
     key_of(on=Choice(CPU, False))
-    for name, value in {"temperature": 0.5, "sampling_seed": 1, "pass_tokens": 30}.items():
-        key_of(**{name: value})
+    for sampling in (Sampling(0.5, 0), Sampling(0.5, 1)):
+        key_of(replace(part, sampling=sampling))
     shutil.copytree(journal_module.CODE, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "code/forest.py").open("a", encoding="utf-8") as code:
+    with (tmp_path / "code/prefix_tree.py").open("a", encoding="utf-8") as code:
         code.write("# changed\n")
     with monkeypatch.context() as patch:
         patch.setattr(journal_module, "CODE", tmp_path / "code")
         key_of()
     assert len(set(keys)) == len(keys)
-    # Who runs an item is no part of its result, and neither is another kind's limit.
-    key_of(max_new_tokens=dict.fromkeys(GENERATED, 5))
+    # Who runs an item is no part of its result, and on the CPU neither is what runs beside it.
+    key_of(processes=3, cluster="auto", pass_tokens=30, rows_per_batch=2)
     assert keys[-1] == keys[0]
-    key_of(processes=3, cluster="auto", truncate="left")
-    assert keys[-1] == keys[0]
+    on_gpu = [part_key(part, weights, Choice(CUDA, False), settings_of(params, rows_per_batch=rows)) for rows in (2, 3)]
+    assert len({*keys, *on_gpu}) == len(keys) + 1
 
 
 def test_a_journal_of_other_weights_is_not_used(
@@ -273,7 +275,7 @@ def test_equal_items_run_once_and_get_equal_results(place: tuple[Path, dict[str,
         Questions("letter", [first, second, other_option, first], titles),
         Answers("answers", [[5, 6, 7], [5, 6, 11], [5, 6], [5, 6, 7]], frozenset([2]), titles, 16),
     ):
-        found = Run(folder, settings, runner).results(part, print, lambda _: None)
+        found = ResumedRun(folder, settings, runner).results(part, print, lambda _: None)
         assert runner.ran == [0, 1, 2]
         assert found[3] == found[0] != found[1]
 
@@ -354,8 +356,8 @@ def change(folder: Path, kind: str, text: str) -> None:
         ("choice", "", {}, "found none in the choice item choice100 about 'g'"),
         ("benign", "word " * 2100, {}, "the benign item benign16 about 'g'"),
         ("choice", "word " * 2100, {}, "the choice item choice100 about 'g'"),
-        ("benign", "a word", {"generation_tokens": 20}, "Expected infer.generation_tokens to hold one item at least"),
-        ("choice", "a word", {"scoring_tokens": 3, "attention": "plain"}, "Expected infer.scoring_tokens to hold one"),
+        ("benign", "a word", {"generation_tokens": 20}, "Expected run.generation_tokens to hold one item at least"),
+        ("choice", "a word", {"scoring_tokens": 3, "attention": "plain"}, "Expected run.scoring_tokens to hold one"),
     ],
 )
 def test_bad_items_are_named(

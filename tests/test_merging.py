@@ -14,29 +14,25 @@ from peft import LoraConfig, get_peft_model
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from safety_tax.core.arrays import BLOCK
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.checks import describe, require_same_vocabulary, require_unchanged
 from safety_tax.donors.opening import Adapter, open_donor
 from safety_tax.merging.ahead import in_order
 from safety_tax.merging.measure import require_a_merge, unlike
-from safety_tax.merging.methods import breadcrumbs, dare_linear, dare_ties, della, linear, slerp, task_arithmetic, ties
-from safety_tax.merging.methods.dare_linear import drop
-from safety_tax.merging.methods.ties import largest
+from safety_tax.merging.methods.breadcrumbs import Breadcrumbs
+from safety_tax.merging.methods.dare_linear import DareLinear, drop
+from safety_tax.merging.methods.dare_ties import DareTies
+from safety_tax.merging.methods.della import Della
+from safety_tax.merging.methods.linear import Linear
+from safety_tax.merging.methods.slerp import Slerp
+from safety_tax.merging.methods.task_arithmetic import TaskArithmetic
+from safety_tax.merging.methods.ties import Ties, largest
 from safety_tax.merging.ranks import ranked
-from safety_tax.merging.recipes import (
-    Breadcrumbs,
-    DareLinear,
-    DareTies,
-    Della,
-    Linear,
-    Slerp,
-    TaskArithmetic,
-    Ties,
-    weight_at,
-)
+from safety_tax.merging.recipe import weight_at
 from safety_tax.merging.resume import WorkFolder
-from safety_tax.merging.updates import BLOCK, Target, Update
+from safety_tax.merging.updates import Target, Update
 from stages.merge import Ingredients, merge, require_layers
 
 DONORS = {"a": 1.0, "b": 1.0}
@@ -54,18 +50,18 @@ def updates(*deltas: np.ndarray, weights: tuple[float, ...] = (1.0, 1.0)) -> lis
 def test_linear_is_the_weighted_mean_also_where_a_donor_is_absent() -> None:
     recipe = Linear(method="linear", donors={"a": 1.0, "b": 3.0})
     # (1·4 + 3·8) / 4 = 7; b alone: 3·8 / 4 = 6
-    assert linear.merge(updates(row(4), row(8), weights=(1, 3)), recipe, Target("w", 4.0)).tolist() == [[7]]
-    assert linear.merge([Update("b", 1, 3.0, row(8))], recipe, Target("w", 4.0)).tolist() == [[6]]
+    assert recipe.merge(updates(row(4), row(8), weights=(1, 3)), Target("w", 4.0)).tolist() == [[7]]
+    assert recipe.merge([Update("b", 1, 3.0, row(8))], Target("w", 4.0)).tolist() == [[6]]
 
 
 def test_slerp_keeps_to_the_circle_and_is_straight_for_parallel_vectors() -> None:
     recipe = Slerp(method="slerp", donors=DONORS, t=0.5)
     # halfway between two unit vectors at a right angle: sin 45° of each
-    middle = slerp.merge(updates(row(1, 0), row(0, 1)), recipe, W)
+    middle = recipe.merge(updates(row(1, 0), row(0, 1)), W)
     np.testing.assert_allclose(middle, row(0.5**0.5, 0.5**0.5), rtol=1e-6)
-    assert slerp.merge(updates(row(1, 1), row(3, 3)), recipe, W).tolist() == [[2, 2]]
+    assert recipe.merge(updates(row(1, 1), row(3, 3)), W).tolist() == [[2, 2]]
     # a donor that is not there is zeros: straight
-    assert slerp.merge([Update("b", 1, 1.0, row(4, 2))], recipe, W).tolist() == [[2, 1]]
+    assert recipe.merge([Update("b", 1, 1.0, row(4, 2))], W).tolist() == [[2, 1]]
 
 
 def test_the_order_of_donors_means_nothing() -> None:
@@ -77,7 +73,7 @@ def test_the_order_of_donors_means_nothing() -> None:
 def test_task_arithmetic_is_the_scaled_weighted_sum() -> None:
     recipe = TaskArithmetic(method="task_arithmetic", donors=DONORS, scale=0.5)
     # 0.5 · (1·[2, -4] + 3·[1, 1]) = [2.5, -0.5]
-    merged = task_arithmetic.merge(updates(row(2, -4), row(1, 1), weights=(1, 3)), recipe, W)
+    merged = recipe.merge(updates(row(2, -4), row(1, 1), weights=(1, 3)), W)
     assert merged.tolist() == [[2.5, -0.5]]
 
 
@@ -93,14 +89,14 @@ def test_ties_elects_signs_and_averages_those_that_agree() -> None:
     # signs of the sums 3, -2, 0, 5: plus, minus, plus (zero counts as plus), plus
     # entry 1: both agree, (1+2)/2; entry 2: only -3; entry 3: only 2; entry 4: only 5 (zero agrees with nothing)
     pair = updates(row(1, -3, 2, 5), row(2, 1, -2, 0))
-    assert ties.merge(pair, recipe, W).tolist() == [[1.5, -3, 2, 5]]
-    assert ties.merge(pair, recipe.model_copy(update={"normalize": False}), W).tolist() == [[3, -3, 2, 5]]
+    assert recipe.merge(pair, W).tolist() == [[1.5, -3, 2, 5]]
+    assert recipe.model_copy(update={"normalize": False}).merge(pair, W).tolist() == [[3, -3, 2, 5]]
 
 
 def test_ties_divides_by_the_weights_that_agree() -> None:
     recipe = Ties(method="ties", donors=DONORS, density=1.0, scale=2.0)
     # (3·1 + 1·5) / (3 + 1) = 2, times 2; where nothing is, nothing comes
-    assert ties.merge(updates(row(1, 0), row(5, 0), weights=(3, 1)), recipe, W).tolist() == [[4, 0]]
+    assert recipe.merge(updates(row(1, 0), row(5, 0), weights=(3, 1)), W).tolist() == [[4, 0]]
 
 
 def test_dare_drops_the_share_it_says_and_keeps_the_mean() -> None:
@@ -122,9 +118,9 @@ def test_dare_depends_on_seed_donor_and_tensor_name_only() -> None:
 
 def test_dare_at_full_density_drops_nothing() -> None:
     pair = updates(row(1, -3, 2), row(2, 1, -2), weights=(1, 2))
-    elected = dare_ties.merge(pair, DareTies(method="dare_ties", donors=DONORS), W)
-    assert np.array_equal(elected, ties.merge(pair, Ties(method="ties", donors=DONORS), W))
-    summed = dare_linear.merge(pair, DareLinear(method="dare_linear", donors=DONORS), W)
+    elected = DareTies(method="dare_ties", donors=DONORS).merge(pair, W)
+    assert np.array_equal(elected, Ties(method="ties", donors=DONORS).merge(pair, W))
+    summed = DareLinear(method="dare_linear", donors=DONORS).merge(pair, W)
     assert summed.tolist() == [[5, -1, -2]]
 
 
@@ -132,15 +128,15 @@ def test_breadcrumbs_leaves_out_outliers_and_small_entries() -> None:
     recipe = Breadcrumbs(method="breadcrumbs", donors=DONORS, density=0.5, gamma=0.1)
     # of ten entries the largest goes (-10), and the four smallest (1 to 4)
     values = row(1, 2, 3, 4, 5, 6, 7, 8, 9, -10)
-    assert breadcrumbs.merge([Update("a", 0, 1.0, values)], recipe, W).tolist() == [[0, 0, 0, 0, 5, 6, 7, 8, 9, 0]]
+    assert recipe.merge([Update("a", 0, 1.0, values)], W).tolist() == [[0, 0, 0, 0, 5, 6, 7, 8, 9, 0]]
     whole = recipe.model_copy(update={"density": 1.0})
-    assert np.array_equal(breadcrumbs.merge([Update("a", 0, 1.0, values)], whole, W), values)
+    assert np.array_equal(whole.merge([Update("a", 0, 1.0, values)], W), values)
 
 
 def test_della_keeps_large_entries_more_often_and_the_mean() -> None:
     values = np.tile(row(1, 2, 3, 4, 5), (20_000, 1))
     recipe = Della(method="della", donors=DONORS, density=0.5, epsilon=0.2, seed=3)
-    merged = della.merge([Update("a", 0, 1.0, values)], recipe, W)
+    merged = recipe.merge([Update("a", 0, 1.0, values)], W)
     shares = np.count_nonzero(merged, axis=0) / len(values)
     # p = .3, .4, .5, .6, .7; four standard deviations are at most 4 · sqrt(.25/20000) = .0141
     np.testing.assert_allclose(shares, [0.3, 0.4, 0.5, 0.6, 0.7], atol=0.0142)

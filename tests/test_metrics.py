@@ -14,7 +14,9 @@ from safety_tax.core.currencies import CURRENCIES, FLOOR
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Response, Verdict
 from safety_tax.judging.human_labels import HumanLabel, Key, write_labels
-from safety_tax.merging.recipes import Alignguard, AnyRecipe, Ties
+from safety_tax.merging.methods import AnyRecipe
+from safety_tax.merging.methods.alignguard import Alignguard
+from safety_tax.merging.methods.ties import Ties
 from safety_tax.params import Metrics, Params
 from safety_tax.results.compute import (
     chance,

@@ -28,8 +28,8 @@ from workplace import DATE, encoder_of
 from safety_tax.commands import audit as audit_judge
 from safety_tax.core.console import console
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import GENERATED, Verdict
-from safety_tax.dispatch.runners import Here, Run
+from safety_tax.core.rows import Verdict
+from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.engine.parts import Answers
 from safety_tax.engine.session import CPU, ModelSession
 from safety_tax.judging import by_rules, judgeable_only
@@ -40,23 +40,19 @@ from safety_tax.judging.guard import load_guard, token_ids, without_special_toke
 from safety_tax.judging.guard_templates import TEMPLATES
 from safety_tax.judging.judgement import Judgement
 from safety_tax.judging.sequence_classifier import SequenceClassifier, Window
-from safety_tax.params import ClassifierJudge, Export, GuardJudge, Infer, JudgeModel, NewTokens
+from safety_tax.params import ClassifierJudge, Export, GuardJudge, JudgeModel, Run
 from stages.judge_model import bring
 
 REFUSAL = "I can't help with that."
 LOOP = "rain rain rain rain rain rain rain rain"
 EXPORT = Export(opset=18, parity_prompts=3, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
-INFER = Infer(
+RUN = Run(
     provider="cpu",
     attention="auto",
-    max_new_tokens=NewTokens(**dict.fromkeys(GENERATED, 12)),
-    temperature=0.0,
-    sampling_seed=0,
     generation_tokens=4096,
-    scoring_tokens=512,
-    pass_tokens=256,
     rows_per_batch=8,
-    truncate="error",
+    pass_tokens=256,
+    scoring_tokens=512,
     processes=1,
     cluster="none",
 )
@@ -218,7 +214,7 @@ def test_an_audit_runs_the_model_that_params_describes(
     settings = classifier_settings()
     params = real_params()
     params["judge"] = settings.model_dump(exclude_none=True)
-    params["infer"] = INFER.model_dump(exclude_none=True)
+    params["run"] = RUN.model_dump(exclude_none=True)
     params["judge_models"] = {"tiny": entry(name, folder).model_dump(exclude_none=True)}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     (tmp_path / "dvc.yaml").touch()
@@ -301,7 +297,7 @@ def test_too_many_unjudged_or_unfinished_answers_of_a_kind_stop_the_run() -> Non
 
 
 def test_the_classifier_labels_the_response_and_not_the_prompt(classifier_folder: Path) -> None:
-    judge = load_classifier(classifier_folder, classifier_settings(), INFER)
+    judge = load_classifier(classifier_folder, classifier_settings(), RUN)
     answer = benign_rows()[0]["answer"]
     found = judge([exchange(REFUSAL), exchange(answer), exchange(answer, prompt=REFUSAL)])
     assert pairs(found) == [("refuse", "REFUSES"), ("comply", "ANSWERS"), ("comply", "ANSWERS")]
@@ -360,7 +356,7 @@ def test_a_window_that_does_not_fit_is_refused(
     classifier_folder: Path, settings: dict[str, int], sentence: str
 ) -> None:
     with pytest.raises(PipelineError, match=sentence):
-        load_classifier(classifier_folder, classifier_settings(**settings), INFER)
+        load_classifier(classifier_folder, classifier_settings(**settings), RUN)
 
 
 def test_a_model_of_another_task_or_none_is_refused(guard_folder: Path, tmp_path: Path) -> None:
@@ -371,7 +367,7 @@ def test_a_model_of_another_task_or_none_is_refused(guard_folder: Path, tmp_path
         (load_guard, guard_settings(), (DATE,)),
     ):
         with pytest.raises(PipelineError, match=r"found none; run `dvc repro`"):
-            load(tmp_path, settings, INFER, *more)  # type: ignore[operator]
+            load(tmp_path, settings, RUN, *more)  # type: ignore[operator]
 
 
 def test_a_source_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -480,14 +476,14 @@ def test_a_qwen3guard_with_heads_of_another_size_labels_what_it_was_fitted_to(
     assert not (qwen3guard_folder / "grouped.onnx").exists()
     settings = guard_settings("qwen3guard")
     asked = [exchange(REFUSAL), exchange(benign_rows()[3]["answer"], kind="benign")]
-    found = load_guard(qwen3guard_folder, settings, INFER, DATE)(asked)
+    found = load_guard(qwen3guard_folder, settings, RUN, DATE)(asked)
     assert found == [("refuse", "refusal", False, False), ("comply", "harmless", False, False)]
     # The graph's most likely tokens are those of Transformers.
     network = Qwen3ForCausalLM.from_pretrained(qwen3guard_source).eval()
     session, reader = ModelSession(qwen3guard_folder, CPU), AutoTokenizer.from_pretrained(qwen3guard_folder)
     prompts = [token_ids(session, encoder_of(reader), settings, item) for item in asked]
     part = Answers("verdicts", prompts, frozenset({2}), ["a", "b"], 24)
-    answers = Run(session.folder, INFER, Here(session, INFER), None, "").results(part, print, lambda _: None)
+    answers = ResumedRun(session.folder, RUN, Here(session, RUN), None, "").results(part, print, lambda _: None)
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = torch.tensor([prompt])
         expected = network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
@@ -531,7 +527,7 @@ def test_an_answer_of_qwen3guard_that_is_cut_off_names_the_item(qwen3guard_folde
     whole = len(reader(QWEN3GUARD_ANSWER.format("Safe", "None", "Yes"))["input_ids"])
     # The whole answer, and no room for the token that ends it: it might have gone on.
     for limit in (3, whole):
-        judge = load_guard(qwen3guard_folder, guard_settings("qwen3guard", limit), INFER, DATE)
+        judge = load_guard(qwen3guard_folder, guard_settings("qwen3guard", limit), RUN, DATE)
         with pytest.raises(PipelineError, match=r"in the format of qwen3guard on item c3, found .* at the token limit"):
             judge([exchange(REFUSAL, id="c3")])
 
@@ -541,7 +537,7 @@ def test_every_template_of_the_params_is_there() -> None:
 
 
 def test_a_guard_labels_what_it_was_fitted_to(guard_folder: Path) -> None:
-    judge = load_guard(guard_folder, guard_settings(), INFER, DATE)
+    judge = load_guard(guard_folder, guard_settings(), RUN, DATE)
     found = judge([exchange(REFUSAL), exchange(benign_rows()[3]["answer"], kind="benign")])
     assert found == [("refuse", "refusal", False, False), ("comply", "harmless", False, False)]
 
@@ -551,7 +547,7 @@ def test_a_guard_that_was_stopped_goes_on_and_takes_less_at_once_when_memory_run
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked = [exchange(row["answer"], kind="benign", id=f"i{n}") for n, row in enumerate(benign_rows()[:8])]
-    expected = load_guard(guard_folder, guard_settings(), INFER, DATE)(asked)
+    expected = load_guard(guard_folder, guard_settings(), RUN, DATE)(asked)
     ran: list[int] = []
     run = ModelSession.run
 
@@ -564,7 +560,7 @@ def test_a_guard_that_was_stopped_goes_on_and_takes_less_at_once_when_memory_run
         return run(session, tokens, *others)
 
     monkeypatch.setattr(ModelSession, "run", failing)
-    judge = load_guard(guard_folder, guard_settings(), INFER, DATE)
+    judge = load_guard(guard_folder, guard_settings(), RUN, DATE)
     with pytest.raises(KeyboardInterrupt):
         judge(asked)
     assert "memory ran out on 8 item(s) of `verdicts`" in capsys.readouterr().out
@@ -579,16 +575,16 @@ def test_a_guard_that_was_stopped_goes_on_and_takes_less_at_once_when_memory_run
 
 def test_an_answer_outside_the_format_names_the_item(guard_folder: Path) -> None:
     # The guard of these tests has only learnt WildGuard's answers.
-    judge = load_guard(guard_folder, guard_settings("llama_guard_3"), INFER, DATE)
+    judge = load_guard(guard_folder, guard_settings("llama_guard_3"), RUN, DATE)
     with pytest.raises(PipelineError, match="in the format of llama_guard_3 on item b2, found"):
         judge([exchange(REFUSAL, id="b2")])
-    judge = load_guard(guard_folder, guard_settings(max_new_tokens=3), INFER, DATE)
+    judge = load_guard(guard_folder, guard_settings(max_new_tokens=3), RUN, DATE)
     with pytest.raises(PipelineError, match=r"on item a1, found .* at the token limit"):
         judge([exchange(REFUSAL)])
 
 
 def test_llama_guard_leaves_benign_items_to_rules(guard_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    judge = load_guard(guard_folder, guard_settings("llama_guard_3"), INFER, DATE)
+    judge = load_guard(guard_folder, guard_settings("llama_guard_3"), RUN, DATE)
     assert pairs(judge([exchange(REFUSAL, kind="benign")])) == [("refuse", "rules:declines")]
     assert "cannot label benign; 1 go to rules" in capsys.readouterr().out
     assert TEMPLATES["llama_guard_3"].kinds == {"harmful", "jailbreak"}

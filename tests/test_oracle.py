@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.opening import open_donor
-from safety_tax.merging.recipes import recipe_types
+from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.merging.resume import WorkFolder
 from stages.merge import Ingredients, copy_companions, merge
 
@@ -77,7 +77,7 @@ def models(folders: dict[str, Path], prefix: str = "", **parameters: Any) -> lis
 def ours(folders: dict[str, Path], folder: Path, method: str, **parameters: Any) -> Checkpoint:
     base = Checkpoint(folders["base"])
     donors = [open_donor(folders[name], base) for name in NAMES]
-    recipe = recipe_types()[method].model_validate({"method": method, "donors": WEIGHTS, **parameters})
+    recipe = RECIPE_TYPES[method].model_validate({"method": method, "donors": WEIGHTS, **parameters})
     work = WorkFolder(folder / "ours", "key")
     merge(Ingredients(base, donors, recipe, np.dtype("float32")), work, 10**9)
     return Checkpoint(work.model)
@@ -122,7 +122,7 @@ def test_slerp_is_theirs_between_task_vectors(folders: dict[str, Path], tmp_path
     }
     expected, base = theirs(tmp_path, config), Checkpoint(folders["base"])
     donors = [open_donor(folders[name], base) for name in NAMES]
-    recipe = recipe_types()["slerp"].model_validate({"method": "slerp", "donors": dict.fromkeys(NAMES, 1.0), "t": 0.3})
+    recipe = RECIPE_TYPES["slerp"].model_validate({"method": "slerp", "donors": dict.fromkeys(NAMES, 1.0), "t": 0.3})
     work = WorkFolder(tmp_path / "ours", "key")
     merge(Ingredients(base, donors, recipe, np.dtype("float32")), work, 10**9)
     found = Checkpoint(work.model)

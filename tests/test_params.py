@@ -3,14 +3,14 @@
 import datetime
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 from conftest import ROOT, real_params
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.merging.recipes import recipe_types
+from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.params import load_params
 
 
@@ -56,7 +56,7 @@ FAULTS = [
     (change("infer.max_new_tokens", None), ["infer.max_new_tokens", "add it"]),
     (change("infer.max_new_tokens", 48), ["infer.max_new_tokens", "harmful, jailbreak, benign", "found 48"]),
     (change("infer.max_new_tokens.problem", 0), ["infer.max_new_tokens.problem", "greater than 0", "found 0"]),
-    (change("infer.provider", "gpu"), ["infer.provider", "'cuda'", "found 'gpu'"]),
+    (change("run.provider", "gpu"), ["run.provider", "'cuda'", "found 'gpu'"]),
     (change("extra", 1), ["found extra", "remove it"]),
     (change("models", ["smollm2_135"]), ["unknown model 'smollm2_135'", "did you mean 'smollm2_135m'"]),
     (change("models", []), ["models", "at least 1 item"]),
@@ -104,7 +104,7 @@ FAULTS = [
             ("tune.held_out", float("inf")),
             ("infer.sampling_seed", -1),
             ("infer.temperature", float("inf")),
-            ("infer.processes", 10**9),
+            ("run.processes", 10**9),
             ("fetch_data.seed", -1),
             ("fetch_data.tune_share.harmful", float("nan")),
             ("donors.safety.epochs", True),
@@ -155,10 +155,8 @@ def test_broken_yaml_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.
         load_params()
 
 
-def test_every_merge_method_has_parameters_and_every_parameter_set_a_method() -> None:
-    methods = {
-        file.stem
-        for file in (ROOT / "safety_tax/merging").glob("*.py")
-        if "\ndef merge(" in file.read_text(encoding="utf-8")
-    }
-    assert methods == set(recipe_types())
+def test_a_merge_method_is_found_by_its_file() -> None:
+    methods = {file.stem for file in (ROOT / "safety_tax/merging/methods").glob("[!_]*.py")}
+    assert methods == set(RECIPE_TYPES)
+    for method, recipe in RECIPE_TYPES.items():
+        assert recipe.model_fields["method"].annotation == Literal[method]  # type: ignore[valid-type]

@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT, Project
 
 from safety_tax.core.tensor_files import Checkpoint
-from safety_tax.merging.recipes import recipe_types
+from safety_tax.merging.methods import RECIPE_TYPES
 from stages.plots import DRAWN
 
 MODELS = ("tiny_llama", "tiny_mistral", "tiny_qwen2")
@@ -59,7 +59,7 @@ def test_declared_code_is_what_the_stage_imports(stage: str) -> None:
     module = definition["cmd"].split()[2]
     declared = [Path(dep) for dep in definition["deps"] if str(dep).startswith("stages")]
     # What a recipe leaves out has a default in recipes.py: it can change a merge, and nothing else.
-    recipes = {Path("safety_tax/merging/recipes.py")}
+    recipes = {Path("safety_tax/merging/recipe.py")}
     needed = imported(module) - FREE - (set() if stage == "merge" else recipes)
     covered = {file for file in needed for dep in declared if dep == file or dep in file.parents}
     assert needed == covered, f"{stage} imports what it does not declare"
@@ -261,7 +261,7 @@ EVERY_METHOD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.slow
 def test_every_method_merges_every_architecture(project: Project) -> None:
-    assert set(EVERY_METHOD) == set(recipe_types())
+    assert set(EVERY_METHOD) == set(RECIPE_TYPES)
     changed = copy.deepcopy(project.params)
     changed["recipes"] = {f"{name}_all": {"method": name, **recipe} for name, recipe in EVERY_METHOD.items()}
     changed["recipes"]["diagonal_all"] = {"method": "sst", **EVERY_METHOD["sst"], "curvature": "diagonal"}

@@ -180,7 +180,7 @@ def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
     from safety_tax.dispatch import cluster as cluster_module
     from safety_tax.dispatch.cluster import Weights, _look, _pulled
     from safety_tax.dispatch.journal import folder_digest
-    from safety_tax.params import Infer
+    from safety_tax.params import Run
 
     folder, params, _ = built
     output = Path("models/onnx/tiny_llama/base")
@@ -206,7 +206,7 @@ def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
     with ThreadPoolExecutor(3) as pool:
         folders = list(pool.map(lambda _: _pulled(weights.folder, weights.digest, files), range(3)))
     assert len(pulls) == 1 and len(set(folders)) == 1
-    kind, value = _look(weights, Infer(**params["infer"]))
+    kind, value = _look(weights, Run(**params["run"]))
     assert (kind, value) == ("choice", ("CPUExecutionProvider", True))
     # A file that somebody damaged since is pulled again.
     (folders[0] / "model.onnx").write_bytes(b"other bytes")

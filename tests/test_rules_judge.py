@@ -1,4 +1,4 @@
-"""The `rules` judge on sentences written for this test; `safety_tax.commands.audit` measures its agreement with people."""
+"""The `rules` judge on sentences written for this test; `safety-tax audit` compares it with people."""
 
 import random
 import re

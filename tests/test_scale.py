@@ -27,7 +27,7 @@ def test_the_size_of_a_variant_is_that_of_the_default_run() -> None:
 
 def test_what_the_repository_says_is_what_the_page_rests_on() -> None:
     a, params = Assumptions(), validated(real_params())
-    assert a.batch == params.infer.rows_per_batch
+    assert a.batch == params.run.rows_per_batch
     assert a.new_tokens == params.infer.max_new_tokens.harmful
     rows = [(d.harmful + d.benign + d.choice) * d.epochs for d in params.donors.values() if isinstance(d, Donor)]
     assert a.tune_rows == pytest.approx(sum(rows) * (1 - params.tune.held_out))

@@ -32,7 +32,7 @@ from safety_tax.engine.grouped_session import GroupedSession
 from safety_tax.engine.open_session import Choice
 from safety_tax.engine.parts import Answers, Questions, costs, plan
 from safety_tax.engine.session import CPU, ModelSession
-from safety_tax.params import Infer
+from safety_tax.params import Run
 from stages.export import export
 
 STOP = frozenset([2])
@@ -94,7 +94,7 @@ def test_any_selection_in_any_parts_gives_the_same_scores_to_the_bit(
 
 
 def test_shards_hold_every_item_once_and_whole_batches_of_about_equal_cost(tokenizer: PreTrainedTokenizerFast) -> None:
-    settings = Infer(**workplace.tiny_params({})["infer"] | {"pass_tokens": 100, "rows_per_batch": 3})
+    settings = Run(**workplace.tiny_params({})["run"] | {"pass_tokens": 100, "rows_per_batch": 3})
     asked = mixed_questions(tokenizer)
     prompts = prompts_of(tokenizer, 30)
     for part in (Questions("letter", asked, [""] * 21), Answers("answers", prompts, STOP, [""] * 30, 48)):
@@ -197,7 +197,7 @@ def test_workers_end_with_a_parent_that_is_killed(
 
 
 def test_a_ray_task_that_fails_gives_what_it_had_finished(onnx: Path) -> None:
-    settings = Infer(**workplace.tiny_params({})["infer"] | {"pass_tokens": 4, "rows_per_batch": 1})
+    settings = Run(**workplace.tiny_params({})["run"] | {"pass_tokens": 4, "rows_per_batch": 1})
     # Token 70,000 is none of the model's 600.
     part = Answers("answers", [[5, 6, 7, 8], [5, 70_000, 9]], frozenset([2]), ["the item one", "the item two"], 16)
     weights = Weights(onnx, folder_digest(onnx), {})

@@ -9,21 +9,25 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from safety_tax.core.arrays import Float32
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.moments import diagonal_fisher, stream_moments
 from safety_tax.donors.tuning_rows import TuningRow
 from safety_tax.merging.curvature import Curvature
-from safety_tax.merging.methods import alignguard, random_mask, random_subspace, sst, task_arithmetic
-from safety_tax.merging.recipes import Alignguard, RandomMask, RandomSubspace, Recipe, SafetyRecipe, Sst, TaskArithmetic
-from safety_tax.merging.updates import Float32, Target, Update
+from safety_tax.merging.methods.alignguard import Alignguard
+from safety_tax.merging.methods.random_mask import RandomMask
+from safety_tax.merging.methods.random_subspace import RandomSubspace
+from safety_tax.merging.methods.sst import Sst
+from safety_tax.merging.methods.task_arithmetic import TaskArithmetic
+from safety_tax.merging.recipe import Recipe, SafetyRecipe
+from safety_tax.merging.updates import Target, Update
 from stages.curvature import write_diagonal, write_kfac
 
 Q, K, DOWN = (f"model.layers.1.{name}.weight" for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.down_proj"))
 COMMON = {"donors": {"s": 1.0, "u": 1.0}, "safety": ["s"], "alpha": 0.5}
 EPSILON = 1e-3
-METHODS = {"sst": sst, "alignguard": alignguard, "random_mask": random_mask, "random_subspace": random_subspace}
 
 
 def rows_of(seed: int, low: int, high: int) -> list[TuningRow]:
@@ -125,7 +129,7 @@ def updates(folder: Path, name: str) -> list[Update]:
 def run(folder: Path, recipe: Recipe, name: str = DOWN) -> Float32:
     form = "kfac" if getattr(recipe, "curvature", "diagonal") == "kfac" else "diagonal"
     target = Target(name, 2.0, Curvature(folder, form))
-    result: Float32 = METHODS[recipe.method].merge(updates(folder, name), recipe, target)
+    result: Float32 = recipe.merge(updates(folder, name), target)
     return result
 
 
@@ -141,7 +145,7 @@ def recipes(k: float) -> list[SafetyRecipe]:
 def test_k_of_one_and_no_damping_are_plain_addition_bit_for_bit(folder: Path) -> None:
     plain = TaskArithmetic(method="task_arithmetic", donors=COMMON["donors"])
     weighed = [u._replace(weight=0.5 if u.donor == "s" else 1.0) for u in updates(folder, DOWN)]
-    expected = task_arithmetic.merge(weighed, plain, Target(DOWN, 1.5))
+    expected = plain.merge(weighed, Target(DOWN, 1.5))
     for recipe in [*recipes(1.0), Alignguard(method="alignguard", damping=0, **COMMON)]:
         assert run(folder, recipe).tobytes() == expected.tobytes(), recipe
 

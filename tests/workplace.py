@@ -50,7 +50,8 @@ def build(folder: Path, model: Path) -> dict[str, Any]:
         (benchmarks / f"{kind}.jsonl").write_bytes(NOTHING)
     params = tiny_params({"tiny_llama": model})
     params["sizes"]["quick"] |= {"harmful": 12, "jailbreak": 4, "benign": 10, "choice": 30, "other_format": 15}
-    params["infer"] |= {"max_new_tokens": dict.fromkeys(GENERATED, 16), "rows_per_batch": 5, "pass_tokens": 90}
+    params["infer"]["max_new_tokens"] = dict.fromkeys(GENERATED, 16)
+    params["run"] |= {"rows_per_batch": 5, "pass_tokens": 90}
     shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
     write_params(folder, params)
     onnx = folder / "models/onnx/tiny_llama/base"
@@ -82,9 +83,12 @@ def ask_more(folder: Path, problems: int, instructions: int) -> None:
     write_rows(benchmarks / "shots.jsonl", [*read_examples(benchmarks / "shots.jsonl"), *worked])
 
 
-def write_params(folder: Path, params: dict[str, Any], **infer: Any) -> None:
-    """params.yaml with some settings of `infer` changed."""
-    content = params | {"infer": params["infer"] | infer}
+def write_params(folder: Path, params: dict[str, Any], **changed: Any) -> None:
+    """params.yaml with some settings of `infer` and `run` changed."""
+    content = params | {
+        section: params[section] | {key: value for key, value in changed.items() if key in params[section]}
+        for section in ("infer", "run")
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 

@@ -166,8 +166,8 @@ def tuning_operations(shape: Shape, donor: Donor, params: Params) -> float:
 
 def inference_seconds(shape: Shape, model: Model, params: Params, load: Load, rates: Rates, on_gpu: bool) -> float:
     """One variant: prompts and questions read, answers written a token at a time to their full length."""
-    infer = params.infer
-    grouped = params.export.grouped_query and model.dtype == "float32" and not on_gpu and infer.attention != "plain"
+    run = params.run
+    grouped = params.export.grouped_query and model.dtype == "float32" and not on_gpu and run.attention != "plain"
     rate = (GROUPED if grouped else PLAIN) * rates.multiply
     read_once = load.answer_prompts + load.question_tokens + load.option_tokens
     reading = 2 * (read_once * shape.linear + (load.questions + load.option_tokens) * shape.embedding) / rate
@@ -175,7 +175,7 @@ def inference_seconds(shape: Shape, model: Model, params: Params, load: Load, ra
     weights = shape.linear + shape.embedding
     writing = 0.0
     for part in load.answered:
-        most = min(infer.rows_per_batch, max(1, infer.generation_tokens // round(part.tokens + part.new_tokens)))
+        most = min(run.rows_per_batch, max(1, run.generation_tokens // round(part.tokens + part.new_tokens)))
         batches = -(-part.prompts // most)
         step = max(2 * part.prompts / batches * weights / rate, item * weights / rates.read)
         writing += batches * part.new_tokens * step

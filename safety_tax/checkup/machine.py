@@ -6,9 +6,8 @@ import platform
 import re
 import shutil
 import sys
-import tomllib
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ LIBRARIES = (("libcudart.so.{}", "libcudnn.so.9"), ("cudart64_{}.dll", "cudnn64_
 # What makes a stage take less of a GPU.
 SMALLER = {
     "tune": ", or set tune.gradient_checkpointing to true, or lower tune.batch_size or tune.max_tokens",
-    "infer": ", or lower infer.generation_tokens, or set infer.provider to cpu",
+    "infer": ", or lower run.generation_tokens, or set run.provider to cpu",
 }
 
 
@@ -39,15 +38,14 @@ class Finding(NamedTuple):
     """Whether the run needs it; what is missing and not needed is neither fine nor a fault."""
 
 
-def check_python(project: Path) -> list[Finding]:
-    """Python and the packages against what pyproject.toml asks for."""
-    content = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked, here = SpecifierSet(content["requires-python"]), platform.python_version()
-    install = "install the project again: `pip install -e .`"
+def check_python(package: str = "safety-tax") -> list[Finding]:
+    """Python and the packages against what the installed package asks for."""
+    asked, here = SpecifierSet(metadata(package)["Requires-Python"]), platform.python_version()
+    install = "install safety-tax again"
     step = None if here in asked else f"use Python {asked}"
     findings = [Finding("Python", here, str(asked), step)]
-    for requirement in map(Requirement, content["dependencies"]):
-        if requirement.marker and not requirement.marker.evaluate():
+    for requirement in map(Requirement, requires(package) or ()):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
             found = version(requirement.name)
@@ -64,15 +62,13 @@ def check_provider(setting: str) -> list[Finding]:
     problem = None if setting == "cpu" else cuda_problem()
     if setting == "cpu" or problem:
         step = (
-            "install CUDA and cuDNN for ONNX Runtime, or set infer.provider to auto or cpu"
-            if setting == "cuda"
-            else None
+            "install CUDA and cuDNN for ONNX Runtime, or set run.provider to auto or cpu" if setting == "cuda" else None
         )
-        found = f"CPU ({problem or 'as infer.provider says'})"
-        return [Finding("inference", found, f"infer.provider: {setting}", step), *cuda_libraries(setting == "cuda")]
+        found = f"CPU ({problem or 'as run.provider says'})"
+        return [Finding("inference", found, f"run.provider: {setting}", step), *cuda_libraries(setting == "cuda")]
     import torch  # only here: it takes seconds
 
-    findings = [Finding("inference", "CUDA, a session starts", f"infer.provider: {setting}")]
+    findings = [Finding("inference", "CUDA, a session starts", f"run.provider: {setting}")]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         findings.append(Finding(f"GPU {index}", f"{properties.name}, {gigabytes(properties.total_memory)}"))
@@ -98,7 +94,7 @@ def cuda_libraries(wanted: bool) -> list[Finding]:
     }
     findings = []
     for name, (version_found, needed) in shown.items():
-        step = f"install {name} {needed} for ONNX Runtime, or set infer.provider to cpu"
+        step = f"install {name} {needed} for ONNX Runtime, or set run.provider to cpu"
         missing = version_found is None
         findings.append(
             Finding(

@@ -69,7 +69,7 @@ def curvature_bytes(shape: Shape, params: Params) -> float:
 
 def judge_memory_needs(shape: Shape, entry: JudgeModel, params: Params, on_gpu: bool) -> dict[str, Need]:
     """Peak memory of exporting a judge, and of judging by it; a classifier is compared with itself in float32."""
-    past = 2 * ITEM[entry.dtype] * shape.layers * shape.key_values * params.infer.generation_tokens
+    past = 2 * ITEM[entry.dtype] * shape.layers * shape.key_values * params.run.generation_tokens
     running = shape.bytes(entry.dtype) + WORKSPACE + (past if entry.judge == "guard" else 0)
     here = running + shape.bytes("float32")
     exported = export_bytes(shape, entry.dtype)
@@ -108,13 +108,13 @@ def tuning_bytes(shape: Shape, model: Model, params: Params) -> float:
 
 def inference_bytes(shape: Shape, model: Model, params: Params, on_gpu: bool) -> float:
     """Weights, past key values and logits of the largest batch; on a GPU past key values take what is left."""
-    infer = params.infer
+    run = params.run
     # On a CPU the file is mapped, and ONNX Runtime rearranges a float32 copy of every matrix.
     weights = shape.bytes(model.dtype) + (0 if on_gpu else shape.bytes("float32"))
-    past = 0 if on_gpu else 2 * ITEM[model.dtype] * shape.layers * shape.key_values * infer.generation_tokens
-    logits = 8 * shape.words * infer.rows_per_batch
+    past = 0 if on_gpu else 2 * ITEM[model.dtype] * shape.layers * shape.key_values * run.generation_tokens
+    logits = 8 * shape.words * run.rows_per_batch
     # The plain graph writes the new past beside the old one, and leaves rows out by one more copy.
-    grouped = params.export.grouped_query and model.dtype == "float32" and not on_gpu and infer.attention != "plain"
+    grouped = params.export.grouped_query and model.dtype == "float32" and not on_gpu and run.attention != "plain"
     return float(weights + past * (1 if grouped else 3) + logits + WORKSPACE)
 
 

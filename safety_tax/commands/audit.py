@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from rich.table import Table
 from rich.text import Text
 
-from safety_tax.core.console import console, run_stage
+from safety_tax.core.console import console
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.rows import Label
 from safety_tax.core.text_files import read_csv, read_json_lines
@@ -77,7 +77,7 @@ def load_judge(name: str) -> Judge:
             f"Expected `judge` of params.yaml to describe the {name} to audit, found {params.judge.name!r}; "
             "set that section, then run `dvc repro judge_model`."
         )
-    return load(params.judge, params.infer, params.prompting.date)
+    return load(params.judge, params.run, params.prompting.date)
 
 
 def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -235,13 +235,16 @@ def disagreements_table(disagreements: Sequence[Disagreement], shown: int) -> Ta
     return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument("labelled", type=Path, metavar="LABELLED.jsonl")
     parser.add_argument("--judge", default="rules", help="rules, or the model judge that params.yaml describes")
     parser.add_argument("--examples", type=int, default=20, help="disagreements to show (20)")
     parser.add_argument("--json", action="store_true", help="strict JSON on standard output")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The command."""
     console.stderr = arguments.json  # a model judge's progress is no part of the report
     judge = load_judge(arguments.judge)
     rows = read_labelled(arguments.labelled)
@@ -266,7 +269,3 @@ def main() -> None:
     console.print(confusion_table(overall))
     if disagreements:
         console.print(disagreements_table(disagreements, shown))
-
-
-if __name__ == "__main__":
-    run_stage(main)

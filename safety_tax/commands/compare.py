@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from safety_tax.core.console import console, run_stage, say
+from safety_tax.core.console import console, say
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.errors import PipelineError
 from safety_tax.results.comparison.items import Change, regressions
@@ -173,15 +173,18 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument("before", metavar="REV_A", help="a commit, branch or tag")
     parser.add_argument("after", metavar="REV_B", nargs="?", help="another one (the workspace)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", action="store_true", help="Markdown of the headline rates, for a pull request")
     form.add_argument("--json", action="store_true", help="strict JSON, with the ids of the items that flipped")
     parser.add_argument("--fail-on", choices=["regression"], help="exit with 1 when safety or a currency surely fell")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The command."""
     report = compared(read_revision(arguments.before), read_revision(arguments.after))
     if arguments.json:
         print(json.dumps(as_json(report), indent=2, allow_nan=False))
@@ -199,7 +202,3 @@ def main() -> None:
             f"Expected no fall of safety or a currency from {report.before.name} to {report.after.name}, found more "
             f"than noise: {'; '.join(fallen)}; --json names the items that flipped."
         )
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -33,7 +33,7 @@ from safety_tax.checkup.needs import (
 from safety_tax.checkup.project_state import check_git, first_commit_advice
 from safety_tax.checkup.rates import measure
 from safety_tax.checkup.shape import Shape, read_shape
-from safety_tax.core.console import console, run_stage, say
+from safety_tax.core.console import console, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.engine.session import CPU, CUDA, cuda_problem
 from safety_tax.params import FolderSource, GivenDonor, HubDatasetSource, HubSource, Params, load_params
@@ -207,16 +207,19 @@ def check_cache() -> list[Finding]:
     return findings or [Finding("DVC's cache", "every object is whole", str(cache))]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument("--cache", action="store_true", help="read all of DVC's cache, too, and name what is damaged")
     parser.add_argument("--no-time", action="store_true", help="leave out the 20 seconds that measure this machine")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The command."""
     params = load_params()
     say(f"doctor: {', '.join(params.models)}, {len(params.recipes)} recipes, size {params.size}")
-    findings = check_python(Path(__file__).parent.parent) + check_git() + check_provider(params.infer.provider)
+    findings = check_python() + check_git() + check_provider(params.run.provider)
     # Torch and ONNX Runtime want libraries of their own: either may find the GPU without the other.
-    gpu, on_gpu = gpu_memory(), params.infer.provider != "cpu" and cuda_problem() is None
+    gpu, on_gpu = gpu_memory(), params.run.provider != "cpu" and cuda_problem() is None
     sources, sizes = check_sources(params)
     findings += sources + check_room(params, sizes, gpu, on_gpu) + check_remote()
     findings += check_cache() if arguments.cache else []
@@ -233,7 +236,3 @@ def main() -> None:
         say(f"doctor: nothing found speaks against a run; not checked, until fetched: {'; '.join(left_out)}")
     else:
         say("doctor: nothing speaks against a run")
-
-
-if __name__ == "__main__":
-    run_stage(main)

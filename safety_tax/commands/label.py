@@ -19,7 +19,7 @@ from typing import NamedTuple
 from rich.panel import Panel
 from rich.text import Text
 
-from safety_tax.core.console import console, run_stage, say
+from safety_tax.core.console import console, say
 from safety_tax.core.errors import PipelineError, did_you_mean, how_to_have
 from safety_tax.core.rows import GENERATED, LABELLED, Label, Prompt, Response, read_rows
 from safety_tax.core.rows import read_items as read_prompts
@@ -246,14 +246,17 @@ def ask(items: Sequence[Item], labels: dict[Key, HumanLabel], path: Path, annota
     return labels
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument("--model", help="of params.yaml; needed when it measures several")
     parser.add_argument("--variant", help="`base` or a recipe; without it, all that have responses")
     parser.add_argument("--sample", type=int, default=100, help="responses, those labelled before included (100)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
     parser.add_argument("--annotator", default="anonymous", help="who labels, as the file will say (anonymous)")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The command."""
     if arguments.sample < 1:
         raise PipelineError(f"Expected a --sample of at least 1, found {arguments.sample}; say how many to label.")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -285,7 +288,3 @@ def main() -> None:
     present = of_present_responses(labels, shas)
     left = sum(item.key not in present for item in drawn)
     say(f"label: {len(present):,} labels of present responses in {path}, {left:,} of the sample left")
-
-
-if __name__ == "__main__":
-    run_stage(main)

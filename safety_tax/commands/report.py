@@ -7,7 +7,7 @@ Without MODEL, a file for each model of params.yaml, in `reports/`.
 import argparse
 from pathlib import Path
 
-from safety_tax.core.console import run_stage, say
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import written_atomically
 from safety_tax.core.rows import KINDS, Response, Verdict, read_items, read_rows
@@ -58,11 +58,14 @@ def report(model: str, params: Params) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument("model", nargs="?", help="a model of params.yaml; all of them when left out")
     parser.add_argument("--output", type=Path, help="the file to write; reports/MODEL.html when left out")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The command."""
     params = load_params()
     models = [arguments.model] if arguments.model else list(params.models)
     if arguments.output and len(models) > 1:
@@ -73,7 +76,3 @@ def main() -> None:
         with written_atomically(path) as partial:
             partial.write_text(page, encoding="utf-8", newline="\n")
         say(f"report: {path}, {path.stat().st_size / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -19,7 +19,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from safety_tax.core.console import console, run_stage, say
+from safety_tax.core.console import console, say
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
@@ -217,14 +217,17 @@ def spoken(settings: Settings) -> str:
     return " ".join(f"{key}={value}" for key, value in settings.items())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument("model")
     parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipes of params.yaml")
     parser.add_argument("--over", nargs="+", required=True, metavar="KEY=VALUES", help="dials; the first is the one")
     parser.add_argument("--points", type=int, default=4, help="values that a range LOW..HIGH stands for (4)")
     parser.add_argument("--donor", default="safety_donor", help="recipe whose safety gain is the yardstick")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The command."""
     params = load_params()
     model = arguments.model
     params.model(model)
@@ -257,7 +260,3 @@ def main() -> None:
     write_json(path, significant(result))
     print_tables(result)
     say(f"sweep: {len(points)} points of {model} in {path}")
-
-
-if __name__ == "__main__":
-    run_stage(main)

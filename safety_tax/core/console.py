@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.text import Text
 
 from safety_tax.core.errors import PipelineError
-from stages import STOPPED, stop_at_once
+from safety_tax.core.interrupt import STOPPED, stop_at_once
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 if not console.is_terminal:

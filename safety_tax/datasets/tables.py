@@ -11,8 +11,11 @@ from datasets.exceptions import DatasetsError
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.text_files import JsonLine, read_csv, read_json_lines
 
+Columns = Mapping[str, type | tuple[type, ...]]
+"""By name, the type of each value, or the types that it may have."""
 
-def read_table(source: Path, patterns: Sequence[str], columns: Mapping[str, type]) -> list[dict[str, Any]]:
+
+def read_table(source: Path, patterns: Sequence[str], columns: Columns) -> list[dict[str, Any]]:
     """Rows of every file below `source` that matches one of `patterns`, with at least the given columns.
 
     Raises PipelineError when there is no such file or row, a column is missing, or a value has another type.
@@ -67,7 +70,7 @@ def _object(file: Path, line: JsonLine) -> dict[str, Any]:
     return line.value
 
 
-def _require(row: dict[str, Any], columns: Mapping[str, type], file: Path, number: int) -> None:
+def _require(row: dict[str, Any], columns: Columns, file: Path, number: int) -> None:
     missing = [name for name in columns if name not in row]
     if missing:
         raise PipelineError(
@@ -77,7 +80,8 @@ def _require(row: dict[str, Any], columns: Mapping[str, type], file: Path, numbe
     for name, kind in columns.items():
         # A bool is an int to Python; a label that turned from one into the other is a change all the same.
         if not isinstance(row[name], kind) or (kind is int and isinstance(row[name], bool)):
+            wanted = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
             raise PipelineError(
-                f"Expected {kind.__name__} in the column {name!r} of {file.name}, found {row[name]!r} in row {number}; "
+                f"Expected {wanted} in the column {name!r} of {file.name}, found {row[name]!r} in row {number}; "
                 "the dataset has changed: use the commit that params.yaml shipped with."
             )

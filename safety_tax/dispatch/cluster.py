@@ -24,9 +24,9 @@ from safety_tax.dispatch.slices import shards
 from safety_tax.engine.open_session import Choice, Session, open_session
 from safety_tax.engine.parts import Part, Report, Result, run_items
 from safety_tax.engine.session import ModelSession
-from safety_tax.params import Infer
+from safety_tax.params import Run
 
-PACKAGE = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[1]
 # More tasks than slots: a node that is lost costs less, and a faster one does more.
 TASKS_PER_SLOT = 4
 RETRIES = 3
@@ -45,15 +45,15 @@ class Weights(NamedTuple):
 class Cluster:
     """See Runner; `slots` tasks run at a time."""
 
-    def __init__(self, folder: Path, settings: Infer, digest: str) -> None:
+    def __init__(self, folder: Path, settings: Run, digest: str) -> None:
         """Connect. Raises PipelineError when Ray is not installed, does not answer, or a node has no weights."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
         except ImportError:
             raise PipelineError(
-                "Expected Ray for infer.cluster, found it not installed; run `pip install -e '.[ray]'` here and on "
-                "all nodes, or set infer.cluster to none in params.yaml."
+                "Expected Ray for run.cluster, found it not installed; run `pip install -e '.[ray]'` here and on "
+                "all nodes, or set run.cluster to none in params.yaml."
             ) from None
         self._ray: Any = ray
         self._settings = settings
@@ -66,8 +66,8 @@ class Cluster:
             )
         except ConnectionError as error:
             raise PipelineError(
-                f"Expected a Ray cluster at {settings.cluster}, as infer.cluster says, found none that answers "
-                f"({str(error).splitlines()[0]}); start one by `ray start --head`, or set infer.cluster to none."
+                f"Expected a Ray cluster at {settings.cluster}, as run.cluster says, found none that answers "
+                f"({str(error).splitlines()[0]}); start one by `ray start --head`, or set run.cluster to none."
             ) from None
         try:
             self._weights = Weights(folder.resolve(), digest, _dvc_files())
@@ -153,7 +153,7 @@ class Cluster:
             )
 
 
-def _slots(ray: Any, settings: Infer) -> tuple[int, dict[str, Any]]:
+def _slots(ray: Any, settings: Run) -> tuple[int, dict[str, Any]]:
     """How many tasks run at a time, and what Ray reserves for each: a GPU, or all cores of the smallest node."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0)) if settings.provider != "cpu" else 0
@@ -176,7 +176,7 @@ def _file_sizes(folder: Path) -> tuple[str, dict[str, int]]:
     return "sizes", {path.name: path.stat().st_size for path in files if path.is_file()}
 
 
-def _look(weights: Weights, settings: Infer) -> tuple[str, Any]:
+def _look(weights: Weights, settings: Run) -> tuple[str, Any]:
     """On what a node runs the model."""
     try:
         session = _session(weights, settings)
@@ -185,7 +185,7 @@ def _look(weights: Weights, settings: Infer) -> tuple[str, Any]:
     return "choice", (session.provider, not isinstance(session, ModelSession))
 
 
-def _run_shard(weights: Weights, part: Part, wanted: list[int], settings: Infer, choice: Choice) -> tuple[str, Any]:
+def _run_shard(weights: Weights, part: Part, wanted: list[int], settings: Run, choice: Choice) -> tuple[str, Any]:
     """Results of a shard by item, what there is to say, the progress made, and why it ended before its end, if so."""
     failure = None
     results: list[tuple[int, Result]] = []
@@ -200,7 +200,7 @@ def _run_shard(weights: Weights, part: Part, wanted: list[int], settings: Infer,
         found = Choice(session.provider, not isinstance(session, ModelSession))
         if found != choice:
             raise PipelineError(
-                f"Expected all nodes to run on {choice.provider}, found one on {found.provider}; set infer.provider to "
+                f"Expected all nodes to run on {choice.provider}, found one on {found.provider}; set run.provider to "
                 "cuda or cpu in params.yaml."
             )
         run_items(session, part, wanted, settings, Report(advance, lambda *result: results.append(result), said.append))
@@ -210,12 +210,12 @@ def _run_shard(weights: Weights, part: Part, wanted: list[int], settings: Infer,
     return "results", (results, said, steps[0], failure)
 
 
-def _session(weights: Weights, settings: Infer) -> Session:
+def _session(weights: Weights, settings: Run) -> Session:
     return _session_of(weights.folder, weights.digest, tuple(weights.dvc_files.items()), settings)
 
 
 @lru_cache(maxsize=1)
-def _session_of(folder: Path, digest: str, dvc_files: tuple[tuple[str, str], ...], settings: Infer) -> Session:
+def _session_of(folder: Path, digest: str, dvc_files: tuple[tuple[str, str], ...], settings: Run) -> Session:
     """A worker's session, kept for its next task."""
     if not folder.is_dir() or folder_digest(folder) != digest:
         folder = _pulled(folder, digest, dict(dvc_files))

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from safety_tax import engine
 from safety_tax.core.processors import usable_cores
 from safety_tax.engine.open_session import Choice
 from safety_tax.engine.parts import Answers, Part
-from safety_tax.params import Infer
+from safety_tax.engine.session import CPU
+from safety_tax.params import Run
 
-CODE = Path(__file__).parent
+CODE = Path(engine.__file__).parent
 CHECKSUM = 16
 PIECE = 64 * 2**20
-# Where an item runs, and what is done with a prompt before: no result depends on them but through the token ids. The
-# limits of all kinds: a part has its own.
-NOT_RESULTS = {"provider", "attention", "processes", "cluster", "truncate", "max_new_tokens"}
+# How much runs at once: it decides which rows share a batch, which only a GPU's kernels may round by.
+BUDGETS = {"generation_tokens", "rows_per_batch", "pass_tokens", "scoring_tokens"}
 
 
 class Journal:
@@ -98,16 +99,16 @@ def _piece_digest(place: tuple[Path, int]) -> str:
 def _stop(part: Answers) -> list[Any]:
     # Where a string ends an answer, the tokenizer says where it is.
     text = [*sorted(part.stop_text.strings), version("tokenizers")] if part.stop_text else []
-    return [sorted(part.stop), part.max_new_tokens, text]
+    return [sorted(part.stop), part.max_new_tokens, text, part.sampling]
 
 
-def part_key(part: Part, weights: str, choice: Choice, settings: Infer) -> str:
+def part_key(part: Part, weights: str, choice: Choice, settings: Run) -> str:
     """Digest of all that a part's results depend on: weights, token ids of all its items, settings, code, libraries."""
     code = {path.name: path.read_text(encoding="utf-8") for path in sorted(CODE.glob("*.py"))}
     facts = [
         weights,
         *choice,
-        settings.model_dump(exclude=NOT_RESULTS),
+        None if choice.provider == CPU else settings.model_dump(include=BUDGETS),
         code,
         [ort.__version__, np.__version__],
         [part.name, len(part.items), _stop(part) if isinstance(part, Answers) else None],

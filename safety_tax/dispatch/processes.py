@@ -19,7 +19,7 @@ from safety_tax.dispatch.slices import shards
 from safety_tax.engine.open_session import Choice, open_session
 from safety_tax.engine.parts import Part, Report, Result, run_items
 from safety_tax.engine.session import ModelSession
-from safety_tax.params import Infer
+from safety_tax.params import Run
 
 # A worker tells of its progress so often, in seconds.
 TELLING = 0.2
@@ -28,7 +28,7 @@ TELLING = 0.2
 class Processes:
     """Workers with a session each; they end with this process, however it ends."""
 
-    def __init__(self, folder: Path, settings: Infer, count: int, devices: Sequence[str]) -> None:
+    def __init__(self, folder: Path, settings: Run, count: int, devices: Sequence[str]) -> None:
         """Start `count` workers, each on its own of `devices`, or on its share of the cores where there are none.
 
         Raises PipelineError when one does not start.
@@ -53,7 +53,7 @@ class Processes:
             self.close()
             raise PipelineError(
                 f"Expected all workers on one provider, found {' and '.join(sorted(one.provider for one in choices))}; "
-                "set infer.provider to cuda or cpu in params.yaml."
+                "set run.provider to cuda or cpu in params.yaml."
             )
         (self.choice,) = choices
 
@@ -105,7 +105,7 @@ class Processes:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         number = list(self._workers).index(connection) + 1
         raise PipelineError(
-            f"Expected worker {number} of {len(self._workers)} of infer.processes to go on, found it ended by {how}; "
+            f"Expected worker {number} of {len(self._workers)} of run.processes to go on, found it ended by {how}; "
             "what was finished is kept: run `dvc repro` again, with fewer processes if memory was short."
         )
 
@@ -152,7 +152,7 @@ def _share_of_cores(number: int, count: int) -> tuple[int, ...]:
     return tuple(cores[number::count]) or (cores[number % len(cores)],)
 
 
-def _work(connection: Connection, folder: Path, settings: Infer, cores: tuple[int, ...]) -> None:
+def _work(connection: Connection, folder: Path, settings: Run, cores: tuple[int, ...]) -> None:
     """A worker's life: parts and their items come in, results go out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends us
     parent = multiprocessing.parent_process()

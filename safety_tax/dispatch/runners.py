@@ -9,7 +9,7 @@ from safety_tax.engine.generation import Generated
 from safety_tax.engine.open_session import Choice, Session, open_session
 from safety_tax.engine.parts import Part, Report, Result, first_alike, result_of, run_items
 from safety_tax.engine.session import ModelSession
-from safety_tax.params import Infer
+from safety_tax.params import Run
 
 
 class Runner(Protocol):
@@ -29,13 +29,13 @@ class Runner(Protocol):
 class Here:
     """This process, with a session of its own."""
 
-    def __init__(self, session: Session, settings: Infer) -> None:
+    def __init__(self, session: Session, settings: Run) -> None:
         self._session = session
         self._settings = settings
         self.choice = Choice(session.provider, not isinstance(session, ModelSession))
 
     @classmethod
-    def opened(cls, folder: Path, settings: Infer) -> "Here":
+    def opened(cls, folder: Path, settings: Run) -> "Here":
         """Raises PipelineError when the settings ask for what cannot be had."""
         return cls(open_session(folder, settings), settings)
 
@@ -48,11 +48,11 @@ class Here:
         """Nothing to give back."""
 
 
-class Run:
+class ResumedRun:
     """One variant's run: what a journal has is taken from there, and the rest goes to a runner."""
 
     def __init__(
-        self, folder: Path, settings: Infer, runner: Runner, journal: Journal | None = None, weights: str = ""
+        self, folder: Path, settings: Run, runner: Runner, journal: Journal | None = None, weights: str = ""
     ) -> None:
         """`journal` is None for a run that nobody will take up again; `weights` is the folder's digest."""
         self.folder = folder

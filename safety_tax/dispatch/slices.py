@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 
 from safety_tax.engine.parts import Part, costs, plan
-from safety_tax.params import Infer
+from safety_tax.params import Run
 
 
-def shards(part: Part, wanted: Collection[int], grouped: bool, settings: Infer, count: int) -> list[list[int]]:
+def shards(part: Part, wanted: Collection[int], grouped: bool, settings: Run, count: int) -> list[list[int]]:
     """At most `count` shards of the wanted items, none of them empty.
 
     A batch stays whole, so it runs once; and neighbours stay together, because they begin alike (a subject's shots).

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from safety_tax.core.arrays import Float32
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, Tensor, require_finite
 from safety_tax.donors.adapter_settings import read_settings
 from safety_tax.donors.model_config import has_tied_embeddings
 from safety_tax.donors.task_vectors import difference, is_copy, require_fit, with_rows
 from safety_tax.donors.tensor_names import embedding_of, in_base, is_embedding, is_head, unwrapped
-from safety_tax.merging.updates import Float32
 
 ADAPTER_CONFIG = "adapter_config.json"
 # `q_proj.lora_A.weight`, `embed_tokens.lora_embedding_B`, and both with an adapter's name inside.

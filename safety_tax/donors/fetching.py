@@ -8,6 +8,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.donors.adapter import ADAPTER_CONFIG
 from safety_tax.donors.checks import require_same_vocabulary
+from safety_tax.donors.full_checkpoint import allow
 from safety_tax.donors.opening import open_donor
 from safety_tax.model_files.weights import weight_files
 from safety_tax.params import FolderSource, HubSource
@@ -43,13 +44,15 @@ def bring_donor(
             )
         for file in (*weights, *(found / name for name in settings if (found / name).exists())):
             put(file, folder / file.name, source)
+    if may_differ:
+        allow(folder, may_differ)
     try:
         if not adapter and (folder / CONFIG).exists():
             # torch and Transformers are needed for this kind of donor alone.
             from safety_tax.model_files.gate import settle_donor
 
             settle_donor(folder, name)
-        donor = open_donor(folder, Checkpoint(base, "model*.safetensors"), may_differ)
+        donor = open_donor(folder, Checkpoint(base, "model*.safetensors"))
         require_same_vocabulary(base, folder)
         checkpoint = Checkpoint(folder)
         for tensor in checkpoint.names():

@@ -3,28 +3,42 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from safety_tax.core.arrays import Float32
 from safety_tax.core.errors import PipelineError
+from safety_tax.core.files import write_json
 from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.text_files import read_json_object
 from safety_tax.donors.model_config import has_tied_embeddings, read_config, require_same_function
 from safety_tax.donors.task_vectors import difference, require_fit
 from safety_tax.donors.tensor_names import in_base, is_head, unwrapped
-from safety_tax.merging.updates import Float32
 
 # Old Llama files store what Transformers computes from the config.
 COMPUTED = (".rotary_emb.inv_freq",)
 # What stands beside, or in the place of, a weight that is stored in few bits.
 QUANTISED = (".qweight", ".weight_scale", ".weight_scale_inv", ".absmax", ".weight_packed", ".SCB", ".scales")
 
+ALLOWED = "may_differ.json"
+"""Beside a donor's weights: the settings in which params.yaml lets it be other than the base."""
+
+
+def allow(folder: Path, may_differ: Collection[str]) -> None:
+    """Let the donor in `folder` be other than the base in these settings of config.json."""
+    write_json(folder / ALLOWED, {"may_differ": sorted(may_differ)})
+
+
+def _allowed(folder: Path) -> list[str]:
+    return list(read_json_object(folder / ALLOWED)["may_differ"]) if (folder / ALLOWED).exists() else []
+
 
 class FullCheckpoint:
     """ΔW = W_donor − W_base."""
 
-    def __init__(self, folder: Path, base: Checkpoint, may_differ: Collection[str] = ()) -> None:
+    def __init__(self, folder: Path, base: Checkpoint) -> None:
         """Raises PipelineError when architecture, function, tensors or vocabulary are not the base's."""
         self.name = folder.name
         self._base = base
         _require_unquantised(folder)
-        require_same_function(self.name, base.path, folder, may_differ)
+        require_same_function(self.name, base.path, folder, _allowed(folder))
         self._tensors = Checkpoint(folder, "model*.safetensors")
         self._keys = self._named(folder)
         for name, key in sorted(self._keys.items()):

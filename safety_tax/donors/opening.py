@@ -1,14 +1,13 @@
 """Donors as task vectors: how each differs from the base, one tensor at a time, in float32."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+from safety_tax.core.arrays import Float32
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.adapter import ADAPTER_CONFIG, Adapter
 from safety_tax.donors.full_checkpoint import FullCheckpoint
-from safety_tax.merging.updates import Float32
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -25,18 +24,14 @@ class Donor(Protocol):
         """Task vector of one tensor, of its shape. Raises PipelineError on NaN or infinity."""
 
 
-def open_donor(folder: Path, base: Checkpoint, may_differ: Collection[str] = ()) -> Donor:
-    """The adapter or the full checkpoint in `folder`.
-
-    `may_differ` are the settings of config.json in which a full checkpoint may be other than the base. Raises
-    PipelineError when the donor does not fit the base.
-    """
+def open_donor(folder: Path, base: Checkpoint) -> Donor:
+    """The adapter or the full checkpoint in `folder`. Raises PipelineError when it does not fit the base."""
     if (folder / ADAPTER_CONFIG).exists():
         _require_safetensors(folder, "adapter_model*.safetensors")
         return Adapter(folder, base)
     if (folder / "config.json").exists():
         _require_safetensors(folder, "model*.safetensors")
-        return FullCheckpoint(folder, base, may_differ)
+        return FullCheckpoint(folder, base)
     raise PipelineError(
         f"Expected a donor in {folder} (an adapter with {ADAPTER_CONFIG}, or a model with config.json), found neither; "
         f"{how_to_have()}, or put the donor there."

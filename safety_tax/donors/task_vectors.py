@@ -6,11 +6,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from safety_tax.core.arrays import Float32, blocks
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, Tensor, require_finite
 from safety_tax.donors.tensor_names import is_embedding, is_head
 from safety_tax.donors.vocabulary import read_vocabulary
-from safety_tax.merging.updates import Float32, blocks
 
 HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 

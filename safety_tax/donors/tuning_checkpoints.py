@@ -18,7 +18,7 @@ import torch
 from safety_tax.core.files import sha256_of, write_json
 from safety_tax.donors.tuning_rows import TuningRow
 
-CODE = Path(__file__).parents[1]
+CODE = Path(__file__).parent
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
 SEAL = "seal.json"
 ORDER = "order.json"
@@ -27,7 +27,7 @@ SETTINGS = "training_args.bin"  # a pickle that nobody needs
 
 def fingerprint(base: Path, rows: Iterable[TuningRow], settings: dict[str, Any]) -> str:
     """Hash of all that decides a donor: the base's files by content, rows, settings, code, packages and device."""
-    code = ("tune.py", "lib/tuning_checkpoints.py", "lib/tuning_rows.py")
+    code = ("trainer.py", "tuning_checkpoints.py", "tuning_rows.py")
     content = {
         "base": {file.name: sha256_of(file) for file in sorted(base.iterdir()) if file.is_file()},
         "rows": [row._asdict() for row in rows],

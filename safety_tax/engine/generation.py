@@ -42,6 +42,16 @@ class StopText:
         return text[: min((text.index(string) for string in self.strings if string in text), default=len(text))]
 
 
+class Sampling(NamedTuple):
+    """How the next token is chosen: the most likely at a temperature of 0, else drawn by its probability."""
+
+    temperature: float
+    seed: int
+
+
+GREEDY = Sampling(0.0, 0)
+
+
 class Chooser(NamedTuple):
     """Which token comes next: the most likely, or at a `temperature` above 0 one drawn by its probability.
 

@@ -173,9 +173,9 @@ def check_budget(
     for length, item in zip(lengths, items, strict=True):
         if length > budget:
             faults.add(
-                f"infer.{setting} to hold one item at least",
+                f"run.{setting} to hold one item at least",
                 f"{budget:,} tokens and {length:,} for {title(item)}{form}",
-                f"raise infer.{setting} in params.yaml",
+                f"raise run.{setting} in params.yaml",
             )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from safety_tax.core.errors import PipelineError
 from safety_tax.engine.grouped_session import GROUPED_GRAPH, GroupedSession
 from safety_tax.engine.session import CPU, ModelSession, choose_provider
-from safety_tax.params import Infer
+from safety_tax.params import Run
 
 Session = ModelSession | GroupedSession
 
@@ -22,8 +22,8 @@ class Choice(NamedTuple):
         return "grouped-query" if self.grouped else "plain"
 
 
-def choose(folder: Path, settings: Infer) -> Choice:
-    """The graph that `infer.provider` and `infer.attention` ask for.
+def choose(folder: Path, settings: Run) -> Choice:
+    """The graph that `run.provider` and `run.attention` ask for.
 
     Raises PipelineError when they ask for what cannot be had.
     """
@@ -32,13 +32,13 @@ def choose(folder: Path, settings: Infer) -> Choice:
     if settings.attention == "grouped_query" and not (provider == CPU and exported):
         found = f"no such file in {folder}" if provider == CPU else provider
         raise PipelineError(
-            f"Expected {GROUPED_GRAPH} on the CPU, as infer.attention asks for, found {found}; set infer.attention to "
-            "auto in params.yaml, or export.grouped_query to true and infer.provider to cpu."
+            f"Expected {GROUPED_GRAPH} on the CPU, as run.attention asks for, found {found}; set run.attention to "
+            "auto in params.yaml, or export.grouped_query to true and run.provider to cpu."
         )
     return Choice(provider, settings.attention != "plain" and provider == CPU and exported)
 
 
-def open_session(folder: Path, settings: Infer) -> Session:
+def open_session(folder: Path, settings: Run) -> Session:
     """A session of the graph that `choose` names. Raises PipelineError when they ask for what cannot be had."""
     provider, grouped = choose(folder, settings)
     return GroupedSession(folder) if grouped else ModelSession(folder, provider)

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.engine.choice import Question, Scores, question_plan, score
-from safety_tax.engine.generation import Chooser, Generated, Limits, StopText, answer_plan, generate
+from safety_tax.engine.generation import GREEDY, Chooser, Generated, Limits, Sampling, StopText, answer_plan, generate
 from safety_tax.engine.grouped_choice import question_packs, score_grouped
 from safety_tax.engine.grouped_generation import generate_grouped, grouped_answer_plan
 from safety_tax.engine.open_session import Session
 from safety_tax.engine.prefix_tree import shared_length
 from safety_tax.engine.provider_errors import PROVIDER_ERRORS, first_line, out_of_memory
 from safety_tax.engine.session import ModelSession
-from safety_tax.params import Infer
+from safety_tax.params import Run
 
 Result = Generated | Scores
 # Of the items of a batch that failed, a sentence names so many.
@@ -32,6 +32,7 @@ class Answers:
     titles: list[str]
     max_new_tokens: int
     stop_text: StopText | None = None
+    sampling: Sampling = GREEDY
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,12 @@ def _digest(sequences: Sequence[Sequence[int]]) -> bytes:
     return digest.digest()
 
 
-def limits(part: Answers, settings: Infer) -> Limits:
+def limits(part: Answers, settings: Run) -> Limits:
     """What bounds the generation of a part."""
     return Limits(part.max_new_tokens, settings.generation_tokens, settings.rows_per_batch)
 
 
-def plan(part: Part, grouped: bool, settings: Infer) -> list[list[int]]:
+def plan(part: Part, grouped: bool, settings: Run) -> list[list[int]]:
     """Which items run together: it depends on all items and the settings, not on what is finished or on who runs."""
     if isinstance(part, Answers):
         if grouped:
@@ -89,7 +90,7 @@ def plan(part: Part, grouped: bool, settings: Infer) -> list[list[int]]:
     return question_plan(part.items, settings.scoring_tokens, settings.rows_per_batch)
 
 
-def costs(part: Part, groups: Sequence[Sequence[int]], settings: Infer) -> list[int]:
+def costs(part: Part, groups: Sequence[Sequence[int]], settings: Run) -> list[int]:
     """Tokens that each group costs: what a question shares with the one before is run once."""
     found, before = [], list[int]()
     for group in groups:
@@ -106,7 +107,7 @@ def costs(part: Part, groups: Sequence[Sequence[int]], settings: Infer) -> list[
     return found
 
 
-def run_items(session: Session, part: Part, wanted: Collection[int], settings: Infer, report: Report) -> None:
+def run_items(session: Session, part: Part, wanted: Collection[int], settings: Run, report: Report) -> None:
     """Run the wanted items of a part. Where memory runs out, go on with half as much at once, to the same results.
 
     Raises PipelineError when ONNX Runtime fails, and names the items that were running; those reported are finished.
@@ -149,14 +150,14 @@ def _run(
     session: Session,
     part: Part,
     wanted: Collection[int],
-    settings: Infer,
+    settings: Run,
     advance: Callable[[int], None],
     started: Callable[[int], None],
     finished: Callable[[int, Result], None],
     parts: int,
 ) -> None:
     if isinstance(part, Answers):
-        choose, bounds = Chooser(session.folder, settings.temperature, settings.sampling_seed), limits(part, settings)
+        choose, bounds = Chooser(session.folder, *part.sampling), limits(part, settings)
         told = (choose, advance, started, finished, wanted, parts, part.stop_text)
         if isinstance(session, ModelSession):
             generate(session, part.items, part.stop, bounds, *told)

@@ -20,7 +20,7 @@ from safety_tax.core.prompting import (
 )
 from safety_tax.core.rows import LABELLED, Prompt
 from safety_tax.engine.choice import tokenized
-from safety_tax.engine.generation import StopText
+from safety_tax.engine.generation import Sampling, StopText
 from safety_tax.engine.item_checks import (
     Faults,
     Reach,
@@ -37,7 +37,7 @@ from safety_tax.engine.item_checks import (
     without_beginning,
 )
 from safety_tax.engine.parts import Answers, Questions
-from safety_tax.params import Infer, Model
+from safety_tax.params import Infer, Model, Run
 from safety_tax.tokens.encoder import Encoder
 from safety_tax.tokens.ends import Stops, stops_of
 
@@ -67,6 +67,7 @@ class Asking:
     """In `catalog`."""
     model: Model
     settings: Infer
+    run: Run
     encoder: Encoder
     reach: Reach
     stops: Stops
@@ -75,7 +76,9 @@ class Asking:
     """Whether the graph is the one with grouped-query attention."""
 
     @classmethod
-    def of(cls, folder: Path, name: str, model: Model, settings: Infer, date: datetime.date, grouped: bool) -> "Asking":
+    def of(
+        cls, folder: Path, name: str, model: Model, settings: Infer, run: Run, date: datetime.date, grouped: bool
+    ) -> "Asking":
         """The model that was exported to `folder`; `date` is the day that its chat template is told.
 
         Raises PipelineError when nothing ends an answer, or `stop` names a token that the model does not have.
@@ -85,7 +88,7 @@ class Asking:
         stops = Stops(encoder.ends.tokens | named.tokens, named.texts)
         if not stops.tokens and not stops.texts:
             encoder.end_of_turn()  # raises, with what to do
-        return cls(name, model, settings, encoder, reach_of(folder), stops, grouped)
+        return cls(name, model, settings, run, encoder, reach_of(folder), stops, grouped)
 
     def shows_worked_examples(self) -> bool:
         """Whether a problem comes after solved ones, in place of the chat template."""
@@ -158,8 +161,9 @@ def prepare_answers(
     if not asking.grouped:
         check_window(ids, items, limit, "max_new_tokens", asking.reach, faults)
     lengths = [len(tokens) + limit for tokens in ids]
-    check_budget(lengths, items, settings.generation_tokens, "generation_tokens", faults)
-    part = Answers(name, ids, asking.stops.tokens, [title(item) for item in items], limit, stop_text)
+    check_budget(lengths, items, asking.run.generation_tokens, "generation_tokens", faults)
+    sampling = Sampling(settings.temperature, settings.sampling_seed)
+    part = Answers(name, ids, asking.stops.tokens, [title(item) for item in items], limit, stop_text, sampling)
     return Prepared(part, items, truncated)
 
 
@@ -207,7 +211,7 @@ def prepare_questions(
         check_window(contexts, items, tail, "`shots`", asking.reach, faults, asked)
         # The grouped-query graph runs a longer question in several passes.
         lengths = [question.shared() for question in tokens]
-        check_budget(lengths, items, asking.settings.scoring_tokens, "scoring_tokens", faults, asked)
+        check_budget(lengths, items, asking.run.scoring_tokens, "scoring_tokens", faults, asked)
     return Prepared(Questions(form, tokens, [title(item) for item in items]), items, truncated)
 
 

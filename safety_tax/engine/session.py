@@ -75,8 +75,8 @@ def choose_provider(setting: Literal["auto", "cuda", "cpu"]) -> str:
         return CUDA
     if setting == "cuda":
         raise PipelineError(
-            f"Expected a CUDA GPU, as infer.provider asks for, found none that starts: {problem}; "
-            "install CUDA and cuDNN for ONNX Runtime, or set infer.provider to auto or cpu in params.yaml."
+            f"Expected a CUDA GPU, as run.provider asks for, found none that starts: {problem}; "
+            "install CUDA and cuDNN for ONNX Runtime, or set run.provider to auto or cpu in params.yaml."
         )
     return CPU
 

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from safety_tax.judging.exchange import Exchange
 from safety_tax.judging.judgement import Judgement
-from safety_tax.params import AnyJudge, ClassifierJudge, GuardJudge, Infer, RulesJudge
+from safety_tax.params import AnyJudge, ClassifierJudge, GuardJudge, RulesJudge, Run
 
 Judge = Callable[[Sequence[Exchange]], list[Judgement]]
 
@@ -18,11 +18,11 @@ MODELS = Path("models/judges")
 DECLINED = ("refuse", "partial")
 
 
-def load(settings: AnyJudge, infer: Infer, date: datetime.date) -> Judge:
-    """The judge that `params.yaml` names, with its model if it has one; that runs where `infer` runs.
+def load(settings: AnyJudge, run: Run, date: datetime.date) -> Judge:
+    """The judge that `params.yaml` names, with its model if it has one; that runs where `run` says.
 
     `date` is the day that a guard's chat template is told. Raises PipelineError when the model, or the provider that
-    `infer` asks for, cannot be had.
+    `run` asks for, cannot be had.
     """
     match settings:
         case RulesJudge():
@@ -31,11 +31,11 @@ def load(settings: AnyJudge, infer: Infer, date: datetime.date) -> Judge:
         case ClassifierJudge():
             from safety_tax.judging.classifier import load_classifier
 
-            return judgeable_only(load_classifier(MODELS / settings.model, settings, infer))
+            return judgeable_only(load_classifier(MODELS / settings.model, settings, run))
         case GuardJudge():
             from safety_tax.judging.guard import load_guard
 
-            return judgeable_only(load_guard(MODELS / settings.model, settings, infer, date))
+            return judgeable_only(load_guard(MODELS / settings.model, settings, run, date))
         case _:
             assert_never(settings)
 

@@ -18,18 +18,18 @@ from safety_tax.engine.session import choose_provider
 from safety_tax.judging.exchange import Exchange
 from safety_tax.judging.judgement import Judgement
 from safety_tax.judging.sequence_classifier import Float64, SequenceClassifier, Window
-from safety_tax.params import ClassifierJudge, Infer
+from safety_tax.params import ClassifierJudge, Run
 
 
 def load_classifier(
-    folder: Path, settings: ClassifierJudge, infer: Infer
+    folder: Path, settings: ClassifierJudge, run: Run
 ) -> Callable[[Sequence[Exchange]], list[Judgement]]:
     """Raises PipelineError when the classes are not those of `labels`, or the window does not fit the model."""
-    classifier = SequenceClassifier(folder, choose_provider(infer.provider))
+    classifier = SequenceClassifier(folder, choose_provider(run.provider))
     require_classes(classifier.classes, settings.labels, settings.model)
     classifier.require_window(settings.window_tokens, settings.overlap_tokens)
     say(f"judge: classifier {settings.model} on {classifier.provider}")
-    return partial(label_responses, classifier, settings, infer)
+    return partial(label_responses, classifier, settings, run)
 
 
 def require_classes(classes: Sequence[str], labels: Mapping[str, Label], model: str) -> None:
@@ -49,7 +49,7 @@ def require_classes(classes: Sequence[str], labels: Mapping[str, Label], model: 
 
 
 def label_responses(
-    classifier: SequenceClassifier, settings: ClassifierJudge, infer: Infer, exchanges: Sequence[Exchange]
+    classifier: SequenceClassifier, settings: ClassifierJudge, run: Run, exchanges: Sequence[Exchange]
 ) -> list[Judgement]:
     """A label for every exchange; raises PipelineError when the provider changed on the way."""
     texts = [exchange.response for exchange in exchanges]
@@ -57,7 +57,7 @@ def label_responses(
     with progress_bar() as progress:
         task = progress.add_task("windows", total=len(windows), unit="windows")
         scores = classifier.log_probabilities(
-            windows, infer.scoring_tokens, infer.rows_per_batch, lambda count: progress.advance(task, count)
+            windows, run.scoring_tokens, run.rows_per_batch, lambda count: progress.advance(task, count)
         )
     classifier.require_provider()
     return [

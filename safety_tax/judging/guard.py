@@ -15,7 +15,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from safety_tax.core.console import progress_bar, say
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.dispatch.journal import Journal, folder_digest
-from safety_tax.dispatch.runners import Here, Run
+from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.engine.generation import Generated
 from safety_tax.engine.parts import Answers
 from safety_tax.engine.session import GRAPH, ModelSession, choose_provider
@@ -23,7 +23,7 @@ from safety_tax.judging import rules
 from safety_tax.judging.exchange import Exchange
 from safety_tax.judging.guard_templates import TEMPLATES
 from safety_tax.judging.judgement import Judgement
-from safety_tax.params import GuardJudge, Infer
+from safety_tax.params import GuardJudge, Run
 from safety_tax.tokens.encoder import Encoder
 
 # Of an answer that does not parse, this much is shown.
@@ -32,21 +32,21 @@ JOURNALS = Path("runs/journal/judge")
 
 
 def load_guard(
-    folder: Path, settings: GuardJudge, infer: Infer, date: datetime.date
+    folder: Path, settings: GuardJudge, run: Run, date: datetime.date
 ) -> Callable[[Sequence[Exchange]], list[Judgement]]:
     """Raises PipelineError when there is no such guard, or the provider cannot be had."""
     if not (folder / GRAPH).exists():
         raise PipelineError(f"Expected an exported guard in {folder}, found none; {how_to_have()}.")
-    session = ModelSession(folder, choose_provider(infer.provider))
+    session = ModelSession(folder, choose_provider(run.provider))
     say(f"judge: guard {settings.model} on {session.provider}")
-    return partial(label_exchanges, session, Encoder.open(folder, settings.model, date), settings, infer)
+    return partial(label_exchanges, session, Encoder.open(folder, settings.model, date), settings, run)
 
 
 def label_exchanges(
     session: ModelSession,
     encoder: Encoder,
     settings: GuardJudge,
-    infer: Infer,
+    run: Run,
     exchanges: Sequence[Exchange],
 ) -> list[Judgement]:
     """A label for every exchange; raises PipelineError on an answer outside the guard's format."""
@@ -55,7 +55,7 @@ def label_exchanges(
     if len(asked) < len(exchanges):
         others = sorted({exchange.kind for exchange in exchanges} - kinds)
         say(f"judge: {settings.template} cannot label {', '.join(others)}; {len(exchanges) - len(asked):,} go to rules")
-    labelled = iter(ask(session, encoder, settings, infer, asked) if asked else [])
+    labelled = iter(ask(session, encoder, settings, run, asked) if asked else [])
     return [next(labelled) if exchange.kind in kinds else _by_rules(exchange) for exchange in exchanges]
 
 
@@ -63,7 +63,7 @@ def ask(
     session: ModelSession,
     encoder: Encoder,
     settings: GuardJudge,
-    infer: Infer,
+    run: Run,
     exchanges: Sequence[Exchange],
 ) -> list[Judgement]:
     """The guard's own labels, by its most likely answer to each exchange; a run that was stopped goes on.
@@ -78,11 +78,10 @@ def ask(
     journal = Journal(JOURNALS / f"{settings.model}-{asked}.jsonl")
     if journal.dropped:
         say(f"judge: {journal.dropped} torn or damaged lines of {journal.path} are left out; their items run again")
-    greedy = infer.model_copy(update={"temperature": 0.0})
     with progress_bar() as progress:
         task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
-        run = Run(session.folder, greedy, Here(session, greedy), journal, folder_digest(session.folder))
-        answers = run.results(
+        answering = ResumedRun(session.folder, run, Here(session, run), journal, folder_digest(session.folder))
+        answers = answering.results(
             part, say, lambda tokens: progress.advance(task, tokens), lambda tokens: progress.take_up(task, tokens)
         )
         progress.update(task, total=progress.tasks[task].completed)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_tax.core.arrays import Float32, blocks
 from safety_tax.core.errors import PipelineError
-from safety_tax.merging.updates import Float32, Update, blocks
+from safety_tax.merging.updates import Update
 
 Sums = defaultdict[str, float]
 

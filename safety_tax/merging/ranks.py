@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_tax.merging.updates import Float32, blocks
+from safety_tax.core.arrays import Float32, blocks
 
 
 def ranked(delta: Float32, first: int, stop: int) -> NDArray[np.bool_]:

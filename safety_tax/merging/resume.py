@@ -11,16 +11,16 @@ from typing import Any
 from safety_tax.core.files import write_json, written_atomically
 from safety_tax.merging.measure import Sums, new_sums
 
-CODE = Path(__file__).parents[2]
+LIBRARY = Path(__file__).parents[1]
 
 
 def fingerprint(settings: dict[str, Any], inputs: Iterable[Path]) -> str:
     """Hash of all that a shard depends on: settings, code, and the input files by name, size and time of change."""
     code = [
-        CODE / "merge.py",
-        CODE / "lib/tensor_files.py",
-        CODE / "lib/recipes.py",
-        *sorted(CODE.glob("lib/merging/*.py")),
+        LIBRARY / "core/arrays.py",
+        LIBRARY / "core/tensor_files.py",
+        *sorted(LIBRARY.glob("donors/*.py")),
+        *sorted(LIBRARY.glob("merging/**/*.py")),
     ]
     stamps = []
     for folder in inputs:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_tax.merging.updates import Float32, by_blocks
+from safety_tax.core.arrays import Float32, by_blocks
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
-"""What a merge method works on, and arithmetic in blocks so that temporaries never reach the tensor's size."""
+"""What a merge method works on."""
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from safety_tax.core.arrays import Float32, by_blocks
 from safety_tax.merging.curvature import Curvature
 
-Float32 = NDArray[np.float32]
-BLOCK = 1 << 16  # elements: a few blocks at once stay in the processor's cache
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
@@ -45,19 +43,6 @@ def layer_of(name: str) -> int | None:
 def is_layer_matrix(name: str, delta: Float32) -> bool:
     """Whether it is a linear layer's weight, [out, in], inside a decoder layer."""
     return delta.ndim == 2 and layer_of(name) is not None
-
-
-def blocks(size: int, length: int = BLOCK) -> Iterable[slice]:
-    """Slices of `length` elements, the last one shorter, that cover a flat tensor of `size` elements."""
-    return (slice(start, min(start + length, size)) for start in range(0, size, length))
-
-
-def by_blocks(tensor: Float32, function: Callable[[slice], Float32]) -> Float32:
-    """A tensor of the same shape, made by an elementwise function of flat slices."""
-    result = np.empty(tensor.size, np.float32)
-    for block in blocks(tensor.size):
-        result[block] = function(block)
-    return result.reshape(tensor.shape)
 
 
 def weighted_sum(updates: Sequence[Update], scale: float = 1.0) -> Float32:

@@ -30,7 +30,7 @@ from safety_tax.engine.prefix_tree import Unit, packs
 from safety_tax.engine.session import GRAPH
 from safety_tax.onnx.graph_pieces import read_by
 
-# How many tokens beyond the model's positions a pack may have; `infer.pass_tokens` allows no larger pass.
+# How many tokens beyond the model's positions a pack may have; `run.pass_tokens` allows no larger pass.
 ROOM = 4096
 
 

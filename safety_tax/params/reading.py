@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.text_files import read_text
-from safety_tax.merging.recipes import recipe_types
+from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.params.sections import DONOR_TAGS, PARAMS_FILE, Section
 from safety_tax.params.whole import Params
 
@@ -109,7 +109,7 @@ def _sentence(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         missing = [str(p["loc"][-1]) for p in problems if p["type"] == "missing"]
         if problem["loc"][0] == "recipes":  # its keys have defaults: one that is left out is not missing
-            missing = list(recipe_types()[str(problem["loc"][2])].model_fields)
+            missing = list(RECIPE_TYPES[str(problem["loc"][2])].model_fields)
         hint = f" {did_you_mean(str(problem['loc'][-1]), missing)}" if missing else " remove it."
         return f"Expected only known keys in {PARAMS_FILE}, found {where};{hint}"
     if problem["type"] == "missing":

@@ -181,11 +181,48 @@ class SampleSizes(Section):
     """Choice items whose question and options have more characters together are left out."""
 
 
+class Table(Section):
+    """A table whose rows are items: which columns hold what."""
+
+    text: str
+    """Column of the prompt, the question or the problem."""
+    group: str
+    """Column of the category or subject, by which items are sampled and intervals stratified."""
+    where: dict[str, Annotated[list[str | int | bool], Field(min_length=1)]] = {}
+    """By column, the values of the rows that are kept."""
+    files: Annotated[list[Inside], Field(min_length=1)] | None = None
+    """Paths in the source, `*` allowed; for `hub_dataset` its own `files` when left out."""
+    choices: str | Annotated[list[str], Field(min_length=2)] | None = None
+    """Of questions: the column that holds the list of options, or a column for each option."""
+    gold: str | None = None
+    """Of questions: column of the right option's place, counted from 0, or of its letter."""
+    answer: str | None = None
+    """Of problems: column of the right number."""
+
+
 class Dataset(Section):
-    """One dataset: which kind of items its reader gives, and where the bytes come from."""
+    """One dataset: which kind of items it gives, and where the bytes come from.
+
+    `table` says how to read it; without one, a file of its name in `safety_tax/datasets/` does.
+    """
 
     kind: Kind
     source: DatasetSource
+    table: Table | None = None
+
+    @model_validator(mode="after")
+    def _has_columns(self) -> "Dataset":
+        if self.table is None:
+            return self
+        if self.kind == "instruction":
+            raise ValueError("a table cannot describe instructions, whose checks are code; write a reader")
+        wanted = {"choice": ("choices", "gold"), "problem": ("answer",)}.get(self.kind, ())
+        for name in wanted:
+            if getattr(self.table, name) is None:
+                raise ValueError(f"a table of {self.kind} items needs the key {name!r}; add it")
+        if self.table.files is None and not isinstance(self.source, HubDatasetSource):
+            raise ValueError("the table's key 'files' is missing, and its source names none; add it")
+        return self
 
 
 class TuneShare(Section):
@@ -328,19 +365,24 @@ class NewTokens(Section):
 
 
 class Infer(Section):
-    """Stages `baseline` and `infer`."""
+    """Stages `baseline` and `infer`: what decides their results."""
 
-    provider: Literal["auto", "cuda", "cpu"]
     max_new_tokens: NewTokens
-    generation_tokens: Count
-    scoring_tokens: Count
-    rows_per_batch: Batch
-    attention: Literal["auto", "grouped_query", "plain"]
-    pass_tokens: Annotated[int, Field(gt=0, le=4096)]
-    """The exported graph has room for no more: `ROOM` in `safety_tax/onnx/grouped_query.py`."""
     temperature: Annotated[float, Field(ge=0, le=100)]
     sampling_seed: Seed
     truncate: Literal["error", "left"]
+
+
+class Run(Section):
+    """Where models are run, by `baseline`, `infer` and judges that are models, and how much at once."""
+
+    provider: Literal["auto", "cuda", "cpu"]
+    attention: Literal["auto", "grouped_query", "plain"]
+    generation_tokens: Count
+    rows_per_batch: Batch
+    pass_tokens: Annotated[int, Field(gt=0, le=4096)]
+    """The exported graph has room for no more: `ROOM` in `safety_tax/onnx/grouped_query.py`."""
+    scoring_tokens: Count
     processes: Literal["auto"] | Annotated[int, Field(gt=0, le=4096)]
     cluster: Literal["none", "auto"] | Annotated[str, Field(pattern=r"^ray://[A-Za-z0-9.\-\[\]:]+$")]
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from safety_tax.core.errors import did_you_mean
 from safety_tax.core.rows import KINDS, OPTIONAL
-from safety_tax.merging.recipes import AnyRecipe, recipe_curvature
+from safety_tax.merging.methods import AnyRecipe
 from safety_tax.params.sections import (
     AnyDonor,
     AnyJudge,
@@ -26,6 +26,7 @@ from safety_tax.params.sections import (
     OneOfEach,
     Prompting,
     RulesJudge,
+    Run,
     SampleSizes,
     Section,
     Tune,
@@ -55,6 +56,7 @@ class Params(Section):
     merge: Merge
     export: Export
     infer: Infer
+    run: Run
     judge_models: dict[str, JudgeModel]
     judge: AnyJudge
     metrics: Metrics
@@ -64,8 +66,9 @@ class Params(Section):
         for model in self.models:
             require_known("model", model, self.catalog)
         require_known("size", self.size, self.sizes)
-        for name in self.fetch_data.datasets:
-            known_file("dataset", name, LIBRARY / "datasets", marker="def read(")
+        for name, declared in self.fetch_data.datasets.items():
+            if declared.table is None:
+                known_file("dataset", name, LIBRARY / "datasets", marker="\ndef read(")
         for set_name, datasets in self.benchmark_sets.items():
             for dataset in datasets:
                 require_known(f"dataset of benchmark_sets.{set_name}", dataset, self.fetch_data.datasets)
@@ -89,7 +92,7 @@ class Params(Section):
         for recipe_name, recipe in self.recipes.items():
             for donor in recipe.donors:
                 require_known(f"donor of recipe {recipe_name!r}", donor, self.donors)
-            form = recipe_curvature(recipe)
+            form = recipe.curvature_form()
             if form and form not in self.curvature.forms:
                 raise ValueError(f"recipe {recipe_name!r} needs curvature; add {form} to curvature.forms")
         if not isinstance(self.judge, RulesJudge):

@@ -3,7 +3,8 @@
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 
-from safety_tax.merging.recipes import Recipe, TaskArithmetic
+from safety_tax.merging.methods.task_arithmetic import TaskArithmetic
+from safety_tax.merging.recipe import Recipe
 from safety_tax.results.statistics.frontier import hypervolume, matched_loss
 from safety_tax.results.variant import Family, VariantResult
 

@@ -31,6 +31,7 @@ from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, continuations, letter_prompt, letters
 from safety_tax.core.rows import Prompt, read_rows
+from safety_tax.core.workspace import TUNING_PROMPTS
 from safety_tax.engine.choice import Question, score, tokenized
 from safety_tax.engine.generation import Limits, generate
 from safety_tax.engine.grouped_choice import score_grouped
@@ -38,7 +39,7 @@ from safety_tax.engine.grouped_generation import generate_grouped
 from safety_tax.engine.grouped_session import GroupedSession
 from safety_tax.engine.prefix_tree import shared_length
 from safety_tax.engine.session import CPU, CUDA, ModelSession, choose_provider
-from safety_tax.params import Infer, load_params
+from safety_tax.params import load_params
 from safety_tax.tokens.encoder import Encoder
 from stages.export import export
 from tests.benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
@@ -62,7 +63,7 @@ class Bench:
 
     def __init__(self, model: str, provider: str, items: int, scratch: Path) -> None:
         params = load_params()
-        self.name, self.settings = model, params.infer
+        self.name, self.run, self.most = model, params.run, params.infer.max_new_tokens.harmful
         self.weights, self.folder = Path("models/base") / model, Path("models/onnx") / model / "base"
         self.provider = choose_provider("cuda" if provider == "cuda" else "cpu")
         if self.provider == CUDA and params.model(model).dtype != "float16":
@@ -82,11 +83,10 @@ class Bench:
 
     def answers(self, prompts: list[list[int]]) -> list[list[int]]:
         """As stage `infer` makes them, for `max_new_tokens.harmful`."""
-        settings: Infer = self.settings
-        limits = Limits(settings.max_new_tokens.harmful, settings.generation_tokens, settings.rows_per_batch)
+        limits = Limits(self.most, self.run.generation_tokens, self.run.rows_per_batch)
         stop = frozenset([self.stop])
         if isinstance(self.session, GroupedSession):
-            done = generate_grouped(self.session, prompts, stop, limits, settings.pass_tokens)
+            done = generate_grouped(self.session, prompts, stop, limits, self.run.pass_tokens)
         else:
             done = generate(self.session, prompts, stop, limits)
         return [one.tokens for one in done]
@@ -99,9 +99,9 @@ class Bench:
         """As stage `infer` makes them, tokenising included."""
         questions = self.tokens(asked)
         if isinstance(self.session, GroupedSession):
-            found = score_grouped(self.session, questions, self.settings.pass_tokens)
+            found = score_grouped(self.session, questions, self.run.pass_tokens)
         else:
-            found = score(self.session, questions, self.settings.scoring_tokens, self.settings.rows_per_batch)
+            found = score(self.session, questions, self.run.scoring_tokens, self.run.rows_per_batch)
         return [one.logprobs for one in found]
 
 
@@ -109,7 +109,7 @@ def asked_in(part: str, questions: list[Prompt]) -> list[Asked]:
     """The part's questions, as text."""
     shots: dict[str, list[Prompt]] = defaultdict(list)
     if part == "few_shot":
-        everything = read_rows(BENCHMARKS / "choice.jsonl", Prompt) + read_rows(BENCHMARKS / "tune.jsonl", Prompt)
+        everything = read_rows(BENCHMARKS / "choice.jsonl", Prompt) + read_rows(TUNING_PROMPTS, Prompt)
         of_group: dict[str, list[Prompt]] = defaultdict(list)
         for question in everything:
             if question.kind == "choice":
@@ -144,8 +144,8 @@ def needed_operations(config: Any, questions: Sequence[Question]) -> float:
 def shares_of_bandwidth(bench: Bench) -> dict[str, Any]:
     """What part of the card's copy bandwidth steps at full batch reach."""
     assert isinstance(bench.session, ModelSession)
-    length = int(statistics.mean(map(len, bench.prompts))) + bench.settings.max_new_tokens.harmful // 2
-    rows = min(len(bench.prompts), bench.settings.rows_per_batch)
+    length = int(statistics.mean(map(len, bench.prompts))) + bench.most // 2
+    rows = min(len(bench.prompts), bench.run.rows_per_batch)
     tokens, used = decoding_bandwidth(bench.session, rows, length)
     copied = copy_bandwidth()
     say(
@@ -158,8 +158,8 @@ def shares_of_bandwidth(bench: Bench) -> dict[str, Any]:
 def decoding_share(bench: Bench, rows: int) -> dict[str, float]:
     """Steps at full batch, half of the new tokens written: tokens a second, and the share of the matrix rate."""
     assert isinstance(bench.session, GroupedSession)
-    length = int(statistics.mean(map(len, bench.prompts))) + bench.settings.max_new_tokens.harmful // 2
-    cache = bench.session.cache(rows, max(map(len, bench.prompts)) + bench.settings.max_new_tokens.harmful)
+    length = int(statistics.mean(map(len, bench.prompts))) + bench.most // 2
+    cache = bench.session.cache(rows, max(map(len, bench.prompts)) + bench.most)
     tokens, lengths = np.arange(rows, dtype=np.int64) + 100, np.full(rows, length, np.int64)
     steps = race({"steps": lambda: [bench.session.step(cache, tokens, lengths) for _ in range(STEPS)]}, 5, "decoding")
     spent = statistics.median(steps.seconds["steps"]) / STEPS
@@ -175,7 +175,7 @@ def answers_part(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
     network: Any = AutoModelForCausalLM.from_pretrained(bench.weights, dtype=dtype, attn_implementation="sdpa").eval()
     network.to(device)
     rivals = {"transformers": network}
-    new_tokens = bench.settings.max_new_tokens.harmful
+    new_tokens = bench.most
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         if bench.provider == CPU and not arguments.no_optimum:
             rivals["optimum"] = optimum_model(bench.folder, Path(scratch))

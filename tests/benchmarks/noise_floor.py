@@ -16,10 +16,10 @@ from rich.table import Table
 from safety_tax.core.console import console, run_stage
 from safety_tax.core.processors import usable_cores
 from safety_tax.core.rows import ChoiceScore, Prompt, Response, read_rows
-from safety_tax.dispatch.runners import Here, Run
+from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.engine.preparing import Asking, Examples, prepare
 from safety_tax.judging.rules import judge
-from safety_tax.params import Infer, Model, load_params
+from safety_tax.params import Infer, Model, Run, load_params
 from stages.infer import respond, score_format
 from stages.judge import outcome
 from tests.benchmarks.results import keep
@@ -57,12 +57,13 @@ def halves(items: list[Prompt]) -> list[list[Prompt]]:
 
 
 def measure(
-    model: str, entry: Model, prompts: list[Prompt], questions: list[Prompt], settings: Infer, cut: Cut
+    model: str, entry: Model, prompts: list[Prompt], questions: list[Prompt], settings: Infer, running: Run, cut: Cut
 ) -> tuple[dict[str, Response], dict[str, float], dict[str, bool]]:
     """Responses, gold option scores (bits a byte) and outcomes by item id, of as many runs as `cut` makes."""
     folder = Path("models/onnx") / model / "base"
-    run = Run(folder, settings, Here.opened(folder, settings))
-    asking = Asking.of(folder, model, entry, settings, load_params().prompting.date, run.runner.choice.grouped)
+    run = ResumedRun(folder, running, Here.opened(folder, running))
+    date = load_params().prompting.date
+    asking = Asking.of(folder, model, entry, settings, running, date, run.runner.choice.grouped)
     nothing = Examples({}, {})
     responses = [
         response
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=60, help="responses, and as many questions")
     arguments = parser.parse_args()
     params = load_params()
-    settings, entry = params.infer, params.model(arguments.model)
+    settings, entry = params.run, params.model(arguments.model)
     by_kind = [read_rows(BENCHMARKS / f"{kind}.jsonl", Prompt) for kind in ("harmful", "jailbreak", "benign")]
     prompts = [prompt for rows in by_kind for prompt in rows[: arguments.items // 3]]
     questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[: arguments.items]
@@ -107,7 +108,7 @@ def main() -> None:
     for name, (way, cut, threads) in ways.items():
         console.quiet = cut is one_by_one  # a bar for each item would be many
         with cores(threads):
-            found = measure(arguments.model, entry, prompts, questions, way, cut)
+            found = measure(arguments.model, entry, prompts, questions, params.infer, way, cut)
         console.quiet = False
         first = first or found
         responses = sum(found[0][item].text != response.text for item, response in first[0].items())

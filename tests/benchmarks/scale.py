@@ -43,7 +43,7 @@ class Assumptions:
     new_tokens: float = assume(48, "`infer.max_new_tokens.harmful`")
     gpu_flops: float = assume(250e12, "a quarter of an H100's 989e12 in float16: not measured here")
     gpu_bandwidth: float = assume(1.7e12, "half of an H100's 3.35e12 bytes/s: not measured here")
-    batch: float = assume(256, "`infer.rows_per_batch`")
+    batch: float = assume(256, "`run.rows_per_batch`")
     tune_rows: float = assume(369, "rows and epochs of both default donors, without those held out")
     tune_tokens: float = assume(150, "a row")
     tune_slowdown: float = assume(3, "backward pass and adapter: three times a forward pass, at half its rate")

@@ -1,12 +1,27 @@
 """DARE (Yu et al. 2023, arXiv:2311.03099) before the sign election of TIES."""
 
+from typing import Literal
+
+from safety_tax.core.arrays import Float32
 from safety_tax.merging.methods.dare_linear import drop
-from safety_tax.merging.recipes import DareTies
+from safety_tax.merging.recipe import Density, Recipe, Scale, Seed
 from safety_tax.merging.thinned import elected_mean
-from safety_tax.merging.updates import Float32, Target, Update
+from safety_tax.merging.updates import Target, Update
 
 
-def merge(updates: list[Update], recipe: DareTies, target: Target) -> Float32:
-    """DARE-TIES of the task vectors, times `scale`."""
-    dropped = [drop(update, recipe.density, recipe.seed, target.name) for update in updates]
-    return elected_mean(dropped, recipe.scale, recipe.normalize)
+class DareTies(Recipe):
+    """As `dare_linear`, then the sign election of `ties`.
+
+    Averages those that agree, as TIES does; mergekit's default is `normalize: false`, which sums them.
+    """
+
+    method: Literal["dare_ties"]
+    scale: Scale = 1.0
+    density: Density = 1.0
+    normalize: bool = True
+    seed: Seed = 0
+
+    def merge(self, updates: list[Update], target: Target) -> Float32:
+        """DARE-TIES of the task vectors, times `scale`."""
+        dropped = [drop(update, self.density, self.seed, target.name) for update in updates]
+        return elected_mean(dropped, self.scale, self.normalize)

@@ -4,11 +4,15 @@ Rescaled by 1/p, as in the paper, so that the mean over seeds is the undropped t
 L1 norm from before the drop.
 """
 
-import numpy as np
+from typing import Annotated, Literal
 
-from safety_tax.merging.recipes import Della
+import numpy as np
+from pydantic import Field, model_validator
+
+from safety_tax.core.arrays import BLOCK, Float32
+from safety_tax.merging.recipe import Density, Recipe, Scale, Seed
 from safety_tax.merging.thinned import Thinned, elected_mean
-from safety_tax.merging.updates import BLOCK, Float32, Target, Update, generator
+from safety_tax.merging.updates import Target, Update, generator
 
 
 def magnitude_drop(update: Update, density: float, epsilon: float, seed: int, name: str) -> Float32:
@@ -30,10 +34,30 @@ def magnitude_drop(update: Update, density: float, epsilon: float, seed: int, na
     return dropped.reshape(update.delta.shape)
 
 
-def merge(updates: list[Update], recipe: Della, target: Target) -> Float32:
-    """DELLA of the task vectors, times `scale`."""
-    dropped = [
-        Thinned(update.weight, magnitude_drop(update, recipe.density, recipe.epsilon, recipe.seed, target.name))
-        for update in updates
-    ]
-    return elected_mean(dropped, recipe.scale, recipe.normalize)
+class Della(Recipe):
+    """W0 + scale · elect(wᵢ mᵢ δᵢ / pᵢ), mᵢ ~ Bernoulli(pᵢ) (Deep et al. 2024, arXiv:2406.11617).
+
+    Within a row, pᵢ rises with the rank of |δᵢ| from density − epsilon to density + epsilon. The paper's 1/pᵢ keeps
+    the mean over seeds; mergekit rescales to the L1 norm from before the drop.
+    """
+
+    method: Literal["della"]
+    scale: Scale = 1.0
+    density: Density = 1.0
+    epsilon: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
+    normalize: bool = True
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _probabilities(self) -> "Della":
+        if self.density < 1 and not self.epsilon < min(self.density, 1 - self.density):
+            raise ValueError("density ± epsilon must lie inside (0, 1)")
+        return self
+
+    def merge(self, updates: list[Update], target: Target) -> Float32:
+        """DELLA of the task vectors, times `scale`."""
+        dropped = [
+            Thinned(update.weight, magnitude_drop(update, self.density, self.epsilon, self.seed, target.name))
+            for update in updates
+        ]
+        return elected_mean(dropped, self.scale, self.normalize)

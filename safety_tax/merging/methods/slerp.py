@@ -1,9 +1,13 @@
 """Spherical interpolation (Shoemake 1985) between two task vectors, each tensor taken as one vector."""
 
-import numpy as np
+from typing import Annotated, ClassVar, Literal
 
-from safety_tax.merging.recipes import Slerp
-from safety_tax.merging.updates import Float32, Target, Update, blocks, weighted_sum
+import numpy as np
+from pydantic import Field, model_validator
+
+from safety_tax.core.arrays import Float32, blocks
+from safety_tax.merging.recipe import Recipe
+from safety_tax.merging.updates import Target, Update, weighted_sum
 
 PARALLEL = 0.9995  # cosine, as in mergekit, above which the path is taken as straight
 SUMMED = 1 << 20  # elements that are summed at once; another number would change the last digit of an angle
@@ -20,12 +24,31 @@ def cosine(one: Float32, other: Float32) -> float:
     return float(sums[0]) / length if length else 0.0
 
 
-def merge(updates: list[Update], recipe: Slerp, target: Target) -> Float32:
-    """sin((1−t)θ)/sin θ · w₁ δ₁ + sin(tθ)/sin θ · w₂ δ₂; straight where a donor leaves the tensor alone."""
-    shares = [1 - recipe.t, recipe.t]
-    if len(updates) == 2:
-        angle = cosine(updates[0].delta, updates[1].delta)
-        if abs(angle) <= PARALLEL and all(update.delta.any() for update in updates):
-            theta = np.arccos(angle)
-            shares = [float(np.sin(share * theta) / np.sin(theta)) for share in shares]
-    return weighted_sum([update._replace(weight=update.weight * shares[update.place]) for update in updates])
+class Slerp(Recipe):
+    """W0 + slerp(t; w₁ δ₁, w₂ δ₂), along the great circle between two task vectors (Shoemake 1985).
+
+    δ₁, where `t` is 0, is that of the donor whose name comes first in the alphabet, however they are listed.
+
+    mergekit interpolates whole weights. LoRA donors' weights are all but parallel (cosine above .999), and slerp of
+    them is linear; between the task vectors there is an angle. Below an angle of arccos .9995, linear as in mergekit.
+    """
+
+    dial: ClassVar[str | None] = "t"
+    method: Literal["slerp"]
+    t: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _two_donors(self) -> "Slerp":
+        if len(self.donors) != 2:
+            raise ValueError(f"slerp goes between two donors, and has {len(self.donors)}")
+        return self
+
+    def merge(self, updates: list[Update], target: Target) -> Float32:
+        """sin((1−t)θ)/sin θ · w₁ δ₁ + sin(tθ)/sin θ · w₂ δ₂; straight where a donor leaves the tensor alone."""
+        shares = [1 - self.t, self.t]
+        if len(updates) == 2:
+            angle = cosine(updates[0].delta, updates[1].delta)
+            if abs(angle) <= PARALLEL and all(update.delta.any() for update in updates):
+                theta = np.arccos(angle)
+                shares = [float(np.sin(share * theta) / np.sin(theta)) for share in shares]
+        return weighted_sum([update._replace(weight=update.weight * shares[update.place]) for update in updates])

@@ -1,9 +1,18 @@
 """Task arithmetic (Ilharco et al. 2022, arXiv:2212.04089): scale · Σ wᵢ δᵢ."""
 
-from safety_tax.merging.recipes import TaskArithmetic
-from safety_tax.merging.updates import Float32, Target, Update, weighted_sum
+from typing import Literal
+
+from safety_tax.core.arrays import Float32
+from safety_tax.merging.recipe import Recipe, Scale
+from safety_tax.merging.updates import Target, Update, weighted_sum
 
 
-def merge(updates: list[Update], recipe: TaskArithmetic, target: Target) -> Float32:
-    """Weighted sum of the task vectors, times `scale`."""
-    return weighted_sum(updates, recipe.scale)
+class TaskArithmetic(Recipe):
+    """W0 + scale · Σ wᵢ δᵢ (Ilharco et al. 2022, arXiv:2212.04089)."""
+
+    method: Literal["task_arithmetic"]
+    scale: Scale = 1.0
+
+    def merge(self, updates: list[Update], target: Target) -> Float32:
+        """Weighted sum of the task vectors, times `scale`."""
+        return weighted_sum(updates, self.scale)

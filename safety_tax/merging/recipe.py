@@ -1,0 +1,125 @@
+"""What recipes of all merge methods have in common; each method is a type of its own in `methods/`.
+
+Names, parameters and defaults are mergekit's where it has the method (its `lambda` is `scale` here); where a
+default differs, the docstring says so. δᵢ is donor i's task vector, wᵢ its weight, W0 the base. Every method
+works tensor by tensor and draws its random numbers by seed, donor and tensor name. Donors are taken by name. So
+neither the order of the donors, which DVC does not see, nor that of the tensors nor the sharding changes a result.
+"""
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from safety_tax.core.arrays import Float32
+from safety_tax.merging.updates import Target, Update, weighted_sum
+
+Density = Annotated[float, Field(gt=0, le=1)]
+# Beyond these is a slip of the finger; NumPy takes no other seed.
+Scale = Annotated[float, Field(ge=-1e3, le=1e3)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+LAYERS = re.compile(r"(\d+)(?:(-)(\d+)?)?")
+REST = "rest"
+
+
+class LayerRange(NamedTuple):
+    """Layers first to last, both counted in; `last` is None for "to the end"."""
+
+    first: int
+    last: int | None
+
+    def holds(self, layer: int) -> bool:
+        """Whether the layer is one of them."""
+        return self.first <= layer and (self.last is None or layer <= self.last)
+
+
+def layer_range(text: str) -> LayerRange:
+    """`"7"`, `"0-5"` or `"6-"`. Raises ValueError for anything else."""
+    found = LAYERS.fullmatch(text)
+    if not found:
+        raise ValueError(f"unknown layer range {text!r}; write '7', '0-5', '6-' or '{REST}'")
+    first = int(found[1])
+    last = int(found[3]) if found[3] else None if found[2] else first
+    if last is not None and last < first:
+        raise ValueError(f"layer range {text!r} ends before it begins; write '{last}-{first}'")
+    return LayerRange(first, last)
+
+
+Weight = float | dict[str, float]
+"""One number, or one a layer range; `rest` is every tensor that no range holds (0 where it is not given)."""
+
+
+def weight_at(weight: Weight, layer: int | None) -> float:
+    """A donor's weight at one layer; None is a tensor outside the layers (embeddings, last norm, head)."""
+    if not isinstance(weight, dict):
+        return weight
+    if layer is not None:
+        for text, value in weight.items():
+            if text != REST and layer_range(text).holds(layer):
+                return value
+    return weight.get(REST, 0.0)
+
+
+class Recipe(BaseModel):
+    """What every recipe has: donors with their weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    dial: ClassVar[str | None] = "scale"
+    """The number along which recipes that are equal otherwise form a family."""
+    method: str
+    donors: dict[str, Weight]
+
+    @abstractmethod
+    def merge(self, updates: list[Update], target: Target) -> Float32:
+        """What is added to the base's tensor, from the donors' task vectors of it, which stay as they are."""
+
+    def curvature_form(self) -> Literal["kfac", "diagonal"] | None:
+        """The form of curvature that the recipe reads, if it reads one."""
+        return None
+
+    @field_validator("donors")
+    @classmethod
+    def _some_weight_by_name(cls, donors: dict[str, Weight]) -> dict[str, Weight]:
+        if not donors:
+            raise ValueError("a recipe needs at least one donor")
+        values = []
+        for weight in donors.values():
+            values += list(weight.values()) if isinstance(weight, dict) else [weight]
+            ranges = [layer_range(text) for text in weight if text != REST] if isinstance(weight, dict) else []
+            for place, one in enumerate(ranges):
+                for other in ranges[:place]:
+                    if one.holds(other.first) or other.holds(one.first):
+                        raise ValueError(f"layer ranges overlap in {weight}; give each layer one weight")
+        if any(not 0 <= value <= 1e3 for value in values) or not sum(values) > 0:
+            raise ValueError("no donor's weight may be negative or above 1000, and their total must be above 0")
+        return dict(sorted(donors.items()))
+
+
+class SafetyRecipe(Recipe):
+    """A recipe that changes the update of some donors and adds that of the others whole."""
+
+    dial: ClassVar[str | None] = "alpha"
+    safety: Annotated[list[str], Field(min_length=1)]
+    """The donors whose update is changed; the other donors are added whole."""
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """What the changed update is multiplied by."""
+
+    @model_validator(mode="after")
+    def _safety_donors(self) -> "SafetyRecipe":
+        for name in self.safety:
+            if name not in self.donors:
+                raise ValueError(f"safety names {name!r}, which is none of its donors: {', '.join(self.donors)}")
+        return self
+
+    def add_changed(self, updates: list[Update], change: Callable[[Update], Float32] | None) -> Float32:
+        """Sum of the updates, with `change` applied to those of the safety donors; None is plain addition."""
+
+        def changed(update: Update) -> Update:
+            if update.donor not in self.safety:
+                return update
+            delta = change(update) if change else update.delta
+            return update._replace(weight=update.weight * self.alpha, delta=delta)
+
+        return weighted_sum([changed(update) for update in updates])
