@@ -6,18 +6,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from conftest import ARCHITECTURES, ROOT, SIZES
 from safetensors.torch import load_file, save_file
 from test_sources import model_from
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from safety_tax.checkup.files import check_files
 from safety_tax.core.errors import PipelineError
+from safety_tax.core.rows import Prompt
 from safety_tax.donors.checks import require_same_vocabulary
+from safety_tax.donors.tuning_rows import TuningRow, require_embedded
+from safety_tax.engine.item_checks import Faults, Reach, check_rows
 from safety_tax.model_files.config import translated
 from safety_tax.model_files.embedding_rows import give_padding
 from safety_tax.model_files.gate import settle_donor
@@ -295,6 +300,19 @@ def test_padding_without_a_row_is_replaced_where_rows_are_padded(source: Path) -
     assert tokenizer.pad_token_id == 600
     give_padding(tokenizer, 600)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == 2
+
+
+def test_an_item_with_a_token_without_a_row_is_named() -> None:
+    item = Prompt(id="p1", benchmark="b", kind="harmful", group="g", split="eval", text="t")
+    faults, reach = Faults(), Reach(2048, None, 600)
+    check_rows([[1, 599]], [item], str, reach, faults)
+    faults.require_none()
+    check_rows([[1, 600]], [item], str, reach, faults)
+    with pytest.raises(PipelineError, match=r"tokens below 600, .* with the id 600 in the harmful item p1"):
+        faults.require_none()
+    row = TuningRow([1, 2], [600])
+    with pytest.raises(PipelineError, match="with the id 600 in the harmful tuning row p1"):
+        require_embedded([item], [row], cast(Any, PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()))), 600)
 
 
 def test_doctor_says_of_a_folder_what_fetch_model_would(source: Path) -> None:
