@@ -156,7 +156,7 @@ def test_a_reader_says_that_its_file_is_empty_or_damaged(tmp_path: Path, name: s
     (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:20] if "csv" not in file else b"")
     with pytest.raises(
         PipelineError,
-        match=r"to be a whole (parquet file with rows|file), found|Expected rows in .*, found none|\d+, found no JSON",
+        match=r"to be a whole (parquet file with rows|file), found|Expected rows in .*, found none|found no JSON",
     ):
         read(name, tmp_path)
 
