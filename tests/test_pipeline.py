@@ -23,7 +23,7 @@ MODELS = ("tiny_llama", "tiny_mistral", "tiny_qwen2")
 def stage_files() -> dict[str, dict[str, Any]]:
     """Stages of dvc.yaml."""
     stages: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return stages
+    return {name: definition.get("do", definition) for name, definition in stages.items()}
 
 
 def imported(module: str) -> set[Path]:

@@ -14,7 +14,7 @@ NO_GIT = "begin one with `git init`, or tell DVC to do without: `dvc config --lo
 
 def check_git() -> list[Finding]:
     """A folder without Git, as a downloaded archive is, in which DVC refuses to work unless it is told to."""
-    if _git("rev-parse", "--is-inside-work-tree") is not None:
+    if _git("rev-parse", "--is-inside-work-tree") is not None or not Path(".dvc").is_dir():
         return []
     from dvc.exceptions import DvcException  # here: it takes a second to import
     from dvc.repo import Repo
