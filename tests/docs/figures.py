@@ -110,7 +110,7 @@ def needs() -> str:
     run = kept("avx2/pipeline")["repro"]
     minutes, installing = (f"{run[key] / 60:.0f}" for key in ("seconds", "installation"))
     return (
-        f"On two cores ({run['machine']}) it took {minutes} minutes, {installing} of them to install, and "
+        f"On {run['machine']}, it took {minutes} minutes, {installing} of them to install, and "
         f"{run['peak_bytes'] / 1e9:.1f} GB of memory at most."
     )
 
