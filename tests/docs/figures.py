@@ -83,8 +83,8 @@ def short_results() -> str:
 
 
 def full_results() -> str:
-    """The table of the results in words, and how to read it."""
-    return "\n\n".join(words()[2:4])
+    """The table of the results in words."""
+    return words()[2]
 
 
 def asked() -> str:
@@ -131,7 +131,12 @@ def whole_run() -> str:
 
 def speed() -> str:
     """Rates beside those of other tools, and the ratio on each machine."""
-    head = ["what", f"here ({MACHINES['']})", "the other tool", *(f"times faster: {name}" for name in MACHINES.values())]
+    head = [
+        "what",
+        f"here ({MACHINES['']})",
+        "the other tool",
+        *(f"times faster: {name}" for name in MACHINES.values()),
+    ]
     runs = [kept(f"{machine}inference") for machine in MACHINES]
     rows = []
     for what, part in (("`letter`", "letter"), ("`letter`, 5 shots", "few_shot"), ("`continuation`", "continuation")):
@@ -144,15 +149,30 @@ def speed() -> str:
         ratios = [f"{of_way(run['answers'], name)['times_slower']:.1f}" for run in runs]
         rows.append(["answers of 48 tokens", f"{ours:.0f} tokens/s", f"{name.capitalize()} {theirs:.0f}", *ratios])
     merges = {machine: kept(f"{machine}merge")["speed"] for machine in ("", "avx2/")}
-    ratios = [times(merges, machine, lambda of: of["mergekit"]["seconds"] / of["ours"]["seconds"]) for machine in MACHINES]
+    ratios = [
+        times(merges, machine, lambda of: of["mergekit"]["seconds"] / of["ours"]["seconds"]) for machine in MACHINES
+    ]
     ours, theirs = (merges[""][way]["seconds"] for way in ("ours", "mergekit"))
     rows.append(["TIES, the default model's shape", f"{ours:.1f} s", f"mergekit {theirs:.1f} s", *ratios])
     exports = {machine: kept(f"{machine}export")["speed"] for machine in ("", "avx2/")}
     optimum = exports[""]["optimum"]["median_seconds"]
     for what, way in (("export of a variant", "variant"), ("export of the base, with its checks", "base")):
-        ratios = [times(exports, machine, lambda of, way=way: of[way]["times_faster_than_optimum"]) for machine in MACHINES]
+        ratios = [
+            times(exports, machine, lambda of, way=way: of[way]["times_faster_than_optimum"]) for machine in MACHINES
+        ]
         rows.append([what, f"{exports[''][way]['median_seconds']:.1f} s", f"Optimum {optimum:.1f} s", *ratios])
     return table(head, rows)
+
+
+def spread() -> str:
+    """How far one ratio went on the slowest machine."""
+    answers = kept("avx2/inference")["answers"]
+    pairs = zip(of_way(answers, "transformers")["seconds"], of_way(answers, "ours")["seconds"], strict=True)
+    ratios = sorted(theirs / ours for theirs, ours in pairs)
+    return (
+        f"On the slowest machine ({answers['machine']}), the ratio to Transformers went from {ratios[0]:.1f} to "
+        f"{ratios[-1]:.1f} over {len(ratios)} repeats."
+    )
 
 
 def times(measured: dict[str, Any], machine: str, ratio: Callable[[Any], float]) -> str:
@@ -203,8 +223,8 @@ def fuzzing() -> str:
     """How many hostile inputs were tried."""
     (run,) = kept("fuzz").values()
     return (
-        f"{run['inputs']:,} hostile inputs went into {run['targets']} readers and judges; {run['guided']:,} of them were "
-        f"made up by atheris, the others damaged at random. Inputs that met a fault: {run['faults']}."
+        f"{run['inputs']:,} hostile inputs met {run['targets']} readers and judges. {run['guided']:,} of them were "
+        f"made up by atheris, the others were damaged at random. Inputs that met a fault: {run['faults']}."
     )
 
 
@@ -223,14 +243,14 @@ def sizes() -> str:
     }
     rows = []
     for kind, (stage, place) in kinds.items():
-        found = [size for path, size in written.items() if path.startswith(place)]
-        rows.append([kind, stage, str(len(found)), f"{sum(found) / 1e6:,.3g} MB" if sum(found) < 1e9 else giga(sum(found))])
+        found = [of for path, of in written.items() if path.startswith(place)]
+        rows.append([kind, stage, str(len(found)), size(sum(found))])
     return table(["kind", "stages", "outputs", "size"], rows)
 
 
-def giga(size: float) -> str:
-    """`16.1 GB`."""
-    return f"{size / 1e9:.3g} GB"
+def size(of: float) -> str:
+    """`16.1 GB` or `39.2 MB`."""
+    return f"{of / 1e9:.3g} GB" if of >= 1e9 else f"{of / 1e6:.3g} MB"
 
 
 def large_sizes() -> str:
@@ -240,7 +260,11 @@ def large_sizes() -> str:
     return table(
         head,
         [
-            [f"`{name}`", f"{weights / 1e9:.2f} · 10⁹", giga(2 * weights), giga(copies * 2 * weights), giga(2 * 4 * adapter)]
+            [
+                f"`{name}`",
+                f"{weights / 1e9:.2f} · 10⁹",
+                *map(size, (2 * weights, copies * 2 * weights, 2 * 4 * adapter)),
+            ]
             for name, (weights, adapter) in LARGE.items()
         ],
     )
@@ -287,6 +311,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "needs": needs,
     "whole-run": whole_run,
     "speed": speed,
+    "spread": spread,
     "shares": shares,
     "memory": memory,
     "judge-rate": judge_rate,

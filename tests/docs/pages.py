@@ -10,7 +10,9 @@ PAGES = tuple([ROOT / "README.md", ROOT / "README.ja.md", *sorted((ROOT / "docs"
 
 HEADING = re.compile(r"^#{1,6} (.+)$", re.M)
 # The reason stands on the line before the block.
-BLOCK = re.compile(r"(?:^<!-- not run: (?P<reason>.+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S)
+BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
+)
 WRITTEN = re.compile(r"(?P<begin><!-- begin: (?P<name>[\w-]+) -->\n).*?(?P<end>^<!-- end: (?P=name) -->)", re.M | re.S)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
