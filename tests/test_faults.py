@@ -329,7 +329,7 @@ def test_a_damaged_object_of_the_cache_is_found_and_made_again(tmp_path: Path) -
 
 
 def test_a_torn_dvc_lock_is_mended_from_git_and_nothing_runs_again(tmp_path: Path) -> None:
-    """DVC writes it in place; killed in the middle, it refuses what it left. The README names this way out."""
+    """DVC writes it in place; killed in the middle, it refuses what it left. docs/limits.md names this way out."""
     small_pipeline(tmp_path, "mkdir -p data && echo ran >> ran && echo right > data/out")
     assert dvc(tmp_path, "repro").returncode == 0
     (tmp_path / "dvc.lock").write_text("", encoding="utf-8")
