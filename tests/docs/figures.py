@@ -273,7 +273,7 @@ def large_sizes() -> str:
 def recipes() -> str:
     """Every merge method: its formula and paper, and the keys of its own with their defaults."""
     rows = []
-    for method, kind in recipe_types().items():
+    for method, kind in sorted(recipe_types().items()):
         first = re.sub(r"\s+", " ", (kind.__doc__ or "").strip().split("\n\n")[0])
         keys = [
             f"`{name}`" if field.default is PydanticUndefined else f"`{name}: {json.dumps(field.default)}`"
