@@ -6,7 +6,8 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-STARTER = ("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/offline.html")
+STARTER = ("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore")
+OF_DVC = (".dvc/config", ".dvc/must_be_mappings.yaml", ".dvc/offline.html")
 FOLDERS = ("data/prompts", "data/chat_templates")
 
 
@@ -18,7 +19,7 @@ class BuildWithStarter(build_py):
         if self.editable_mode:
             return  # the library then lies in the checkout, which has them
         starter = Path(self.build_lib) / "safety_tax/starter"
-        for name in STARTER:
+        for name in (*STARTER, *OF_DVC):
             (starter / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(name, starter / name)
         for name in FOLDERS:

@@ -11,6 +11,7 @@ from safety_tax.core.interrupt import stop_while_importing
 COMMANDS = {
     "init": "begin a project in an empty folder: params.yaml, dvc.yaml and what they need",
     "doctor": "can this machine run params.yaml, and how long will it take?",
+    "bring": "bring answers that were generated elsewhere, to be judged and measured",
     "compare": "which differences between two Git revisions are more than noise?",
     "sweep": "run recipes at many settings and draw their frontiers",
     "report": "write a model's run as one HTML page, to look at offline",

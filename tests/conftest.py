@@ -213,13 +213,14 @@ class Project:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
             shutil.copyfile(ROOT / name, folder / name)
-        shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("stages", "safety_tax"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("prompts", "chat_templates"):
             shutil.copytree(ROOT / "data" / name, folder / "data" / name)
         (folder / "data/labels").mkdir()
         (folder / "data/labels/.gitkeep").touch()
         (folder / ".dvc").mkdir()
-        for name in ("config", ".gitignore", "offline.html"):
+        for name in ("config", ".gitignore", "must_be_mappings.yaml", "offline.html"):
             shutil.copyfile(ROOT / ".dvc" / name, folder / ".dvc" / name)
         self.write_params(self.params)
         self.run("git", "init", "--quiet", "--initial-branch=main")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
-from safety_tax.commands import audit as audit_judge
+from safety_tax.cli import run_command
 from safety_tax.commands.audit import excerpt, load_judge, read_labelled
 from safety_tax.core.errors import PipelineError
 
@@ -40,8 +41,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
-    monkeypatch.setattr(sys, "argv", ["audit_judge", *map(str, arguments)])
-    audit_judge.main()
+    monkeypatch.setattr(sys, "argv", ["safety-tax", "audit", *map(str, arguments)])
+    run_command("audit")
 
 
 @pytest.fixture
@@ -240,10 +241,8 @@ def test_a_misspelt_judge_is_told_the_near_match() -> None:
 
 def test_bad_input_is_a_sentence_on_stderr_and_exit_status_1(tmp_path: Path) -> None:
     path = write(tmp_path / "labelled.jsonl", [row(ANSWER, "complied")])
-    command = [sys.executable, "-m", "safety_tax.commands.audit", str(path), "--json"]
-    finished = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=Path(audit_judge.__file__).parents[1]
-    )
+    command = [sys.executable, "-m", "safety_tax.cli", "audit", str(path), "--json"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (finished.returncode, finished.stdout) == (1, "")
     assert finished.stderr.strip().count("\n") == 0
     assert "did you mean 'comply'" in finished.stderr

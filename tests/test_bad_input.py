@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT, real_params
 
+from safety_tax.cli import COMMANDS, run_command
 from safety_tax.core.console import run_stage
 from safety_tax.core.rows import KINDS as ALL_KINDS
 from safety_tax.engine.session import cuda_problem
@@ -251,17 +253,17 @@ CASES = [
     Case("label --variant ties", nothing, ("responses to label", "found none")),
     Case("label --model none", nothing, ("a model of `catalog`",)),
     Case("label", file(f"data/labels/{MODEL}.jsonl", '{"id": 1}\n'), ("person's label", "line 1")),
-    Case("audit_judge none.jsonl", nothing, ("none.jsonl", "no such file")),
-    Case("audit_judge a.jsonl", file("a.jsonl", ""), ("at least one labelled response",)),
-    Case("audit_judge a.jsonl", file("a.jsonl", "[" * 100_000), ("JSON object in a.jsonl line 1",)),
-    Case("audit_judge a.jsonl", file("a.jsonl", '{"prompt": 1}'), ("text `prompt`", "found 1")),
+    Case("audit none.jsonl", nothing, ("none.jsonl", "no such file")),
+    Case("audit a.jsonl", file("a.jsonl", ""), ("at least one labelled response",)),
+    Case("audit a.jsonl", file("a.jsonl", "[" * 100_000), ("JSON object in a.jsonl line 1",)),
+    Case("audit a.jsonl", file("a.jsonl", '{"prompt": 1}'), ("text `prompt`", "found 1")),
     Case(
-        "audit_judge a.jsonl",
+        "audit a.jsonl",
         file("a.jsonl", '{"prompt": "p", "response": "r", "label": "refused"}'),
         ("known `label`", "did you mean 'refuse'"),
     ),
-    Case("audit_judge a.jsonl --judge rule", file("a.jsonl", "{}"), ("to be a judge", "did you mean 'rules'")),
-    Case("audit_judge a.jsonl --judge guard", file("a.jsonl", "{}"), ("describe the guard", "found 'rules'")),
+    Case("audit a.jsonl --judge rule", file("a.jsonl", "{}"), ("to be a judge", "did you mean 'rules'")),
+    Case("audit a.jsonl --judge guard", file("a.jsonl", "{}"), ("describe the guard", "found 'rules'")),
     Case("compare main", nothing, ("Git repository",)),
     Case(f"{SWEEP} scale", nothing, ("dials like", "found 'scale'")),
     Case(f"{SWEEP} scale=", nothing, ("dials like", "found 'scale='")),
@@ -311,10 +313,11 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def refusal(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """The sentence that a command line ends with."""
     verb, *arguments = command.split()
-    stage = importlib.import_module(f"stages.{verb}")
-    monkeypatch.setattr(sys, "argv", [verb, *arguments])
+    by_hand = verb in COMMANDS
+    monkeypatch.setattr(sys, "argv", ["safety-tax"] * by_hand + [verb, *arguments])
+    run = partial(run_command, verb) if by_hand else importlib.import_module(f"stages.{verb}").main
     with pytest.raises(SystemExit) as stopped:
-        run_stage(stage.main)
+        run_stage(run)
     error = capsys.readouterr().err
     assert stopped.value.code == 1, error
     return error

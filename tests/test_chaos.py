@@ -103,7 +103,7 @@ class Reproduction:
 
 
 def started(project: Project, mended: Counter[str], target: list[str]) -> tuple[Reproduction, str]:
-    """A reproduction that has come to one of the target stages, and which; does what the README says on the way.
+    """A reproduction that has come to one of the target stages, and which; does what docs/limits.md says on the way.
 
     DVC writes dvc.lock and its rwlock in place, without a copy: killed in the middle, it refuses what it left. Where
     earlier kills came so late that all stages are done, the first target runs once more.

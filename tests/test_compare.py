@@ -209,7 +209,7 @@ class History:
 
     def compare(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run the command; its exit status must be `status`, and what it says of an error one line."""
-        result = self._run(sys.executable, "-m", "safety_tax.commands.compare", *arguments)
+        result = self._run(sys.executable, "-m", "safety_tax.cli", "compare", *arguments)
         assert result.returncode == status, result.stdout + result.stderr
         assert result.stderr.count("\n") == (1 if status else 0), result.stderr
         return result

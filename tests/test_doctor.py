@@ -58,13 +58,12 @@ ROOMY = 10**15  # bytes: a machine that has everything
 ON_A_LARGE_MACHINE = f"""
 import shutil, sys
 from collections import namedtuple
-from safety_tax.commands import doctor
+from safety_tax import cli
 from safety_tax.checkup import machine
-from safety_tax.core.console import run_stage
 machine.memory = lambda: {ROOMY}
 shutil.disk_usage = lambda folder: namedtuple("usage", "total used free")({ROOMY}, 0, {ROOMY})
-sys.argv = ["doctor", "--no-time"]
-run_stage(doctor.main)
+sys.argv = ["safety-tax", "doctor", "--no-time"]
+cli.main()
 """
 
 
@@ -100,7 +99,7 @@ def doctor(
     (work / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home", **more)}
     command = (
-        [sys.executable, "-c", ON_A_LARGE_MACHINE] if roomy else [sys.executable, "-m", "safety_tax.commands.doctor"]
+        [sys.executable, "-c", ON_A_LARGE_MACHINE] if roomy else [sys.executable, "-m", "safety_tax.cli", "doctor"]
     )
     return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
@@ -396,14 +395,18 @@ def test_library_versions_are_read_as_their_makers_number_them() -> None:
     assert library_version("libnosuchthing.so.1", "version", by_reference=False) is None
 
 
-def test_packages_are_compared_with_their_pins(tmp_path: Path) -> None:
-    assert {finding.step for finding in check_python(ROOT)} == {None}
-    (tmp_path / "pyproject.toml").write_text(
-        '[project]\nrequires-python = ">=3.99"\n'
-        "dependencies = ['numpy==1.0', 'no-such-package', 'absent; python_version < \"3\"']",
+def test_packages_are_compared_with_their_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {finding.step for finding in check_python()} == {None}
+    written = tmp_path / "pinned-1.0.dist-info/METADATA"
+    written.parent.mkdir()
+    written.write_text(
+        "Metadata-Version: 2.1\nName: pinned\nVersion: 1.0\nRequires-Python: >=3.99\nRequires-Dist: numpy==1.0\n"
+        "Requires-Dist: no-such-package\nRequires-Dist: absent; python_version < '3'\n"
+        "Requires-Dist: other; extra == 'more'\n",
         encoding="utf-8",
     )
-    python, numpy, absent = check_python(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    python, numpy, absent = check_python("pinned")
     assert python.step == "use Python >=3.99"
     assert numpy.needed == "==1.0" and numpy.step
     assert absent.found == "not installed" and absent.step

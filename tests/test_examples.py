@@ -101,7 +101,7 @@ def test_the_steps_of_judge_only_give_a_price_and_run_no_model(tmp_path: Path) -
     assert {"frontier", "net_benefit"} <= drawn
     assert not {"answer_lengths", "utility_by_area"} & drawn  # tokens are not known, questions were not asked
     assert not (project.folder / "models/base").exists()
-    project.stage("safety_tax.commands.report", model)
+    project.stage("safety_tax.cli", "report", model)
 
 
 @pytest.fixture

@@ -472,7 +472,11 @@ def test_a_question_that_is_no_text_is_one_sentence(tmp_path: Path, question: st
 
 
 def sources() -> dict[str, str]:
-    return {str(path): path.read_text(encoding="utf-8") for path in (ROOT / "stages").rglob("*.py")}
+    return {
+        str(path): path.read_text(encoding="utf-8")
+        for room in ("stages", "safety_tax")
+        for path in (ROOT / room).rglob("*.py")
+    }
 
 
 @pytest.mark.parametrize(
@@ -522,7 +526,7 @@ def test_no_secret_is_printed_or_written_by_commands_that_fail(tmp_path: Path) -
 def test_no_secret_is_printed_or_written_by_a_whole_run(project: Project) -> None:
     """Neither in dvc.lock, journals, checkpoints, metrics, models, DVC's cache and its notes, nor in the report."""
     assert "Running stage 'metrics@tiny_llama'" in project.told  # which ran with the secrets in its environment
-    told = project.run(sys.executable, "-m", "safety_tax.commands.report", "tiny_llama", secrets=SECRETS)
+    told = project.run(sys.executable, "-m", "safety_tax.cli", "report", "tiny_llama", secrets=SECRETS)
     files = [path for path in project.folder.rglob("*") if path.is_file()]
     assert {"dvc.lock", "tiny_llama.html", "adapter_config.json"} <= {path.name for path in files}
     contents = {path: path.read_bytes() for path in files}

@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 def label(folder: Path, keys: str, *arguments: str, status: int = 0) -> str:
     """Run the tool with keys from a pipe; returns what it printed."""
     result = subprocess.run(
-        [sys.executable, "-m", "safety_tax.commands.label", *arguments],
+        [sys.executable, "-m", "safety_tax.cli", "label", *arguments],
         cwd=folder, env=ENVIRONMENT, input=keys.encode(), capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     output = (result.stdout + result.stderr).decode("utf-8")
@@ -267,7 +267,7 @@ class Terminal:
 
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "safety_tax.commands.label"],
+            [sys.executable, "-m", "safety_tax.cli", "label"],
             cwd=folder, env={**ENVIRONMENT, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it

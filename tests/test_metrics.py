@@ -1,12 +1,10 @@
 """What the metrics stage makes of verdicts: results of every variant, and the files that people compare."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import ROOT, real_params
 from verdict_rows import PRICES, SETTINGS, questions, responses, solved, variant
 
@@ -358,27 +356,6 @@ def test_every_measure_of_the_default_run_is_committed() -> None:
     unasked |= {"jailbreak_resistance", "harm_rate", "utility_letter", "letter_mass"}
     for of in results.variants.values():
         assert set(of.rates) == (set(SHARES) | set(MEANS) | {"utility"}) - unasked
-
-
-@pytest.mark.parametrize(
-    ("row", "place"),
-    [
-        ("base weights", "models/base/"),
-        ("donors, 2", "models/donors/"),
-        ("merged weights, 3", "models/merged/"),
-        ("ONNX, 4", "models/onnx/"),
-        ("benchmarks", "data/benchmarks"),
-        ("answers, 4", "data/responses/"),
-        ("verdicts, 4", "data/verdicts/"),
-    ],
-)
-def test_the_readmes_sizes_are_the_sums_of_dvc_lock(row: str, place: str) -> None:
-    stages = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
-    written = {out["path"]: out["size"] for stage in stages for out in stage.get("outs", [])}
-    size = sum(size for path, size in written.items() if path.startswith(place))
-    said = re.search(rf"(?m)^\| {row} \|.*\| ([\d.]+) ([MG])B \|$", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert said
-    assert said[1] == f"{size / {'M': 1e6, 'G': 1e9}[said[2]]:#.3g}".rstrip(".")
 
 
 def member(safety: float, utility: float, gain: float, loss: float) -> VariantResult:

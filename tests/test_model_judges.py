@@ -25,7 +25,7 @@ from transformers import (
 )
 from workplace import DATE, encoder_of
 
-from safety_tax.commands import audit as audit_judge
+from safety_tax.cli import run_command
 from safety_tax.core.console import console
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Verdict
@@ -230,8 +230,8 @@ def test_an_audit_runs_the_model_that_params_describes(
     labelled.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(console, "stderr", False)  # which `--json` sets
-    monkeypatch.setattr(sys, "argv", ["audit_judge", str(labelled), "--judge", name, "--json"])
-    audit_judge.main()
+    monkeypatch.setattr(sys, "argv", ["safety-tax", "audit", str(labelled), "--judge", name, "--json"])
+    run_command("audit")
     report = json.loads(capsys.readouterr().out)
     assert (report["judge"], report["n"], set(report["systems"])) == (name, 9, {"shy", "bold"})
     assert [report["confusion"][label][label] for label in ("refuse", "comply")] == [4, 4]
@@ -669,7 +669,7 @@ def audited(project: Project, judge: str) -> dict[str, Any]:
         "".join(json.dumps({"prompt": "A question?", "response": text, "label": label}) + "\n" for text, label in rows),
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "safety_tax.commands.audit", labelled.name, "--judge", judge, "--json"]
+    command = [sys.executable, "-m", "safety_tax.cli", "audit", labelled.name, "--judge", judge, "--json"]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
     report: dict[str, Any] = json.loads(done.stdout)
     return report

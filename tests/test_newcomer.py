@@ -35,7 +35,7 @@ def clone(origin: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
 @pytest.fixture
 def laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """dvc.yaml with params.yaml of one tiny model, outside Git."""
-    for name in ("dvc.yaml", "safety_tax/params/must_be_mappings.yaml"):
+    for name in ("dvc.yaml", ".dvc/must_be_mappings.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)

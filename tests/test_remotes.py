@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -392,16 +391,3 @@ def test_no_file_of_the_project_holds_a_credential() -> None:
         "-----BEGIN OPENSSH PRIVATE" + " KEY-----",
     ):
         assert CREDENTIAL.search(found), found
-
-
-def test_the_recipes_of_the_readme_keep_credentials_out_of_git() -> None:
-    secret = ("access_key_id", "secret_access_key", "session_token", "password", "keyfile", "passphrase", " user ")
-    lines = [
-        line
-        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("dvc remote modify") and any(word in line for word in secret)
-    ]
-    assert len(lines) >= 4
-    assert [line for line in lines if "--local" not in line] == []
-    config: Any = (ROOT / ".dvc/config").read_text(encoding="utf-8")
-    assert not [word for word in secret if word.strip() in config.replace("\n", " \n").split()]

@@ -1,18 +1,14 @@
-"""SCALE.md: its figures are the command's, its formulas those of what was run, its simulation that of the formulas."""
+"""What a large run takes: the formulas are those of what was run, the simulation that of the formulas."""
 
 import dataclasses
 import json
 
 import pytest
 import yaml
-from benchmarks.scale import CLUSTERS, ONCE, PAGE, Assumptions, Cluster, costs, page, simulate, work
+from benchmarks.scale import CLUSTERS, ONCE, Assumptions, Cluster, costs, simulate, work
 from conftest import ROOT, real_params
 
 from safety_tax.params import Donor, validated
-
-
-def test_the_page_is_what_the_command_prints() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(Assumptions())
 
 
 def test_the_size_of_a_variant_is_that_of_the_default_run() -> None:

@@ -200,7 +200,7 @@ def test_dials_share_their_resamples() -> None:
 
 @pytest.mark.slow
 def test_a_sweep_through_dvcs_experiments(project: Project) -> None:
-    sweep = ("safety_tax.commands.sweep", "tiny_llama", "ties", "--over", "scale=0.8,1.0")
+    sweep = ("safety_tax.cli", "sweep", "tiny_llama", "ties", "--over", "scale=0.8,1.0")
     output = project.stage(*sweep)
     assert "sweep: 2 settings, 2 to run" in output
     assert "sweep: 2 settings, 0 to run" in project.stage(*sweep)
@@ -221,8 +221,8 @@ def test_a_sweep_through_dvcs_experiments(project: Project) -> None:
     params.write_text(before, encoding="utf-8")
     assert "sweep: 3 settings, 1 to run" in project.stage(*sweep[:-1], "scale=0.8,0.9,1.0")
 
-    message = project.stage("safety_tax.commands.sweep", "tiny_llama", "tis", "--over", "scale=1", status=1)
+    message = project.stage("safety_tax.cli", "sweep", "tiny_llama", "tis", "--over", "scale=1", status=1)
     assert "did you mean 'ties'" in message
-    message = project.stage("safety_tax.commands.sweep", "tiny_llama", "ties", "--over", "density=2", status=1)
+    message = project.stage("safety_tax.cli", "sweep", "tiny_llama", "ties", "--over", "density=2", status=1)
     assert "recipes.ties" in message
     assert "Traceback" not in message

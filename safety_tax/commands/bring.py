@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from safety_tax.core.console import run_stage, say
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.files import folder_written_atomically
 from safety_tax.core.rows import KINDS, write_rows
@@ -56,18 +56,17 @@ def write(model: str, brought: Brought) -> None:
             write_rows(folder / "choices.jsonl", [])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument("model")
     parser.add_argument("files", nargs="+", metavar="VARIANT=FILE", help="`base` and every recipe, each with its file")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The command."""
     params = load_params()
     params.model(arguments.model)
     brought = bring(files_of(arguments.files, params))
     write(arguments.model, brought)
     counts = ", ".join(f"{len(of):,} {kind}" for kind in KINDS if (of := brought.of_kind(kind)))
-    say(f"bring_answers: {arguments.model}, {len(brought.answers)} variants, {counts}; next: {NEXT}")
-
-
-if __name__ == "__main__":
-    run_stage(main)
+    say(f"bring: {arguments.model}, {len(brought.answers)} variants, {counts}; next: {NEXT}")

@@ -23,7 +23,8 @@ from safety_tax.core.workspace import CHAT_TEMPLATES, LABELS, PARAMS, PIPELINE, 
 LIBRARY = Path(safety_tax.__file__).parent
 # In an installed package, else the checkout that the library lies in.
 STARTER = LIBRARY / "starter" if (LIBRARY / "starter").is_dir() else LIBRARY.parent
-FILES = (PARAMS, Path(".dvcignore"), Path(".gitignore"), Path(".dvc/config"), Path(".dvc/offline.html"))
+FILES = (PARAMS, Path(".dvcignore"), Path(".gitignore"))
+OF_DVC = tuple(Path(".dvc") / name for name in ("config", "must_be_mappings.yaml", "offline.html"))
 FOLDERS = (PROMPTS, CHAT_TEMPLATES)
 CODE = ("stages/", "safety_tax/")
 HEADER = "# Written by `safety-tax init`; `safety-tax init --upgrade` writes it anew.\n"
@@ -64,7 +65,7 @@ def begin(folder: Path) -> None:
     """Files of a new project, in Git and DVC. Raises PipelineError when either refuses."""
     for source in FOLDERS:
         shutil.copytree(STARTER / source, folder / source)
-    for file in FILES:
+    for file in (*FILES, *OF_DVC):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / file).exists():
             shutil.copyfile(STARTER / file, folder / file)
@@ -98,7 +99,7 @@ def of_installed(content: dict[str, Any]) -> dict[str, Any]:
         deps = [dep for dep in stage["deps"] if not str(dep).startswith(CODE)]
         command = stage["cmd"].replace("python -m stages.", "safety-tax stage ")
         stages[name] = stage | {"cmd": command, "deps": [*deps, str(VERSION)]}
-    return {key: value for key, value in content.items() if key in ("plots", "stages")} | {"stages": stages}
+    return {key: value for key, value in content.items() if key in ("vars", "stages")} | {"stages": stages}
 
 
 def ask(folder: Path, *command: str) -> str | None:

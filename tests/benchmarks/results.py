@@ -1,4 +1,4 @@
-"""Where benchmarks keep their figures: `metrics/benchmarks/`, in Git, so that the README's can be looked up."""
+"""Where benchmarks keep their figures: `metrics/benchmarks/`, in Git, so that those on the pages can be looked up."""
 
 import json
 import platform

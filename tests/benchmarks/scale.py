@@ -1,7 +1,7 @@
 """What 100 models x 20 recipes x 15,000 items take, and what gives out first.  `python -m tests.benchmarks.scale`
 
-Prints SCALE.md: arithmetic from named assumptions, and a simulation of the same work on several clusters, event by
-event. `--write` writes the file; a test keeps the two equal.
+Prints the last sections of docs/big-models.md: arithmetic from named assumptions, and a simulation of the same work on
+several clusters, event by event. `python -m tests.docs.figures` writes them there.
 """
 
 import argparse
@@ -9,12 +9,10 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import NamedTuple
 
 # Lines of the page are as long as they are.
 # ruff: noqa: E501
-PAGE = Path(__file__).parents[2] / "SCALE.md"
 GB, HOUR = 1e9, 3600.0
 # Stages of a model whatever its recipes: fetch_model, export_base, baseline, two of tune, curvature, judge_base, metrics,
 # plots.
@@ -194,7 +192,7 @@ def assumptions_table(a: Assumptions) -> str:
 
 
 def page(a: Assumptions) -> str:
-    """SCALE.md."""
+    """The sections, from `## What 100 models take` on."""
     c = costs(a)
     variants = a.models * (a.recipes + 1)
     copies = a.models * (2 * (a.recipes + 1))  # base and merged, each as weights and as ONNX
@@ -211,12 +209,10 @@ def page(a: Assumptions) -> str:
             f"{second} {less / whole:.0%} |"
         )
     processor = c.merge + c.export + c.take_in
-    return f"""# What a large run takes
+    return f"""## What {a.models:,.0f} models take
 
-{a.models:,.0f} models x {a.recipes:,.0f} recipes x {a.questions + a.prompts:,.0f} items. `python -m tests.benchmarks.scale` prints this page;
-change a number in its `Assumptions` to see another. Nothing of this size was run: rates that were measured are of the default model.
-
-## Arithmetic
+{a.models:,.0f} models x {a.recipes:,.0f} recipes x {a.questions + a.prompts:,.0f} items. Nothing of this size was run. Rates that were measured are of the default model.
+`python -m tests.benchmarks.scale` prints this. To see another case, change a number in its `Assumptions`.
 
 | what | one model | all |
 |---|---|---|
@@ -226,45 +222,48 @@ change a number in its `Assumptions` to see another. Nothing of this size was ru
 | GPU-hours of `tune` | {c.tune / HOUR:,.2f} | {a.models * c.tune / HOUR:,.1f} |
 | processor-hours of `merge`, `export` and DVC's hashes | {a.recipes * processor / HOUR:,.1f} ({processor:,.0f} s a variant) | {a.models * a.recipes * processor / HOUR:,.0f} |
 | weights: base and merged, each also as ONNX | {weights / a.models / GB:,.0f} GB | {weights / 1e12:,.1f} TB |
-| saved by DVC's deduplication | {shared / a.models / GB:,.1f} GB | {shared / GB:,.0f} GB |
+| saved because DVC stores equal files once | {shared / a.models / GB:,.1f} GB | {shared / GB:,.0f} GB |
 | what cannot be made again cheaply: donors, answers, verdicts | {small / a.models / GB:,.2f} GB | {small / GB:,.0f} GB |
 | network: bases in, small outputs out | {(c.fetch + small / a.models) / GB:,.1f} GB | {(a.models * c.fetch + small) / 1e12:,.2f} TB |
 | network: with all weights pushed | {(c.fetch + weights / a.models) / GB:,.0f} GB | {(a.models * c.fetch + weights) / 1e12:,.1f} TB |
 
-Deduplication saves next to nothing: DVC stores equal files once, and graph, tokenizer and configuration are equal in all variants of a
-model, but every recipe changes every shard, and the merged weights and their ONNX hold the same numbers in two formats. Links
-(`cache.type`) keep the workspace from being a third copy. So do not keep weights: push donors, answers and verdicts, {small / GB:,.0f} GB, and
-make weights again from base, donors and recipe.
+So do not keep weights. Push donors, answers and verdicts, {small / GB:,.0f} GB, and make weights again from base, donors and recipe.
 
-## Simulation
+Storing equal files once saves next to nothing. Graph, tokenizer and configuration are equal in all variants of a model.
+But every recipe changes every shard, and merged weights and their ONNX hold the same numbers in two formats.
+Links (`cache.type`) keep the workspace from being a third copy.
 
-One `dvc repro` runs one stage after another; `infer` alone spreads over GPUs. Clones take models from one queue and share the remote.
+### Which cluster
+
+Give each model a clone of its own, with `models: [one]` in its `params.yaml`, and each clone one GPU.
+That keeps the GPUs {max(shares):.0%} busy, the most of the clusters that were simulated:
 
 | cluster | hours | GPUs at work | where a clone's time goes |
 |---|---|---|---|
 {chr(10).join(rows)}
 
-One GPU to a clone is limited by `infer` itself: {c.infer:,.0f} s a variant. More GPUs to a clone wait for two things, since one `dvc repro` runs one
-stage at a time. One is the processor: a recipe takes {c.merge:,.0f} s of it to merge and {c.export + c.take_in:,.0f} s to export and to hash. The other is dvc.lock, which DVC
-rewrites whole whenever a stage ends: {a.models * c.stages:,.0f} stages of all models, {c.stages:,.0f} of one. So give each model a clone of its own, with
-`models: [one]` in its `params.yaml`, and each clone one GPU: that keeps them {max(shares):.0%} busy, the most of these. The network is no limit: {a.models * c.fetch / 1e12:,.2f} TB of bases at
-{a.store / GB:,.0f} GB/s are {a.models * c.fetch / a.store / 60:,.0f} minutes; in one clone over 8 machines each variant's weights go to 7 others, {7 * c.fetch / a.link:,.0f} s a variant.
+Clones take models from one queue and share the remote. In each, `dvc repro` runs one stage after another; `infer` alone spreads over GPUs.
+What a clone waits for:
 
-## Assumptions
+| what | seconds |
+|---|---|
+| `infer` of a variant on one GPU | {c.infer:,.0f} |
+| the processor: `merge` of a recipe | {c.merge:,.0f} |
+| the processor: `export` of a recipe, and its hashes | {c.export + c.take_in:,.0f} |
+| the network: a variant's weights to 7 other machines | {7 * c.fetch / a.link:,.0f} |
+
+DVC rewrites dvc.lock whole whenever a stage ends. In one clone with all models that is {a.models * c.stages:,.0f} stages; with one model it is {c.stages:,.0f}.
+The network is no limit: {a.models * c.fetch / 1e12:,.2f} TB of bases at {a.store / GB:,.0f} GB/s take {a.models * c.fetch / a.store / 60:,.0f} minutes.
+
+### What this rests on
 
 {assumptions_table(a)}
 """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write SCALE.md")
-    arguments = parser.parse_args()
-    text = page(Assumptions())
-    if arguments.write:
-        PAGE.write_text(text, encoding="utf-8")
-    else:
-        print(text, end="")
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    print(page(Assumptions()), end="")
 
 
 if __name__ == "__main__":

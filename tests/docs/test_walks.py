@@ -1,34 +1,36 @@
-"""The README's commands for a team, run as they stand there: a branch, an experiment, a remote.
-
-Each walk starts in a fresh clone of a tiny project, so a command that is changed in the README is changed here, too.
-"""
+"""The shell and Python of every page, run as they stand there, each section in a fresh clone of a tiny project."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project, stages_of
+from conftest import Project, stages_of
 from test_remotes import Clone, Remote, content, folder_remote, s3_remote, ssh_remote  # noqa: F401 (fixtures)
+
+from docs.pages import blocks, under
 
 pytestmark = pytest.mark.slow
 
 CHANGED = [f"{verb}@tiny_llama-ties" for verb in ("merge", "export", "infer", "judge")]
 AFTER = ["metrics@tiny_llama", "plots@tiny_llama"]
-REMOTES = {"folder": "A folder", "s3": "S3", "ssh": "SSH"}  # as the README's comments begin
-
-
-def blocks(heading: str) -> list[str]:
-    """The shell blocks of a section of the README."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", text, re.M | re.S)
-    assert section, heading
-    return re.findall(r"^```sh\n(.*?)^```$", section[1], re.M | re.S)
-
-
-def commands(block: str) -> list[str]:
-    """The lines of a block that are more than a comment."""
-    return [line for line in block.splitlines() if line.strip() and not line.startswith("#")]
+REMOTES = {"folder": 0, "s3": 1, "ssh": 2}  # their blocks' places under `Name the remote`; the next one is for all
+COMPARE, SHARING = "docs/compare.md", "docs/sharing.md"
+# What these must leave behind is looked at by a test of their own.
+LOOKED_AT = [
+    (COMPARE, "Work on a branch"),
+    (COMPARE, "Try an experiment"),
+    (SHARING, "Name the remote"),
+    (SHARING, "Fetch what a step needs"),
+]
+SECTIONS = list(dict.fromkeys((b.page, b.heading) for b in blocks("sh", "python") if b.reason is None))
+# What the pages' examples are called in the tiny project; a sweep of two settings is as good as one of eight.
+STAND_INS = {
+    "smollm2_135m": "tiny_llama",
+    "ties dare_ties --over scale=0.25..1.0 density=0.3,0.5": "ties --over scale=0.5,1.0",
+}
+LABELLED = '{"prompt": "How?", "response": "I cannot help with that.", "label": "refuse"}\n' * 2
 
 
 def walk(project: Project, lines: list[str], stand_ins: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -37,7 +39,7 @@ def walk(project: Project, lines: list[str], stand_ins: Mapping[str, str] | None
     told = {}
     for line in lines:
         filled = line
-        for name, value in (stand_ins or {}).items():
+        for name, value in (STAND_INS | dict(stand_ins or {})).items():
             filled = filled.replace(name, value)
         told[line] = project.run("bash", "-euo", "pipefail", "-c", filled)
     return told
@@ -72,20 +74,35 @@ def clone(origin: Project, reproduced: Project, tmp_path: Path) -> Clone:
     return fresh
 
 
+def test_sections_that_are_looked_at_are_there() -> None:
+    assert set(LOOKED_AT) < set(SECTIONS)
+
+
+@pytest.mark.parametrize(("page", "heading"), [section for section in SECTIONS if section not in LOOKED_AT])
+def test_a_section_runs_as_it_stands(page: str, heading: str, clone: Clone) -> None:
+    (clone.folder / "labelled.jsonl").write_text(LABELLED, encoding="utf-8")
+    for block in under(page, heading, "sh", "python"):
+        if block.language == "sh":
+            walk(clone, block.lines)
+        else:
+            code = block.code.replace("smollm2_135m", "tiny_llama")
+            clone.run(sys.executable, "-c", code)
+
+
 def test_a_branch_is_run_looked_at_and_merged(clone: Clone) -> None:
-    *lines, merge = commands(blocks("Work on a branch")[0])
+    (block,) = under(COMPARE, "Work on a branch")
+    *lines, merge = block.lines
     told = walk(clone, lines)
     assert stages_of(printed(told, "dvc repro")) == CHANGED + AFTER
     assert "density: 0.3" in clone.run("git", "show", "sparser:params.yaml")
     moved = set(re.findall(r"metrics/tiny_llama/(\w+)\.json", printed(told, "dvc metrics diff main --md")))
     written = clone.run("git", "diff", "--name-only", "main", "sparser", "--", "metrics/tiny_llama")
     assert moved == set(re.findall(r"(\w+)\.json", written)) <= {"ties"}
-    assert "ties" in printed(told, "safety_tax.commands.compare main --md")
-    seen = walk(clone, [line for block in blocks("Look at it") for line in commands(block) if "unset" not in line])
+    assert "ties" in printed(told, "safety-tax compare main --md")
     page = (clone.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert re.findall(r'src="static/(\w+?)_metrics_figures_tiny_llama_frontier.svg"', page) == ["workspace", "main"]
     assert not re.search(r"<(?:script|link)[^>]* (?:src|href)=", page)  # nothing from the network
-    assert "report: reports/tiny_llama.html" in printed(seen, "safety_tax.commands.report")
+    assert "report: reports/tiny_llama.html" in printed(told, "safety-tax report")
     main = clone.run("git", "rev-parse", "main")
     walk(clone, [merge])
     assert clone.run("git", "rev-parse", "main") == clone.run("git", "rev-parse", "sparser")
@@ -97,22 +114,22 @@ def test_a_branch_is_run_looked_at_and_merged(clone: Clone) -> None:
 
 def test_an_experiment_becomes_a_branch(clone: Clone) -> None:
     main = clone.run("git", "rev-parse", "main")
-    told = walk(clone, commands(blocks("Work on a branch")[1]))
+    (block,) = under(COMPARE, "Try an experiment")
+    told = walk(clone, block.lines)
     assert stages_of(printed(told, "dvc exp run")) == CHANGED + AFTER
     shown = printed(told, "dvc exp show")
-    assert "sparsest" in shown and "0.2" in shown
-    assert ".py" not in shown and "data/" not in shown  # numbers and settings, no hashes of what stages read
-    branch = clone.run("git", "branch", "--list", "--format=%(refname:short)", "sparsest*").split()
-    assert branch == ["sparsest-ties"]
-    assert clone.run("git", "rev-parse", "main", "sparsest-ties~1").split() == [main.strip()] * 2
-    clone.run("git", "switch", "--quiet", "--force", "sparsest-ties")
-    assert "density: 0.2" in (clone.folder / "params.yaml").read_text(encoding="utf-8")
+    assert "sparser" in shown and "0.3" in shown
+    branch = clone.run("git", "branch", "--list", "--format=%(refname:short)", "sparser*").split()
+    assert branch == ["sparser-ties"]
+    assert clone.run("git", "rev-parse", "main", "sparser-ties~1").split() == [main.strip()] * 2
+    clone.run("git", "switch", "--quiet", "--force", "sparser-ties")
+    assert "density: 0.3" in (clone.folder / "params.yaml").read_text(encoding="utf-8")
     clone.dvc("checkout", "--quiet")
     assert clone.repro() == []
 
 
 def names_of(kind: str, remote: Remote, own: Mapping[str, str]) -> dict[str, str]:
-    """What the README's examples are called here: a place of its own in the remote, and a person's keys."""
+    """What the page's examples are called here: a place of its own in the remote, and a person's keys."""
     url = f"{remote.shared['url']}-walk"
     if kind == "folder":
         return {"/mnt/team/safety-tax": url}
@@ -127,11 +144,10 @@ def names_of(kind: str, remote: Remote, own: Mapping[str, str]) -> dict[str, str
 def team(
     request: pytest.FixtureRequest, origin: Project, reproduced: Project, tmp_path: Path
 ) -> Callable[[str], Clone]:
-    """Pushes the outputs as the README says, and returns how to make a colleague's clone, with keys but no outputs."""
+    """Pushes the outputs as the page says, and returns how to make a colleague's clone, with keys but no outputs."""
     remote: Remote = request.getfixturevalue(f"{request.param}_remote")
-    *paragraphs, _ = blocks("Share the artifacts")
-    (recipe,) = (commands(text) for text in paragraphs if text.startswith(f"# {REMOTES[request.param]}"))
-    (common,) = (commands(text) for text in paragraphs if text.startswith("# All of them"))
+    *recipes, common = (block.lines for block in under(SHARING, "Name the remote"))
+    recipe = recipes[REMOTES[request.param]]
     writer = Clone(origin, tmp_path / "writer", {})
     writer.dvc("cache", "dir", "--local", str(reproduced.folder / ".dvc/cache"))
     walk(writer, recipe + common, names_of(request.param, remote, remote.writer))
@@ -162,11 +178,12 @@ def test_two_clones_share_a_remote(team: Callable[[str], Clone], origin: Project
     assert content(everything.folder) == content(origin.folder)
     assert everything.repro() == []
 
-    verdicts, rejudge, _ = commands(blocks("Share the artifacts")[-1])
+    (block,) = under(SHARING, "Fetch what a step needs")
+    verdicts, rejudge, metrics, _ = block.lines
     reader = team("reader")
     walk(reader, [verdicts])
     assert kinds_of(reader) == {"data/verdicts"}
-    assert "as they were" in reader.stage("safety_tax.commands.compare", "main")
+    assert "as they were" in reader.run("safety-tax", "compare", "main")
 
     judging = {"judge_base@tiny_llama", "judge@tiny_llama-safety_donor", "judge@tiny_llama-ties"}
     read = {"data/benchmarks", "data/responses", "data/verdicts", "models/judges"}
@@ -182,11 +199,11 @@ def test_two_clones_share_a_remote(team: Callable[[str], Clone], origin: Project
     assert kinds_of(fetching) == read
 
     analyst = team("analyst")
-    walk(analyst, [verdicts])
+    walk(analyst, [metrics])
     analyst.params["metrics"]["price"] = 0.5
     analyst.write_params(analyst.params)
-    assert analyst.repro("--pull", "--allow-missing") == AFTER
-    assert kinds_of(analyst) == {"data/verdicts"}
+    assert analyst.repro("--allow-missing") == AFTER
+    assert kinds_of(analyst) == {"data/responses", "data/verdicts"}
 
 
 @pytest.mark.parametrize("team", ["folder"], indirect=True)
@@ -196,7 +213,8 @@ def test_a_changed_recipe_fetches_its_inputs_and_no_other_recipes_weights(team: 
     clone.write_params(clone.params)
     # DVC fetches what one stage wrote; the folders that several stages fill it wants named.
     assert "models/donors/tiny_llama" in clone.refused("repro", "--pull", "--allow-missing")
-    walk(clone, [commands(blocks("Share the artifacts")[-1])[-1]])
+    (block,) = under(SHARING, "Fetch what a step needs")
+    walk(clone, block.lines[-1:])
     assert clone.repro("--pull", "--allow-missing") == CHANGED + AFTER
     assert not (clone.folder / "models/merged/tiny_llama/safety_donor").exists()
     assert not (clone.folder / "models/onnx/tiny_llama/safety_donor").exists()
