@@ -8,6 +8,7 @@ begin with a letter rather than a group: Python's matcher then skips them by the
 import re
 
 # A word after a quotation mark is said by somebody in a story.
+WORD = r"\b"
 UNQUOTED_WORD = r"\b(?<![\"'])"
 
 
