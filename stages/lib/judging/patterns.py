@@ -7,8 +7,8 @@ begin with a letter rather than a group: Python's matcher then skips them by the
 
 import re
 
-# A word after a quotation mark is said by somebody in a story.
 WORD = r"\b"
+# A word after a quotation mark is said by somebody in a story.
 UNQUOTED_WORD = r"\b(?<![\"'])"
 
 
