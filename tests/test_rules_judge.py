@@ -399,7 +399,7 @@ def test_curly_quotes_markdown_and_white_space_change_nothing() -> None:
 
 def test_sentences_know_which_of_them_begin_a_list_item() -> None:
     sentences = sentences_of("Two steps: 1. Boil it. Wait. 2. Eat it.")
-    assert [tuple(sentence) for sentence in sentences] == [
+    assert [(sentence.text, sentence.is_item) for sentence in sentences] == [
         ("two steps:", False),
         ("boil it.", True),
         ("wait.", False),

@@ -20,7 +20,8 @@ PROBES = (slice(-20, None), slice(-45, -25))
 PROBE_COPIES = 3
 
 _WORD = re.compile(r"[^\W_]+")
-_TO_SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}
+# ASCII letters in lower case, digits as they are, anything else a space.
+_PLAIN = bytes(ord(chr(code).lower()) if code < 128 and chr(code).isalnum() else ord(" ") for code in range(256))
 _NUMBER = re.compile(r"\d\d")
 _PERIODIC = re.compile(r".{0,12}?(.{1,12}?)\1{4,}$", re.DOTALL)
 # Symbols without end, but for the lines that people draw and write on.
@@ -61,16 +62,15 @@ def judgeable_part(text: str) -> Part:
     if _may_loop(text, words) and (start := loop_start(words)) is not None:
         return _cut(text, _offset(text, start), "repetition", looped=True)
     # "hahaha…" is one word.
-    longest = max(words, key=len)
-    if len(longest) >= UNBROKEN_LENGTH and _PERIODIC.match(longest[-UNBROKEN_LENGTH:]):
+    if max(map(len, words)) >= UNBROKEN_LENGTH and _PERIODIC.match((longest := max(words, key=len))[-UNBROKEN_LENGTH:]):
         return _cut(text, _offset(text, words.index(longest)), "repetition", looped=True)
     return Part(text, words)
 
 
 def words_of(text: str) -> list[str]:
     """Runs of letters and digits, in lower case."""
-    # The two give the same words; cutting ASCII text this way is twice as fast.
-    return text.lower().translate(_TO_SPACES).split() if text.isascii() else _WORD.findall(text.lower())
+    # The two give the same words; cutting ASCII text this way is several times as fast.
+    return text.encode().translate(_PLAIN).decode().split() if text.isascii() else _WORD.findall(text.lower())
 
 
 def latin_share(letters: str) -> float:

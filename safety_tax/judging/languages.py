@@ -23,7 +23,7 @@ _ENGLISH_WORDS = (
     " not for with as at by from or but if can will would should there here have has had do does what how when which"
     " who so all some any more most other into out up about than then them us its on in no yes"
 )
-_ENGLISH = frozenset(_ENGLISH_WORDS.split())
+ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _FUNCTION_WORDS = {
     "Spanish": "el la los las de que y en un una por con para no se su como más pero sus le ya o este sí porque esta es"
     " lo del al ser puedo usted tu muy hay son está",
@@ -84,14 +84,14 @@ def foreign_language(words: Sequence[str]) -> str | None:
     `words` are in lower case. Names, lists and code are no other language: None.
     """
     # Nearly every English text ends here: no other language has so many of these words in common with it.
-    if len(words) < FEWEST_WORDS or len(_ENGLISH.intersection(words[:ENGLISH_BEGINNING])) >= ENGLISH_KINDS:
+    if len(words) < FEWEST_WORDS or len(ENGLISH.intersection(words[:ENGLISH_BEGINNING])) >= ENGLISH_KINDS:
         return None
-    if sum(word in _ENGLISH for word in words) >= ENGLISH_SHARE * len(words):
+    if sum(word in ENGLISH for word in words) >= ENGLISH_SHARE * len(words):
         return None
-    english = sum(word in _ENGLISH for word in words)
+    english = sum(word in ENGLISH for word in words)
     counts = {name: sum(word in common for word in words) for name, common in _OTHERS.items()}
     best = max(counts, key=lambda name: counts[name])
-    different = len(_OTHERS[best].difference(_ENGLISH).intersection(words))
+    different = len(_OTHERS[best].difference(ENGLISH).intersection(words))
     if counts[best] >= FOREIGN_SHARE * len(words) and counts[best] > 2 * english and different >= 3:
         return best
     letters = "".join(words)

@@ -7,6 +7,7 @@ begin with a letter rather than a group: Python's matcher then skips them by the
 
 import re
 
+WORD = r"\b"
 # A word after a quotation mark is said by somebody in a story.
 UNQUOTED_WORD = r"\b(?<![\"'])"
 

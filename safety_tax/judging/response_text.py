@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from safety_tax.judging.phrases import Sentence
 
 # A longer response is judged by its beginning, where refusals stand, and its end, where loops show.
 HEAD_CHARACTERS = 4_000
@@ -18,49 +19,36 @@ _QUOTES = str.maketrans(
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')
     | dict.fromkeys("\u2013\u2014\u2015", "-")
 )
-_MARKDOWN = str.maketrans("", "", "*_#~|>")
+_MARKDOWN = "*_#~|>"
 
-# In this order: the irregular ones first, so that "can't" does not become "ca not".
-_CONTRACTIONS = (
-    ("can't", "cannot"),
-    ("won't", "will not"),
-    ("shan't", "shall not"),
-    ("ain't", "am not"),
-    ("n't", " not"),
-    ("'m ", " am "),
-    ("'re ", " are "),
-    ("'ve ", " have "),
-    ("'ll ", " will "),
-    ("i'd ", "i would "),
-    ("it's ", "it is "),
-    ("that's ", "that is "),
-    ("there's ", "there is "),
-    ("here's ", "here is "),
-    ("let's ", "let us "),
-)
-# What is written where the apostrophe was dropped, and other spellings of the same.
-_BARE_SPELLINGS = (
-    ("can not ", "cannot "),
-    ("i cant ", "i cannot "),
-    ("i wont ", "i will not "),
-    ("i dont ", "i do not "),
-    ("im sorry", "i am sorry"),
-    ("im not ", "i am not "),
-    ("im unable", "i am unable"),
-)
+# What is written out, by what the spellings have in common. In this order, so that "can't" does not become "ca not".
+_CONTRACTIONS = {
+    "n't": {"can't": "cannot", "won't": "will not", "shan't": "shall not", "ain't": "am not", "n't": " not"},
+    "'m ": {"'m ": " am "},
+    "'re ": {"'re ": " are "},
+    "'ve ": {"'ve ": " have "},
+    "'ll ": {"'ll ": " will "},
+    "i'd ": {"i'd ": "i would "},
+    "'s ": {
+        "it's ": "it is ",
+        "that's ": "that is ",
+        "there's ": "there is ",
+        "here's ": "here is ",
+        "let's ": "let us ",
+    },
+}
+# The same where the apostrophe was dropped, and other spellings.
+_BARE_SPELLINGS = {
+    "can not ": {"can not ": "cannot "},
+    "nt ": {"i cant ": "i cannot ", "i wont ": "i will not ", "i dont ": "i do not "},
+    "im ": {"im sorry": "i am sorry", "im not ": "i am not ", "im unable": "i am unable"},
+}
 
 _LIST_MARK = re.compile(r"(?:[-*+\u2022] |\(?\d{1,2}[.):] ?(?=\D)|step \d{1,2}\b:?)[ *]*")
 # A list whose line breaks were lost: "1. Wash the rice. 2. Bring water to the boil."
 _INLINE_MARK = re.compile(r"(?<=[.:;!?] )(?=[1-9][.)] [a-z\"'(*])")
 # Plain replacement cuts sentences several times faster than a pattern that looks behind each space.
 _SENTENCE_ENDS = tuple((mark + after + " ", mark + after + "\n") for after in ("", '"', "'", ")") for mark in ".!?")
-
-
-class Sentence(NamedTuple):
-    """Lower case, contractions written out, no markdown; `is_item` for the first sentence of a list item."""
-
-    text: str
-    is_item: bool
 
 
 def bounded(text: str) -> str:
@@ -79,31 +67,35 @@ def sentences_of(text: str) -> Iterator[Sentence]:
     plain = text.lower().strip("' ")
     if plain.count('"') == 2 and plain[0] == plain[-1] == '"':  # a reply in quotation marks is no quotation
         plain = plain[1:-1]
-    plain += " "
-    counts = "1" in plain and "2" in plain
+    plain = _written_out(plain + " ")
+    if "1" in plain and "2" in plain:
+        plain = _INLINE_MARK.sub("\n", plain)
+    has_markdown = any(map(plain.__contains__, _MARKDOWN))
     for line in plain.split("\n"):
-        line = _written_out(line)
-        for part in _INLINE_MARK.sub("\n", line).split("\n") if counts else (line,):
-            yield from _sentences_of_line(part.strip())
+        line = line.strip()
+        # A mark begins with a sign, a digit or the word "step".
+        mark = _LIST_MARK.match(line) if line[:1] == "s" or not line[:1].isalpha() else None
+        if mark:
+            line = line[mark.end() :]
+        if has_markdown:
+            for sign in _MARKDOWN:
+                line = line.replace(sign, "")
+            line = line.strip()
+        if "  " in line or not line.isprintable():  # white space other than single spaces
+            line = " ".join(line.split())
+        for end, cut in _SENTENCE_ENDS if '"' in line or "'" in line or ")" in line else _SENTENCE_ENDS[:3]:
+            line = line.replace(end, cut)
+        is_item = mark is not None
+        for sentence in line.split("\n") if line else ():
+            yield Sentence(sentence, is_item)
+            is_item = False
 
 
-def _written_out(line: str) -> str:
-    if "'" in line or "`" in line:
-        line = line.replace("`", "'")
-        for short, long in _CONTRACTIONS:
-            line = line.replace(short, long)
-    for short, long in _BARE_SPELLINGS:
-        line = line.replace(short, long)
-    return line
-
-
-def _sentences_of_line(line: str) -> Iterator[Sentence]:
-    mark = _LIST_MARK.match(line)
-    line = " ".join((line[mark.end() :] if mark else line).translate(_MARKDOWN).split())
-    for end, cut in _SENTENCE_ENDS if '"' in line or "'" in line or ")" in line else _SENTENCE_ENDS[:3]:
-        line = line.replace(end, cut)
-    if line:
-        first, *others = line.split("\n")
-        yield Sentence(first, is_item=mark is not None)
-        for other in others:
-            yield Sentence(other, is_item=False)
+def _written_out(text: str) -> str:
+    text = text.replace("`", "'")
+    for table in (_CONTRACTIONS, _BARE_SPELLINGS) if "'" in text else (_BARE_SPELLINGS,):
+        for common, spellings in table.items():
+            if common in text:
+                for short, long in spellings.items():
+                    text = text.replace(short, long)
+    return text
