@@ -169,7 +169,7 @@ def place(built: tuple[Path, dict[str, Any], list[dict[str, bytes]]]) -> Iterato
 def test_problems_and_instructions_follow_the_answers_each_to_its_limit(
     built: tuple[Path, dict[str, Any], list[dict[str, bytes]]],
 ) -> None:
-    without, given = (output["responses.jsonl"].splitlines() for output in built[2])
+    without, given = (output["responses.jsonl"].splitlines()[1:] for output in built[2])
     assert given[: len(without)] == without and len(given) == len(without) + 6 + 7
     answers = [Response.model_validate(json.loads(line)) for line in given]
     kinds = [answer.id.rstrip("0123456789") for answer in answers]

@@ -79,7 +79,7 @@ def fetch_data(folder: Path, params: dict[str, Any], hub: Hub, **more: str) -> s
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
     lines = (folder / f"data/benchmarks/{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return [row for row in map(json.loads, lines) if "id" in row]  # without the seal
 
 
 def test_every_dataset_of_the_hub_is_fetched_and_read(served: Hub, tmp_path: Path) -> None:

@@ -397,7 +397,7 @@ def test_truncated_on_the_left_a_prompt_is_its_last_tokens_and_named(
     if attention == "grouped_query":
         answers = (folder / OUTPUT / "responses.jsonl").read_text(encoding="utf-8").splitlines()
         before = built[2]["responses.jsonl"].decode().splitlines()
-        assert answers[1:] == before[1:] and len(answers) == len(before)
+        assert answers[2:] == before[2:] and len(answers) == len(before)
 
 
 def test_truncation_takes_the_same_from_all_options() -> None:
@@ -419,4 +419,4 @@ def test_the_records_are_json(place: tuple[Path, dict[str, Any]], monkeypatch: p
     run_here(folder, monkeypatch)
     assert json.dumps(record_of(folder))
     rows = [len((folder / OUTPUT / name).read_bytes().splitlines()) for name in ("responses.jsonl", "choices.jsonl")]
-    assert rows == [26, 30] and ITEMS == 26 + 30 + 15
+    assert rows == [1 + 26, 1 + 30] and ITEMS == 26 + 30 + 15

@@ -676,7 +676,7 @@ def audited(project: Project, judge: str) -> dict[str, Any]:
 
 
 def verdicts(project: Project) -> list[tuple[str, str]]:
-    lines = (project.folder / "data/verdicts/tiny_llama/base.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (project.folder / "data/verdicts/tiny_llama/base.jsonl").read_text(encoding="utf-8").splitlines()[1:]
     rows = [json.loads(line) for line in lines]
     return [(row["label"], row["rule"]) for row in rows if row["kind"] != "choice"]
 
