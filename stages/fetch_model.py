@@ -2,70 +2,11 @@
 
 import argparse
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from safety_tax.core.console import run_stage, say
-from safety_tax.core.errors import PipelineError, did_you_mean
-from safety_tax.core.files import folder_written_atomically, written_atomically
-from safety_tax.core.text_files import read_text
-from safety_tax.model_files.config import read_object
-from safety_tax.model_files.gate import settle, settle_tokenizer
-from safety_tax.model_files.gathering import model_files
-from safety_tax.params import Model, load_params
-from safety_tax.sources import fetch, put
-
-TEMPLATES = Path("data/chat_templates")
-
-
-def bring(model: Model, folder: Path) -> None:
-    """Write the model's files into `folder`, converting a GGUF file on the way."""
-    with TemporaryDirectory(prefix="safety-tax-") as scratch:
-        found = fetch(model.source, Path(scratch))
-        if found.suffix == ".gguf":
-            import torch
-
-            from safety_tax.sources.gguf_model import convert
-
-            convert(found, folder, getattr(torch, model.dtype))
-            return
-        for file in model_files(found):
-            put(file, folder / file.name, model.source)
-
-
-def give_template(name: str, folder: Path) -> None:
-    """Give the model the chat template `data/chat_templates/<name>.jinja`; `own` leaves the model's.
-
-    Raises PipelineError when there is no such template.
-    """
-    if name != "own":
-        file = TEMPLATES / f"{name}.jinja"
-        if not file.exists():
-            known = [path.stem for path in TEMPLATES.glob("*.jinja")]
-            raise PipelineError(
-                f"Expected a chat template in {file}, found none; {did_you_mean(name, ['own', *known])}"
-            )
-        text = read_text(file)  # a byte-order mark would stand in every prompt
-        with written_atomically(folder / "chat_template.jinja") as partial:  # it may be a link into a cache
-            partial.write_text(text, encoding="utf-8", newline="\n")
-
-
-def name_ends(folder: Path, name: str) -> None:
-    """Let the model's generation config name every token that ends an answer, for whoever loads it or its variants."""
-    from transformers import AutoTokenizer  # only here: it takes a second
-
-    from safety_tax.tokens.ends import ends_of, state_ends
-
-    state_ends(folder, ends_of(folder, AutoTokenizer.from_pretrained(folder), name).tokens)
-
-
-def check(folder: Path, name: str | None = None) -> int:
-    """The gate of weights and configuration; see `settle`. Returns the number of parameters."""
-    return settle(folder, name or folder.name)
-
-
-def check_tokenizer(folder: Path, name: str) -> None:
-    """The gate of tokenizer and chat template, after `check`; see `settle_tokenizer`."""
-    settle_tokenizer(folder, name, read_object(folder / "config.json")["vocab_size"])
+from safety_tax.core.files import folder_written_atomically
+from safety_tax.model_files.bringing import bring, check, check_tokenizer, give_template, name_ends
+from safety_tax.params import load_params
 
 
 def main() -> None:

@@ -5,184 +5,18 @@ re-runs no inference.
 """
 
 import argparse
-import math
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from safety_tax.core.console import run_stage, say
-from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import (
-    GENERATED,
-    LABELLED,
     LABELS,
-    ChoiceScore,
-    Prompt,
-    Response,
-    Row,
-    Verdict,
-    read_items,
-    read_rows,
     write_rows,
 )
-from safety_tax.judging import Judge, load
-from safety_tax.judging.exchange import Exchange
-from safety_tax.judging.final_answer import check_answer, marked_answers
+from safety_tax.judging import load
 from safety_tax.judging.gates import require_judged
-from safety_tax.judging.instruction_checks import check_instructions
-from safety_tax.params import Model, load_params
-
-BENCHMARKS = Path("data/benchmarks")
-
-
-def softmax(values: Sequence[float]) -> list[float]:
-    """Shares that add up to 1."""
-    highest = max(values)
-    weights = [math.exp(value - highest) for value in values]
-    return [weight / sum(weights) for weight in weights]
-
-
-def chosen(values: Sequence[float]) -> set[int]:
-    """The places of the highest value."""
-    highest = max(values)
-    return {place for place, value in enumerate(values) if value == highest}
-
-
-def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> Verdict:
-    """What the scores of one question say; `gold_probability` is in the model's utility format.
-
-    In both formats the options' scores (the letter's log-probability, or the text's per byte) are what is
-    compared, and what the softmax is taken of. A tie is wrong: the model did not choose. A question that repeats the
-    right option has several right ones: what counts is the text of the chosen one.
-    """
-    assert question.gold is not None and question.choices is not None
-    gold = question.gold
-    right = {place for place, text in enumerate(question.choices) if text.strip() == question.choices[gold].strip()}
-    per_byte = None
-    if score.continuation_logprobs is not None:
-        per_byte = [p / n for p, n in zip(score.continuation_logprobs, score.continuation_bytes, strict=True)]
-    scores = {"letter": score.letter_logprobs, "continuation": per_byte}
-    correct = {form: None if values is None else chosen(values) <= right for form, values in scores.items()}
-    own = scores[utility_format]
-    assert own is not None
-    return Verdict(
-        id=question.id,
-        benchmark=question.benchmark,
-        kind=question.kind,
-        group=question.group,
-        letter_correct=correct["letter"],
-        continuation_correct=correct["continuation"],
-        gold_probability=softmax(own)[gold],
-        bits_per_byte=None if per_byte is None else -per_byte[gold] / math.log(2),
-        letter_mass=score.letter_mass,
-        options=len(own),
-    )
-
-
-def of_response(response: Response) -> dict[str, Any]:
-    """What a verdict keeps of the response itself, so that metrics and figures need no texts."""
-    return {
-        "truncated": response.finish_reason == "length",
-        "tokens": response.tokens,
-        "told_date": response.told_date,
-        "response_sha": response.sha,
-    }
-
-
-def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Judge) -> list[Verdict]:
-    """A label for every response."""
-    exchanges = [
-        Exchange(prompt.id, prompt.kind, prompt.text, response.text, response.finish_reason)
-        for prompt, response in zip(prompts, responses, strict=True)
-    ]
-    return [
-        Verdict(
-            id=prompt.id,
-            benchmark=prompt.benchmark,
-            kind=prompt.kind,
-            group=prompt.group,
-            label=judgement.label,
-            rule=judgement.rule,
-            **of_response(response),
-            looped=judgement.looped,
-            harmful=judgement.harmful,
-        )
-        for prompt, response, judgement in zip(prompts, responses, judge(exchanges), strict=True)
-    ]
-
-
-def require_same_items(prompts: Sequence[Row], found: Sequence[Row], where: Path) -> None:
-    """Raises PipelineError when `found` does not answer exactly `prompts`, in their order."""
-    if [row.id for row in prompts] != [row.id for row in found]:
-        missing = {row.id for row in prompts} - {row.id for row in found}
-        raise PipelineError(
-            f"Expected an answer to each of the {len(prompts):,} benchmark items in {where}, found {len(found):,} rows "
-            f"and {len(missing):,} items without one; run `dvc repro`."
-        )
-
-
-def solved(problem: Prompt, response: Response) -> Verdict:
-    """Whether a problem's final answer is right."""
-    assert problem.answer is not None
-    found = check_answer(response.text, problem.answer)
-    return Verdict(
-        id=problem.id,
-        benchmark=problem.benchmark,
-        kind=problem.kind,
-        group=problem.group,
-        answer_correct=found.correct,
-        marked_correct=found.marked_correct,
-        **of_response(response),
-    )
-
-
-def obeyed(instruction: Prompt, response: Response) -> Verdict:
-    """Whether all instructions of a prompt were followed."""
-    assert instruction.checks is not None
-    found = check_instructions(instruction.checks, instruction.text, response.text)
-    return Verdict(
-        id=instruction.id,
-        benchmark=instruction.benchmark,
-        kind=instruction.kind,
-        group=instruction.group,
-        followed=found.strictly,
-        followed_loosely=found.loosely,
-        **of_response(response),
-    )
-
-
-def require_answers(responses: Sequence[Response], where: Path) -> None:
-    """The gate before problems are checked: the base ended some answer, or marked one, before the token limit.
-
-    Of the base alone: a merged model that never ends is a finding, and the limit is the same for all variants.
-    """
-    cut = [response for response in responses if response.finish_reason == "length"]
-    if cut and len(cut) == len(responses) and not any(marked_answers(response.text) for response in cut):
-        raise PipelineError(
-            f"Expected final answers in {where}, found all {len(cut):,} answers to problems cut off at the token limit "
-            "before one came; raise infer.max_new_tokens.problem in params.yaml."
-        )
-
-
-def judge_variant(folder: Path, model: Model, judge: Judge) -> list[Verdict]:
-    """Verdicts on all of a variant's responses and scores. Raises PipelineError when items differ."""
-    prompts = [prompt for kind in GENERATED for prompt in read_items(BENCHMARKS, kind)]
-    responses = read_rows(folder / "responses.jsonl", Response)
-    require_same_items(prompts, responses, folder / "responses.jsonl")
-    answered = list(zip(prompts, responses, strict=True))
-    labelled = [pair for pair in answered if pair[0].kind in LABELLED]
-    problems = [pair for pair in answered if pair[0].kind == "problem"]
-    if folder.name == "base":
-        require_answers([response for _, response in problems], folder / "responses.jsonl")
-    checked = [solved(*pair) for pair in problems]
-    checked += [obeyed(*pair) for pair in answered if pair[0].kind == "instruction"]
-    questions = read_items(BENCHMARKS, "choice")
-    scores = read_rows(folder / "choices.jsonl", ChoiceScore, may_be_empty=not questions)
-    require_same_items(questions, scores, folder / "choices.jsonl")
-    outcomes = [outcome(q, score, model.utility_format) for q, score in zip(questions, scores, strict=True)]
-    labels = judge_responses([prompt for prompt, _ in labelled], [response for _, response in labelled], judge)
-    return labels + checked + outcomes
+from safety_tax.judging.verdicts import judge_variant
+from safety_tax.params import load_params
 
 
 def main() -> None:

@@ -29,10 +29,12 @@ from safety_tax.core.console import console
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import ChoiceScore, Prompt, Response, Verdict, read_rows
 from safety_tax.core.tensor_files import INDEX, Checkpoint
+from safety_tax.datasets.selection import read_datasets
 from safety_tax.donors.opening import open_donor
 from safety_tax.judging.guard_templates import TEMPLATES
 from safety_tax.judging.human_labels import read_labels
 from safety_tax.judging.rules import judge
+from safety_tax.model_files.bringing import check
 from safety_tax.onnx.onnx_files import require_contained
 from safety_tax.params import Dataset, FolderSource, HubSource, Table, validated
 from safety_tax.sources.gguf_header import require_sound
@@ -40,8 +42,6 @@ from safety_tax.sources.hub import _require_all_shards, choose, list_files, requ
 from safety_tax.sources.wheel import _unpack
 from safety_tax.tokens.chat_template import rendered_chat
 from safety_tax.tokens.ends import ANY_DAY
-from stages.fetch_data import read_datasets
-from stages.fetch_model import check
 
 Target = Callable[[bytes, Path], Any]
 

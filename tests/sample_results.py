@@ -7,8 +7,8 @@ from conftest import real_params
 
 from safety_tax.core.rows import Kind, Verdict
 from safety_tax.params import Params
+from safety_tax.results.tables import model_results
 from safety_tax.results.variant import ModelResults
-from stages.metrics import model_results
 
 COUNTS: dict[Kind, int] = {
     "harmful": 150,

@@ -12,8 +12,7 @@ from safety_tax.datasets import matched_benign
 from safety_tax.datasets.item import Item, normalised
 from safety_tax.datasets.jailbreak_texts import with_goal
 from safety_tax.datasets.leakage import common_ngrams, leaking, require_apart
-from safety_tax.params import FetchData, Params, load_params
-from stages.fetch_data import (
+from safety_tax.datasets.selection import (
     Found,
     as_prompts,
     as_shots,
@@ -27,6 +26,7 @@ from stages.fetch_data import (
     select,
     short_enough,
 )
+from safety_tax.params import FetchData, Params, load_params
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_tuning_rows_that_meet_a_problem_are_dropped(small: Params, monkeypatch:
     rows["harmful"] += [f"number {n} {problem} {n}" for n in range(5)]
     rows["problem"] = [problem, "one that is shown", "harmful text 3"]
     shown = Item("b", "One that is shown!", answer="1", solution="#### 1")
-    monkeypatch.setattr("stages.fetch_data.read_datasets", lambda _: read_all(rows, {"problem": [shown]}))
+    monkeypatch.setattr("safety_tax.datasets.selection.read_datasets", lambda _: read_all(rows, {"problem": [shown]}))
     selected = select(small)
     held_harmful = {row.text for row in selected["tune"]}
     assert not [text for text in held_harmful if problem in text]
@@ -147,7 +147,7 @@ def test_tuning_rows_that_meet_a_problem_are_dropped(small: Params, monkeypatch:
 def test_a_currency_without_items_is_named(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: dict[Kind, list[str]] = {kind: [f"{kind} text {n}" for n in range(60)] for kind in KINDS if kind != "problem"}
     rows["problem"] = ["harmful text 3"]
-    monkeypatch.setattr("stages.fetch_data.read_datasets", lambda _: read_all(rows, {}))
+    monkeypatch.setattr("safety_tax.datasets.selection.read_datasets", lambda _: read_all(rows, {}))
     with pytest.raises(PipelineError, match="Expected problem items in the benchmark set, found none in gsm_symbolic"):
         select(small)
 

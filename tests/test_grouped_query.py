@@ -40,10 +40,10 @@ from safety_tax.engine.grouped_session import (
 from safety_tax.engine.open_session import open_session
 from safety_tax.engine.prefix_tree import Unit, packs
 from safety_tax.engine.session import CPU, Float, ModelSession
+from safety_tax.onnx.exporting import export
 from safety_tax.onnx.grouped_query import ROOM, grouped_logits, use_grouped_query_attention
 from safety_tax.onnx.parity import onnx_logits, worst_difference
 from safety_tax.params import Run
-from stages.export import export
 
 STOP = frozenset([2])
 

@@ -28,14 +28,14 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import ChoiceScore, Response, read_rows, write_rows
 from safety_tax.core.tensor_files import INDEX, Checkpoint
 from safety_tax.datasets import mmlu
+from safety_tax.datasets.selection import read_datasets, require_texts
+from safety_tax.model_files.bringing import check
 from safety_tax.onnx.onnx_files import require_contained
 from safety_tax.params import Dataset, WheelSource
 from safety_tax.sources.gguf_header import open_gguf, require_sound
 from safety_tax.sources.gguf_model import require_sizes
 from safety_tax.sources.wheel import _unpack
 from safety_tax.tokens import chat_template as templates
-from stages.fetch_data import read_datasets, require_texts
-from stages.fetch_model import check
 
 UGLY = {
     "control characters": "a\x00b\x07c\x1b[2Jd\x1b]0;title\x07e\x7f\x9b31m",

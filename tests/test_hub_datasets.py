@@ -20,13 +20,13 @@ from safety_tax.core.prompting import letter_prompt
 from safety_tax.core.rows import Prompt, read_examples, read_rows, write_rows
 from safety_tax.datasets import beavertails, gsm8k, gsm_symbolic, ifeval, mmlu_hub
 from safety_tax.datasets.item import Item
+from safety_tax.datasets.selection import as_prompts, as_shots, read_dataset, require_shots
 from safety_tax.engine.item_checks import Faults, check_context, reach_of
+from safety_tax.model_files.bringing import give_template
 from safety_tax.params import Dataset as declared_type
 from safety_tax.params import GeneratedSource, Params, load_params
 from safety_tax.results.mmlu_areas import AREA
 from safety_tax.results.words import how_asked
-from stages.fetch_data import as_prompts, as_shots, read_dataset, require_shots
-from stages.fetch_model import give_template
 
 Rows = list[dict[str, Any]]
 MMLU_FEATURES = Features(

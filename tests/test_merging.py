@@ -21,6 +21,7 @@ from safety_tax.donors.checks import describe, require_same_vocabulary, require_
 from safety_tax.donors.opening import Adapter, open_donor
 from safety_tax.merging.ahead import in_order
 from safety_tax.merging.measure import require_a_merge, unlike
+from safety_tax.merging.merge import Ingredients, merge, require_layers
 from safety_tax.merging.methods.breadcrumbs import Breadcrumbs
 from safety_tax.merging.methods.dare_linear import DareLinear, drop
 from safety_tax.merging.methods.dare_ties import DareTies
@@ -33,7 +34,6 @@ from safety_tax.merging.ranks import ranked
 from safety_tax.merging.recipe import weight_at
 from safety_tax.merging.resume import WorkFolder
 from safety_tax.merging.updates import Target, Update
-from stages.merge import Ingredients, merge, require_layers
 
 DONORS = {"a": 1.0, "b": 1.0}
 W = Target("w", 2.0)

@@ -32,8 +32,15 @@ from safety_tax.results.estimate import Effect, Estimate
 from safety_tax.results.families import donors_alone, families, family_result
 from safety_tax.results.loading import load_results
 from safety_tax.results.measures import MEANS, SHARES
+from safety_tax.results.tables import (
+    HEADLINE,
+    headline,
+    model_results,
+    plot_rows,
+    read_present_labels,
+    remove_left_over,
+)
 from safety_tax.results.variant import CurrencyResult, Paid, TaxResult, VariantResult, read_results
-from stages.metrics import HEADLINE, headline, model_results, plot_rows, read_present_labels, remove_left_over
 
 
 def summarise(verdicts: dict[str, list[Verdict]], settings: Metrics = SETTINGS) -> dict[str, VariantResult]:

@@ -23,10 +23,10 @@ from safety_tax.core.rows import Prompt
 from safety_tax.donors.checks import require_same_vocabulary
 from safety_tax.donors.tuning_rows import TuningRow, require_embedded
 from safety_tax.engine.item_checks import Faults, Reach, check_rows
+from safety_tax.model_files.bringing import bring, check, check_tokenizer
 from safety_tax.model_files.config import translated
 from safety_tax.model_files.embedding_rows import give_padding
 from safety_tax.model_files.gate import settle_donor
-from stages.fetch_model import bring, check, check_tokenizer
 
 Change = Callable[[Path], None]
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False, **SIZES}

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.opening import open_donor
+from safety_tax.merging.merge import Ingredients, copy_companions, merge
 from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.merging.resume import WorkFolder
-from stages.merge import Ingredients, copy_companions, merge
 
 PYTHON = os.environ.get("MERGEKIT_PYTHON")
 pytestmark = [

@@ -15,7 +15,7 @@ from conftest import ROOT, Project
 
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.merging.methods import RECIPE_TYPES
-from stages.plots import DRAWN
+from safety_tax.results.figures.reading import DRAWN
 
 MODELS = ("tiny_llama", "tiny_mistral", "tiny_qwen2")
 

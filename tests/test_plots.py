@@ -22,12 +22,12 @@ from safety_tax.results.estimate import Estimate
 from safety_tax.results.figures import frontier
 from safety_tax.results.figures.answer_lengths import spoken as asked_kinds
 from safety_tax.results.figures.canvas import BASE, marks, shortened, styled, write
+from safety_tax.results.figures.reading import DRAWN, read_run
 from safety_tax.results.figures.run import Run
 from safety_tax.results.figures.safety_by_category import spoken
 from safety_tax.results.figures.utility_by_area import by_area
 from safety_tax.results.mmlu_areas import AREA, OUTSIDE, area_of
 from safety_tax.results.variant import ModelResults
-from stages.plots import DRAWN, read_run
 
 CLEAR = SHARES | {"base": {**SHARES["base"], **CLEAR_OF_CHANCE}}
 """As `SHARES`, and in accuracy the base has something to lose, too."""

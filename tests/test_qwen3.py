@@ -14,10 +14,10 @@ from safety_tax.engine.choice import Question, score
 from safety_tax.engine.generation import Limits, generate
 from safety_tax.engine.grouped_session import GROUPED_GRAPH
 from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.model_files.bringing import check
+from safety_tax.onnx.exporting import export
 from safety_tax.onnx.grouped_query import write_grouped_graph
 from safety_tax.onnx.parity import largest_difference
-from stages.export import export
-from stages.fetch_model import check
 
 STOP = 2
 

@@ -17,10 +17,10 @@ from safety_tax.commands.report import FIGURES, is_lower_bound, read_figures, re
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import KINDS, LABELS, NOTHING, Kind, Prompt, Response, Verdict, write_rows
 from safety_tax.params import load_params
+from safety_tax.results.figures.reading import DRAWN
 from safety_tax.results.report.items import item_index, outcome, text_chunks
 from safety_tax.results.report.markdown import as_html
 from safety_tax.results.report.page import embedded, render
-from stages.plots import DRAWN
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None

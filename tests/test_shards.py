@@ -32,8 +32,8 @@ from safety_tax.engine.grouped_session import GroupedSession
 from safety_tax.engine.open_session import Choice
 from safety_tax.engine.parts import Answers, Questions, costs, plan
 from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.onnx.exporting import export
 from safety_tax.params import Run
-from stages.export import export
 
 STOP = frozenset([2])
 

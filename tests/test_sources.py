@@ -11,10 +11,10 @@ from gguf import GGUFReader, GGUFWriter
 from pydantic import TypeAdapter
 
 from safety_tax.core.errors import PipelineError
+from safety_tax.model_files.bringing import bring, check
 from safety_tax.params import FolderSource, Model, Source, WheelSource
 from safety_tax.sources import fetch
 from safety_tax.sources.gguf_model import build_tokenizer
-from stages.fetch_model import bring, check
 
 # Token ids of the published tokenizer; digits are single, nothing is put before or rewritten.
 GOLDEN = {

@@ -13,6 +13,7 @@ from safety_tax.core.arrays import Float32
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
 from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.donors.curvature import write_diagonal, write_kfac
 from safety_tax.donors.moments import diagonal_fisher, stream_moments
 from safety_tax.donors.tuning_rows import TuningRow
 from safety_tax.merging.curvature import Curvature
@@ -23,7 +24,6 @@ from safety_tax.merging.methods.sst import Sst
 from safety_tax.merging.methods.task_arithmetic import TaskArithmetic
 from safety_tax.merging.recipe import Recipe, SafetyRecipe
 from safety_tax.merging.updates import Target, Update
-from stages.curvature import write_diagonal, write_kfac
 
 Q, K, DOWN = (f"model.layers.1.{name}.weight" for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.down_proj"))
 COMMON = {"donors": {"s": 1.0, "u": 1.0}, "safety": ["s"], "alpha": 0.5}

@@ -19,8 +19,8 @@ from safety_tax.datasets import do_not_answer, harmbench, jailbreak_texts, match
 from safety_tax.datasets.tables import read_table
 from safety_tax.donors.tuning_rows import read_refusals
 from safety_tax.judging.human_labels import read_labels
+from safety_tax.model_files.bringing import give_template
 from safety_tax.params import load_params
-from stages.fetch_model import give_template
 
 ODD = "a\u2028b\u2029c\x85d\x1ce"  # Python's `splitlines` cuts at each of these
 QUESTION = {"question": ODD, "topic": "t", "correct_answer": "A", **{f"answer_{letter}": letter for letter in "abcd"}}

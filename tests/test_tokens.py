@@ -19,10 +19,10 @@ from safety_tax.core.rows import Prompt
 from safety_tax.donors.tuning_rows import as_tokens
 from safety_tax.engine.parts import Answers, Questions
 from safety_tax.engine.preparing import Asking, Examples, prepare
+from safety_tax.model_files.bringing import name_ends
 from safety_tax.tokens.chat_template import rendered_chat, tells_date
 from safety_tax.tokens.encoder import Encoder, surroundings
 from safety_tax.tokens.ends import Ends, end_of_turn, ends_of, stops_of
-from stages.fetch_model import name_ends
 
 BOS, START, END = 0, 1, 2
 SIDES = {"around": "<|endoftext|> $A <|im_end|>", "after": "$A <|im_end|>", "before": "<|endoftext|> $A"}

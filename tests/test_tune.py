@@ -27,11 +27,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, continuations, letter_prompt, letters
 from safety_tax.core.rows import Prompt
 from safety_tax.datasets.item import Item
-from safety_tax.donors.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
-from safety_tax.donors.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
-from safety_tax.engine.choice import tokenized
-from safety_tax.params import Donor, Model, Tune
-from stages.tune import (
+from safety_tax.donors.trainer import (
     IGNORED,
     OneDevice,
     ShowProgress,
@@ -44,6 +40,10 @@ from stages.tune import (
     split_rows,
     train,
 )
+from safety_tax.donors.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
+from safety_tax.donors.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
+from safety_tax.engine.choice import tokenized
+from safety_tax.params import Donor, Model, Tune
 
 
 def prompt(text: str, kind: str, group: str = "g", answer: str | None = None) -> Prompt:

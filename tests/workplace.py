@@ -13,10 +13,10 @@ import yaml
 from conftest import ROOT, benign_rows, tiny_params
 
 from safety_tax.core.rows import GENERATED, NOTHING, Check, Prompt, read_examples, write_rows
+from safety_tax.onnx.exporting import export
 from safety_tax.params import Export, Model
 from safety_tax.tokens.encoder import Encoder, surroundings
 from safety_tax.tokens.ends import Ends
-from stages.export import export
 
 DATE = datetime.date(2024, 7, 26)
 OUTPUT = Path("data/responses/tiny_llama/base")

@@ -14,10 +14,10 @@ def check_files(name: str, folder: Path, template: str | None) -> list[Finding]:
 
     `template` is the catalogue's `chat_template`; None for a donor, of which a full checkpoint alone is looked at.
     """
+    from safety_tax.model_files.bringing import check_tokenizer, give_template
     from safety_tax.model_files.config import translate
     from safety_tax.model_files.gate import examine
     from safety_tax.model_files.gathering import link_model
-    from stages.fetch_model import check_tokenizer, give_template
 
     if (folder / ADAPTER).exists() and template is None:
         return []

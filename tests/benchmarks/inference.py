@@ -39,9 +39,9 @@ from safety_tax.engine.grouped_generation import generate_grouped
 from safety_tax.engine.grouped_session import GroupedSession
 from safety_tax.engine.prefix_tree import shared_length
 from safety_tax.engine.session import CPU, CUDA, ModelSession, choose_provider
+from safety_tax.onnx.exporting import export
 from safety_tax.params import load_params
 from safety_tax.tokens.encoder import Encoder
-from stages.export import export
 from tests.benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
 from tests.benchmarks.pairing import Race, fastest, gemm_rate, operations, race, report, timed
 from tests.benchmarks.results import keep

@@ -17,11 +17,11 @@ from safety_tax.core.console import console, run_stage
 from safety_tax.core.processors import usable_cores
 from safety_tax.core.rows import ChoiceScore, Prompt, Response, read_rows
 from safety_tax.dispatch.runners import Here, ResumedRun
+from safety_tax.dispatch.variant import respond, score_format
 from safety_tax.engine.preparing import Asking, Examples, prepare
 from safety_tax.judging.rules import judge
+from safety_tax.judging.verdicts import outcome
 from safety_tax.params import Infer, Model, Run, load_params
-from stages.infer import respond, score_format
-from stages.judge import outcome
 from tests.benchmarks.results import keep
 
 BENCHMARKS = Path("data/benchmarks")

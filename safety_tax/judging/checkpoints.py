@@ -1,0 +1,100 @@
+"""Checkpoints that judge, brought and exported."""
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint, require_finite
+from safety_tax.datasets.matched_benign import read as read_benign
+from safety_tax.params import Export, JudgeModel, Model
+from safety_tax.sources import fetch
+
+FOLDER = Path("models/judges")
+PROMPTS = Path("data/prompts")
+
+
+def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:
+    """Write a guard as any measured model; returns the largest difference to PyTorch, in nats."""
+    # torch and Transformers take seconds to import, and `rules` needs neither.
+    from safety_tax.model_files.bringing import check
+    from safety_tax.model_files.gathering import link_model
+    from safety_tax.onnx.exporting import export
+    from safety_tax.onnx.parity import gate_difference
+    from safety_tax.tokens.encoder import Encoder
+    from safety_tax.tokens.ends import ANY_DAY, state_ends
+
+    with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        settled = Path(scratch)
+        link_model(weights, settled)
+        check(settled, weights.name)
+        export(settled, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
+        encoder = Encoder.open(settled, weights.name, ANY_DAY)  # plain texts: no template is rendered
+        state_ends(folder, encoder.ends.tokens)
+        texts = [f"{item.text}\n\n{item.answer}" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
+        return gate_difference(settled, folder, [encoder.text(text) for text in texts])
+
+
+def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:
+    """Write a classifier by Optimum; returns the largest difference to PyTorch's log-probabilities, in nats."""
+    import numpy as np
+    import torch
+    from optimum.exporters.onnx import main_export
+    from transformers import AutoModelForSequenceClassification
+
+    from safety_tax.engine.session import CPU
+    from safety_tax.judging.sequence_classifier import SequenceClassifier
+
+    checkpoint = Checkpoint(weights)
+    for name in checkpoint.names():
+        require_finite(checkpoint.read(name), name, weights)
+    logging.getLogger("optimum").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the tracer's, on shapes that the comparison below checks
+        main_export(
+            str(weights),
+            output=folder,
+            task="text-classification",
+            opset=settings.opset,
+            dtype={"float32": "fp32", "float16": "fp16"}[entry.dtype],
+            do_validation=False,  # only warns, on random inputs
+        )
+    classifier = SequenceClassifier(folder, CPU)
+    answers = [item.answer or "" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
+    windows = classifier.windows(answers, min(classifier.longest, 512), 0)
+    # All in one batch, so that padding is checked, too.
+    found = classifier.log_probabilities(windows, 1 << 30, len(windows))
+    network = AutoModelForSequenceClassification.from_pretrained(weights, dtype=torch.float32).eval()
+    expected = []
+    for window in windows:
+        with torch.inference_mode():
+            logits = network(**{name: torch.tensor([row]) for name, row in window.inputs.items()}).logits[0]
+        expected.append(torch.log_softmax(logits.double(), dim=-1).numpy())
+    return float(np.abs(found - np.stack(expected)).max())
+
+
+def bring(name: str, entry: JudgeModel, settings: Export, folder: Path) -> float:
+    """Write one model into `folder`; returns the largest difference to PyTorch, in nats.
+
+    Raises PipelineError when the source is not to be had, is no safetensors checkpoint, or the difference exceeds
+    its type's tolerance of `export`.
+    """
+    with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        weights = fetch(entry.source, Path(scratch))
+        if not (weights / "config.json").exists():
+            raise PipelineError(
+                f"Expected the source of judge_models.{name} to be a folder with a config.json, found none in "
+                f"{weights.name!r}; correct it in params.yaml."
+            )
+        export_model = {"classifier": export_classifier, "guard": export_guard}[entry.judge]
+        worst = export_model(weights, entry, settings, folder)
+    tolerance = settings.tolerance(entry.dtype)
+    if not worst <= tolerance:
+        raise PipelineError(
+            f"Expected ONNX Runtime and PyTorch to agree within {tolerance} nats on {name}, found a "
+            f"difference of {worst:.2g}; do not judge by this export: check its dtype in params.yaml."
+        )
+    return worst

@@ -1,0 +1,139 @@
+"""A merge, tensor by tensor: the base plus what the recipe makes of the donors' task vectors."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safety_tax.core.arrays import blocks
+from safety_tax.core.console import progress_bar
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.processors import usable_cores
+from safety_tax.core.tensor_files import Checkpoint, Tensor, plan_shards, require_finite, write_index, write_shard
+from safety_tax.donors.opening import Donor
+from safety_tax.merging.ahead import in_order
+from safety_tax.merging.curvature import Curvature
+from safety_tax.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary, unlike
+from safety_tax.merging.recipe import REST, Recipe, layer_range, weight_at
+from safety_tax.merging.resume import WorkFolder
+from safety_tax.merging.updates import Target, Update, layer_of
+
+# What a model folder has beside its weights; every variant has the base's.
+COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
+BESIDE = 1 << 23  # elements of the tensors that are worked on beside the largest one
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What goes into a merge."""
+
+    base: Checkpoint
+    donors: list[Donor]
+    recipe: Recipe
+    dtype: np.dtype[Any]
+    """Of the merged weights."""
+    curvature: Curvature | None = None
+
+
+def require_layers(recipe: Recipe, base: Checkpoint) -> None:
+    """Raises PipelineError when a layer range of the recipe lies outside of the base."""
+    layers = {layer for layer in map(layer_of, base.names()) if layer is not None}
+    for donor, weight in recipe.donors.items():
+        for text in weight if isinstance(weight, dict) else ():
+            if text == REST:
+                continue
+            first, last = layer_range(text)
+            if max(first, last or 0) not in layers:
+                raise PipelineError(
+                    f"Expected the layers {text!r} of donor {donor!r} to be in {base.path}, found layers 0 to "
+                    f"{max(layers, default=0)}; correct the range in params.yaml."
+                )
+
+
+def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
+    """One merged tensor in the merge's dtype, and what it adds to the measurements.
+
+    Raises PipelineError when a weight is not finite.
+    """
+    base, recipe, dtype = ingredients.base, ingredients.recipe, ingredients.dtype
+    stored = base.read(name)
+    require_finite(stored, name, base.path)
+    weights = [weight_at(recipe.donors[donor.name], layer_of(name)) for donor in ingredients.donors]
+    # A donor that leaves a tensor alone says nothing about it: it takes no part there.
+    deltas = {donor.name: donor.delta(name) for donor in ingredients.donors if name in donor.names()}
+    updates = [
+        Update(donor.name, place, weight, deltas[donor.name])
+        for place, (donor, weight) in enumerate(zip(ingredients.donors, weights, strict=True))
+        if donor.name in deltas and weight
+    ]
+    names = [donor.name for donor in ingredients.donors]
+    sums = new_sums()
+    change = None
+    if updates:
+        change = recipe.merge(updates, Target(name, sum(weights), ingredients.curvature))
+        sums = measure(change, updates)
+    if deltas and len(names) > 1:
+        add(sums, unlike(stored, change, deltas, names, dtype))
+    del updates, deltas  # a tensor each, which need not lie beside the merged one
+    merged = np.empty(stored.size, dtype)
+    flat = stored.reshape(-1)
+    for block in blocks(stored.size):
+        weight = flat[block].astype(np.float32)
+        wide = weight.astype(np.float64)
+        sums["base"] += dot(wide, wide)
+        merged[block] = weight if change is None else weight + change.reshape(-1)[block]
+        sums["moved"] += int(np.count_nonzero(merged[block] != weight.astype(dtype, copy=False)))
+    sums["entries"] += stored.size
+    require_finite(merged, name, Path("the merged model"))
+    return merged.reshape(stored.shape), sums
+
+
+def merge(ingredients: Ingredients, work: WorkFolder, shard_bytes: int) -> dict[str, Any]:
+    """Write the merged weights into the work folder, shard by shard; return how far and where they moved.
+
+    Raises PipelineError when a weight is not finite, or the result equals the base or the whole of one donor
+    of several.
+    """
+    base, dtype = ingredients.base, ingredients.dtype
+    most = max(map(base.size, base.names())) + BESIDE
+    shapes = {name: base.shape(name) for name in base.names()}
+    shards = plan_shards(shapes, dtype, shard_bytes)
+    total = new_sums()
+    compute, workers = partial(merge_tensor, ingredients), usable_cores()
+    with progress_bar() as progress:
+        task = progress.add_task("merging", total=len(shapes), unit="tensors")
+        for file, names in shards.items():
+            sums = work.sums(file)
+            if sums is None:
+                sums = new_sums()
+                sizes = {name: base.size(name) for name in names}
+                with work.write(file) as path, closing(in_order(compute, sizes, most, workers)) as results:
+
+                    def make(name: str, sums: Sums = sums, results: Iterator[tuple[Tensor, Sums]] = results) -> Tensor:
+                        merged, added = next(results)  # of that name: both go through `names` in order
+                        add(sums, added)
+                        progress.advance(task)
+                        return merged
+
+                    write_shard(path, names, shapes, dtype, make)
+                work.finish_shard(file, sums)
+            else:
+                progress.take_up(task, len(names))
+            add(total, sums)
+    write_index(work.model, shards, shapes, dtype)
+    donors = [donor.name for donor in ingredients.donors]
+    require_a_merge(total, donors, work.folder.name)
+    return summary(total, donors)
+
+
+def copy_companions(base: Path, folder: Path) -> None:
+    """Configuration and tokenizer are the base's."""
+    for pattern in COMPANIONS:
+        for file in base.glob(pattern):
+            if not file.name.endswith(".safetensors.index.json"):
+                shutil.copyfile(file, folder / file.name)
