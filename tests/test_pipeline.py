@@ -13,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, Project
 
+from safety_tax.core.rows import Verdict, read_rows
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.results.figures.reading import DRAWN
@@ -140,7 +141,7 @@ def test_metrics_are_strict_json_with_every_status(project: Project) -> None:
 def test_every_variant_answers_the_same_items(project: Project) -> None:
     for model in MODELS:
         ids = [
-            [json.loads(line)["id"] for line in file.read_text(encoding="utf-8").splitlines()]
+            [row.id for row in read_rows(file, Verdict)]
             for file in sorted((project.folder / "data/verdicts" / model).glob("*.jsonl"))
         ]
         assert len(ids) == 3
