@@ -3,7 +3,6 @@
 import json
 import shutil
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +12,7 @@ from conftest import ROOT, Project, real_params
 from verdict_rows import variant
 
 from safety_tax.core.rows import Prompt, Response, write_rows
-from safety_tax.params import Params, validated
+from safety_tax.params import validated
 
 EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))
@@ -25,8 +24,6 @@ SHARED = ("fetch_data", "tune", "curvature", "merge", "export", "infer", "run", 
 def content(file: Path) -> dict[str, Any]:
     """An example as the params reader takes it."""
     params: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if "run" not in Params.model_fields:  # TODO for the change that makes `run:` a section: delete these two lines
-        params["infer"] |= params.pop("run")
     return params
 
 
@@ -81,7 +78,7 @@ def test_the_steps_of_judge_only_give_a_price_and_run_no_model(tmp_path: Path) -
     header = JUDGE_ONLY.read_text(encoding="utf-8")
     steps = [line.split(". ", 1)[1] for line in header.splitlines() if line.startswith(("# 3. ", "# 4. "))]
     bring, judge = (step.replace("merge.jsonl", "my_merge.jsonl").split() for step in steps)
-    told = project.stage(*bring[2:])
+    told = project.stage("safety_tax.cli", *bring[1:])
     assert "2 variants, 60 harmful, 60 benign" in " ".join(told.split())
     ran = project.repro(*judge[2:])
     model = "my_model"
@@ -134,8 +131,6 @@ def run_cells(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "code":
             source = "".join(cell["source"])
-            if find_spec("safety_tax") is None:  # TODO for the change that makes the package: delete these two lines
-                source = source.replace("from safety_tax ", "from safety_tax.results.loading ")
             exec(compile(source, f"cell {number}", "exec"), names)
     return names
 
