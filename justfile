@@ -16,7 +16,7 @@ run:
     {{ python }} -m dvc repro
     {{ python }} -m dvc metrics show
 
-# Run the tests: all quick ones, or those that are named, as in `just test tests/test_merging.py`
+# Run the tests: all quick ones, or those that are named, as in `just test tests/merging/test_merging.py`
 test *tests:
     {{ python }} -m pytest --numprocesses 2 {{ tests }}
 

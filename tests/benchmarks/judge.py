@@ -15,7 +15,7 @@ from rich.table import Table
 from safety_tax.core.console import console
 from safety_tax.judging.rules import judge
 from tests.benchmarks.results import keep
-from tests.test_rules_judge import ANSWERS, DISCLAIMED_ANSWERS, LECTURES, PARTIAL, REFUSALS
+from tests.judging.test_rules_judge import ANSWERS, DISCLAIMED_ANSWERS, LECTURES, PARTIAL, REFUSALS
 
 # What 48 tokens hold, which is this project's limit, and about the length of answers to XSTest.
 LENGTHS = (200, 680)

@@ -1,6 +1,6 @@
 """`dvc repro`, killed at fifty random moments over all of its stages, ends with the bytes of an undisturbed run.
 
-Prints where the kills landed: `python -m pytest -m slow -s tests/test_chaos.py`. CHAOS_SEED chooses other moments.
+Where the kills landed: `python -m pytest -m slow -s tests/system/test_chaos.py`. CHAOS_SEED chooses other moments.
 """
 
 import hashlib

@@ -96,7 +96,7 @@ def test_bad_input_is_its_sentence_with_brackets_and_all(capsys: pytest.CaptureF
 def test_ctrl_c_is_a_sentence_and_130() -> None:
     code = "import os, signal; from safety_tax.core.console import run_stage\n"
     code += "run_stage(lambda: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(5))"
-    root = Path(__file__).parent.parent
+    root = ROOT
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 130
     assert "Traceback" not in result.stderr
@@ -124,7 +124,7 @@ def test_metrics_never_hold_what_json_does_not_know(tmp_path: Path) -> None:
 
 
 def run_code(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parent.parent
+    root = ROOT
     environment = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -169,7 +169,7 @@ def test_a_read_only_file_system_is_one_sentence(small_disk: Path, capsys: pytes
 
 
 def test_every_stage_ends_through_run_stage() -> None:
-    stages = sorted((Path(__file__).parent.parent / "stages").glob("[!_]*.py"))
+    stages = sorted((ROOT / "stages").glob("[!_]*.py"))
     assert len(stages) > 10
     for stage in stages:
         ending = stage.read_text(encoding="utf-8").rstrip().rpartition("\n\n\n")[2]
@@ -182,7 +182,7 @@ def test_ctrl_c_at_work_is_one_clean_line_and_130(stage: str, tmp_path: Path) ->
     (tmp_path / "dvc.yaml").touch()
     os.mkfifo(tmp_path / "params.yaml")
     arguments = {"judge": ["m", "base"], "metrics": ["m"], "merge": ["m", "r"]}[stage]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     running = subprocess.Popen(
         [sys.executable, "-m", f"stages.{stage}", *arguments],
         cwd=tmp_path,
@@ -207,7 +207,7 @@ def test_a_second_dvc_repro_is_told_of_the_first(tmp_path: Path) -> None:
             command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
         )
 
-    root = Path(__file__).parent.parent
+    root = ROOT
     (tmp_path / ".dvc").mkdir()
     shutil.copyfile(root / ".dvc/config", tmp_path / ".dvc/config")
     wait = "import pathlib, time; pathlib.Path('began').touch(); "

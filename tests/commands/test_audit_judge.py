@@ -229,7 +229,7 @@ def test_a_missing_or_empty_file_stops_with_one_sentence(tmp_path: Path) -> None
 
 
 def test_a_model_judge_is_the_one_that_params_describes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parent.parent)
+    monkeypatch.chdir(ROOT)
     with pytest.raises(PipelineError, match="the classifier to audit, found 'rules'"):
         load_judge("classifier")
 

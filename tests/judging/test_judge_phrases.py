@@ -10,7 +10,7 @@ from safety_tax.judging import answer_phrases, lecture_phrases, refusal_phrases
 from safety_tax.judging.phrases import Openings, Phrases, Sentence, joined
 from safety_tax.judging.required_words import required_words
 from safety_tax.judging.response_text import bounded, sentences_of
-from tests.test_rules_judge import ANSWERS, DISCLAIMED_ANSWERS, LECTURES, PARTIAL, REFUSALS
+from tests.judging.test_rules_judge import ANSWERS, DISCLAIMED_ANSWERS, LECTURES, PARTIAL, REFUSALS
 
 GROUPS = {
     name: group
