@@ -5,11 +5,11 @@ prompts. `diagonal/`: the diagonal Fisher of their responses. Nothing but an emp
 """
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically, write_json
+from safety_tax.core.workspace import CURVATURE
 from safety_tax.donors.vector_instructions import use_avx2
 from safety_tax.params import load_params
 
@@ -26,7 +26,7 @@ def main() -> None:
     params = load_params()
     settings, model = params.curvature, params.model(arguments.model)
     say(f"curvature: {arguments.model}, {', '.join(settings.forms) or 'none asked for'}")
-    with folder_written_atomically(Path("models/curvature") / arguments.model) as folder:
+    with folder_written_atomically(CURVATURE / arguments.model) as folder:
         found: dict[str, Any] = {"forms": [], "inputs": {}}
         if settings.forms:
             found = collect(arguments.model, model, settings, params.prompting.date, folder)

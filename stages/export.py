@@ -6,10 +6,10 @@ over the merged weights: each must equal its tensor, bit for bit.
 
 import argparse
 import logging
-from pathlib import Path
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically
+from safety_tax.core.workspace import BASES, MERGED, ONNX
 from safety_tax.onnx.exporting import export, require_parity
 from safety_tax.params import load_params
 
@@ -22,12 +22,12 @@ def main() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     params = load_params()
     model = params.model(arguments.model)
-    onnx_folder = Path("models/onnx") / arguments.model
+    onnx_folder = ONNX / arguments.model
     if arguments.variant == "base":
-        weights, base_onnx = Path("models/base") / arguments.model, None
+        weights, base_onnx = BASES / arguments.model, None
     else:
         params.recipe(arguments.variant)
-        weights, base_onnx = Path("models/merged") / arguments.model / arguments.variant, onnx_folder / "base"
+        weights, base_onnx = MERGED / arguments.model / arguments.variant, onnx_folder / "base"
     say(f"export: {arguments.model} {arguments.variant}, {'traced by Optimum' if base_onnx is None else 'bound'}")
     with folder_written_atomically(onnx_folder / arguments.variant) as folder:
         export(weights, base_onnx, model, params.export, folder)

@@ -1,10 +1,10 @@
 """A model source -> `models/base/<model>/`: safetensors, config, tokenizer.  `python -m stages.fetch_model MODEL`"""
 
 import argparse
-from pathlib import Path
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically
+from safety_tax.core.workspace import BASES
 from safety_tax.model_files.bringing import bring, check, check_tokenizer, give_template, name_ends
 from safety_tax.params import load_params
 
@@ -15,7 +15,7 @@ def main() -> None:
     name = parser.parse_args().model
     params = load_params()
     say(f"fetch_model: {name}")
-    with folder_written_atomically(Path("models/base") / name) as folder:
+    with folder_written_atomically(BASES / name) as folder:
         bring(params.model(name), folder)
         give_template(params.model(name).chat_template, folder)
         parameters = check(folder, name)

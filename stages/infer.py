@@ -8,13 +8,13 @@ questions. A run that was stopped goes on with the items that are not in its jou
 import argparse
 import platform
 import time
-from pathlib import Path
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically, write_json
 from safety_tax.core.rows import (
     write_rows,
 )
+from safety_tax.core.workspace import JOURNALS, ONNX, RESPONSES, RUNS
 from safety_tax.dispatch.journal import Journal, folder_digest
 from safety_tax.dispatch.runners import ResumedRun
 from safety_tax.dispatch.variant import choice_scores, read_asked, respond, score_format, start_runner
@@ -36,7 +36,7 @@ def main() -> None:
         params.recipe(arguments.variant)
     asked = read_asked(params, model)
 
-    folder = Path("models/onnx") / arguments.model / arguments.variant
+    folder = ONNX / arguments.model / arguments.variant
     name = f"{arguments.model} {arguments.variant}"
     # Asked first: without what `provider` wants there is nothing to read.
     here = choose(folder, settings) if settings.cluster == "none" else None
@@ -51,7 +51,7 @@ def main() -> None:
 
     # Before the weights are read, which takes minutes for a large model; a cluster says only then which graph it runs.
     ready = prepared_for(here) if here else None
-    journal = Journal(Path("runs/journal") / arguments.model / f"{arguments.variant}.jsonl")
+    journal = Journal(JOURNALS / arguments.model / f"{arguments.variant}.jsonl")
     if journal.dropped:
         say(f"infer: {journal.dropped} torn or damaged lines of {journal.path} are left out; their items run again")
     weights = folder_digest(folder)
@@ -81,7 +81,7 @@ def main() -> None:
 
     told = params.prompting.date.isoformat() if tells_date(asking.encoder.tokenizer, arguments.model) else None
     responses = [answered[prompt.kind, prompt.id].model_copy(update={"told_date": told}) for prompt in asked.prompts]
-    with folder_written_atomically(Path("data/responses") / arguments.model / arguments.variant) as output:
+    with folder_written_atomically(RESPONSES / arguments.model / arguments.variant) as output:
         write_rows(output / "responses.jsonl", responses)
         write_rows(output / "choices.jsonl", choice_scores(asked.questions, scores))
     journal.remove()
@@ -89,7 +89,7 @@ def main() -> None:
     cut_questions = [item for part in forms.values() for item in part.truncated]
     tokens, truncated = sum(response.tokens or 0 for response in responses), len(cut_prompts) + len(cut_questions)
     # Facts about the run, not results: no stage depends on them, or a slower machine would dirty the pipeline.
-    record = Path("runs") / arguments.model / f"{arguments.variant}.json"
+    record = RUNS / arguments.model / f"{arguments.variant}.json"
     write_json(
         record,
         {

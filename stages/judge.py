@@ -6,13 +6,13 @@ re-runs no inference.
 
 import argparse
 from collections import Counter
-from pathlib import Path
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.rows import (
     LABELS,
     write_rows,
 )
+from safety_tax.core.workspace import RESPONSES, VERDICTS
 from safety_tax.judging import load
 from safety_tax.judging.gates import require_judged
 from safety_tax.judging.verdicts import judge_variant
@@ -27,11 +27,11 @@ def main() -> None:
     params = load_params()
     if arguments.variant != "base":
         params.recipe(arguments.variant)
-    folder = Path("data/responses") / arguments.model / arguments.variant
+    folder = RESPONSES / arguments.model / arguments.variant
     judge = load(params.judge, params.run, params.prompting.date)
     verdicts = judge_variant(folder, params.model(arguments.model), judge)
     require_judged(verdicts)
-    write_rows(Path("data/verdicts") / arguments.model / f"{arguments.variant}.jsonl", verdicts)
+    write_rows(VERDICTS / arguments.model / f"{arguments.variant}.jsonl", verdicts)
     counts = Counter(verdict.label for verdict in verdicts if verdict.label)
     labels = ", ".join(f"{counts[label]} {label}" for label in LABELS if counts[label])
     say(f"judge: {arguments.model} {arguments.variant}, {labels}")

@@ -8,14 +8,15 @@ import logging
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically, write_json
-from safety_tax.judging.checkpoints import FOLDER, bring
+from safety_tax.core.workspace import JUDGES
+from safety_tax.judging.checkpoints import bring
 from safety_tax.params import load_params
 
 
 def main() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     params = load_params()
-    with folder_written_atomically(FOLDER) as folder:
+    with folder_written_atomically(JUDGES) as folder:
         for name, entry in params.judge_models.items():
             say(f"judge_model: {name}, a {entry.judge}")
             (folder / name).mkdir()

@@ -6,7 +6,6 @@ goes on after its last whole shard.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
 from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.workspace import BASES, CURVATURE, DONORS, MERGED, RUNS
 from safety_tax.donors.checks import describe, require_same_vocabulary, require_unchanged
 from safety_tax.donors.opening import open_donor
 from safety_tax.merging.curvature import Curvature
@@ -30,12 +30,12 @@ def main() -> None:
     params = load_params()
     recipe = params.recipe(arguments.recipe)
     dtype = np.dtype(params.model(arguments.model).dtype)
-    base_folder = Path("models/base") / arguments.model
-    curvature_folder = Path("models/curvature") / arguments.model
+    base_folder = BASES / arguments.model
+    curvature_folder = CURVATURE / arguments.model
     say(f"merge: {arguments.model} {arguments.recipe}, {recipe.method} of {', '.join(recipe.donors)}")
     base = Checkpoint(base_folder, "model*.safetensors")
     require_layers(recipe, base)
-    donor_folders = [Path("models/donors") / arguments.model / name for name in recipe.donors]
+    donor_folders = [DONORS / arguments.model / name for name in recipe.donors]
     donors = [open_donor(folder, base) for folder in donor_folders]
     for folder in donor_folders:
         require_same_vocabulary(base_folder, folder)
@@ -43,7 +43,7 @@ def main() -> None:
     ingredients = Ingredients(base, donors, recipe, dtype, Curvature(curvature_folder, form) if form else None)
     settings = {"recipe": recipe.model_dump(), "dtype": str(dtype), "shard": params.merge.max_shard_bytes}
     inputs = [base_folder, *donor_folders, *([curvature_folder] if form else [])]
-    work = WorkFolder(Path("runs/merge") / arguments.model / arguments.recipe, fingerprint(settings, inputs))
+    work = WorkFolder(RUNS / "merge" / arguments.model / arguments.recipe, fingerprint(settings, inputs))
     try:
         moved = merge(ingredients, work, params.merge.max_shard_bytes)
         copy_companions(base_folder, work.model)
@@ -54,7 +54,7 @@ def main() -> None:
     except PipelineError:
         work.discard()
         raise
-    work.move_to(Path("models/merged") / arguments.model / arguments.recipe)
+    work.move_to(MERGED / arguments.model / arguments.recipe)
     say(f"merge: {arguments.model} {arguments.recipe}, weights moved by {moved['relative_change']:.2%} of their norm")
 
 

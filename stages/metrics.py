@@ -13,11 +13,10 @@ import argparse
 from safety_tax.core.console import console, run_stage, say
 from safety_tax.core.files import folder_written_atomically, write_json, written_atomically
 from safety_tax.core.rows import Verdict, read_rows
+from safety_tax.core.workspace import METRICS, VERDICTS
 from safety_tax.params import load_params
 from safety_tax.results.rounding import significant
 from safety_tax.results.tables import (
-    FOLDER,
-    VERDICTS,
     headline,
     model_results,
     one_line,
@@ -41,15 +40,15 @@ def main() -> None:
     verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
     tells_harm = any(row.harmful is not None for rows in verdicts.values() for row in rows)
     results = model_results(name, params, verdicts, read_present_labels(name, verdicts), tells_harm)
-    with folder_written_atomically(FOLDER / name) as folder:
+    with folder_written_atomically(METRICS / name) as folder:
         for variant, of in results.variants.items():
             write_json(folder / f"{variant}.json", significant(one_line(of)))
     headlines = {variant: headline(of) for variant, of in results.variants.items()}
-    write_json(FOLDER / f"{name}.json", significant(headlines))
+    write_json(METRICS / f"{name}.json", significant(headlines))
     detail = results.model_dump(mode="json", exclude_none=True)
-    write_json(FOLDER / "detail" / f"{name}.json", significant(detail))
-    write_json(FOLDER / "plots" / f"{name}.json", significant(plot_rows(results)))
-    with written_atomically(FOLDER / f"{name}.md") as partial:
+    write_json(METRICS / "detail" / f"{name}.json", significant(detail))
+    write_json(METRICS / "plots" / f"{name}.json", significant(plot_rows(results)))
+    with written_atomically(METRICS / f"{name}.md") as partial:
         used = {donor: params.may_differ(donor) for recipe in params.recipes.values() for donor in recipe.donors}
         page = narrative(results) + how_asked(params.model(name), told_date(verdicts["base"])) + how_donors_differ(used)
         partial.write_text(page, encoding="utf-8", newline="\n")

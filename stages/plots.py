@@ -8,8 +8,9 @@ import argparse
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically
+from safety_tax.core.workspace import FIGURES
 from safety_tax.results.figures.canvas import styled, write
-from safety_tax.results.figures.reading import DRAWN, FIGURES, read_run
+from safety_tax.results.figures.reading import DRAWN, read_run
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ A donor whose entry names a `source` was tuned elsewhere: it is fetched, and mus
 """
 
 import argparse
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -18,11 +17,11 @@ from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import folder_written_atomically, write_json
 from safety_tax.core.rows import Prompt, read_rows
-from safety_tax.core.workspace import TUNING_PROMPTS
+from safety_tax.core.workspace import BASES, DONORS, REFUSALS, RUNS, TUNING_PROMPTS
 from safety_tax.donors.fetching import bring_donor
 from safety_tax.donors.trainer import base_dtype, fitting_rows, require_learned, train
 from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, fingerprint
-from safety_tax.donors.tuning_rows import REFUSALS, as_tokens, choose, read_refusals, require_embedded
+from safety_tax.donors.tuning_rows import as_tokens, choose, read_refusals, require_embedded
 from safety_tax.donors.vector_instructions import use_avx2
 from safety_tax.model_files.embedding_rows import give_padding
 from safety_tax.params import GivenDonor, load_params
@@ -36,11 +35,11 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     model, donor, tune = params.model(arguments.model), params.donor(arguments.donor), params.tune
-    base = Path("models/base") / arguments.model
+    base = BASES / arguments.model
     if isinstance(donor, GivenDonor):
         source = donor.source_for(arguments.model)
         say(f"tune: {arguments.model} {arguments.donor}, fetched: {' '.join(map(str, source.model_dump().values()))}")
-        with folder_written_atomically(Path("models/donors") / arguments.model / arguments.donor) as folder:
+        with folder_written_atomically(DONORS / arguments.model / arguments.donor) as folder:
             tensors = bring_donor(source, arguments.donor, base, folder, donor.may_differ)
         say(f"tune: {arguments.model} {arguments.donor}, changes {tensors:,} tensors of the base")
         return
@@ -57,7 +56,7 @@ def main() -> None:
     say(f"tune: {arguments.model} {arguments.donor}, {len(fitting):,} rows, {len(rows) - len(fitting)} too long")
     settings = {"donor": donor.model_dump(), "tune": tune.model_dump(), "lora_targets": model.lora_targets}
     settings |= {"base_weights": str(base_dtype(model, tune))}
-    runs = Path("runs/tune") / arguments.model / arguments.donor
+    runs = RUNS / "tune" / arguments.model / arguments.donor
     checkpoints = TuningCheckpoints(runs, fingerprint(base, fitting, settings))
     network, losses = train(base, fitting, tokenizer, model, donor, tune, checkpoints)
     try:
@@ -65,7 +64,7 @@ def main() -> None:
     except PipelineError:
         checkpoints.discard()
         raise
-    with folder_written_atomically(Path("models/donors") / arguments.model / arguments.donor) as folder:
+    with folder_written_atomically(DONORS / arguments.model / arguments.donor) as folder:
         # PEFT keeps the names in a set, whose order differs from process to process.
         cast(LoraConfig, network.peft_config["default"]).target_modules = sorted(model.lora_targets)
         network.save_pretrained(str(folder))

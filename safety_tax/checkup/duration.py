@@ -10,9 +10,9 @@ from safety_tax.checkup.rates import Rates
 from safety_tax.checkup.shape import Shape
 from safety_tax.core.prompting import REASONING, WORKED_EXAMPLES
 from safety_tax.core.rows import GENERATED, KINDS, LABELLED, Kind, read_items
+from safety_tax.core.workspace import BENCHMARKS
 from safety_tax.params import Donor, FolderSource, Model, Params
 
-BENCHMARKS = Path("data/benchmarks")
 # Means of the default datasets, with SmolLM2's tokenizer; lengths where no rows are there yet. An option is counted
 # apart from its question.
 CHARACTERS_PER_TOKEN = 4.6

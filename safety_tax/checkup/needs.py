@@ -6,6 +6,7 @@ from typing import NamedTuple
 import yaml
 
 from safety_tax.checkup.shape import ITEM, Shape
+from safety_tax.core.workspace import MODELS
 from safety_tax.params import Donor, HubSource, JudgeModel, Model, Params
 
 PROGRAM = 0.7e9
@@ -144,7 +145,7 @@ def donor_disk_need(name: str, stored: int) -> float:
 
 
 def _there(kind: str, name: str) -> int:
-    return sum(file.stat().st_size for file in (Path("models") / kind / name).rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in (MODELS / kind / name).rglob("*") if file.is_file())
 
 
 def recorded_bytes(params: Params, name: str) -> int:

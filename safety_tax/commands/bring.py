@@ -14,11 +14,10 @@ from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.files import folder_written_atomically
 from safety_tax.core.rows import KINDS, write_rows
+from safety_tax.core.workspace import BENCHMARKS, PARAMS_FILE, RESPONSES
 from safety_tax.judging.given_answers import Brought, bring
-from safety_tax.params import PARAMS_FILE, Params, load_params
+from safety_tax.params import Params, load_params
 
-BENCHMARKS = Path("data/benchmarks")
-RESPONSES = Path("data/responses")
 NEXT = "dvc repro --single-item judge_model judge_base judge metrics plots"
 
 

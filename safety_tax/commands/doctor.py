@@ -35,6 +35,7 @@ from safety_tax.checkup.rates import measure
 from safety_tax.checkup.shape import Shape, read_shape
 from safety_tax.core.console import console, say
 from safety_tax.core.errors import PipelineError
+from safety_tax.core.workspace import BASES
 from safety_tax.engine.session import CPU, CUDA, cuda_problem
 from safety_tax.params import FolderSource, GivenDonor, HubDatasetSource, HubSource, Params, load_params
 
@@ -92,7 +93,7 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
         if name in configs and isinstance(source, HubSource):
             findings += check_config(name, configs[name])
     for name in params.models:
-        fetched = Path("models/base") / name
+        fetched = BASES / name
         if fetched.is_dir() and not isinstance(sources[name], FolderSource):
             findings += check_files(name, fetched, "own")
     for name, dataset in params.datasets().items():
@@ -102,7 +103,7 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
             findings.append(check_dataset(name, dataset.source))
     models, judging = {}, {}
     for name in params.models:
-        shape = read_shape(configs.get(name, Path("models/base") / name / "config.json"))
+        shape = read_shape(configs.get(name, BASES / name / "config.json"))
         known = stored.get(name, 0) or (
             shape.bytes(params.model(name).dtype) if shape else recorded_bytes(params, name)
         )

@@ -18,12 +18,12 @@ import safety_tax
 from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import written_atomically
-from safety_tax.core.workspace import CHAT_TEMPLATES, LABELS, PARAMS, PIPELINE, PROMPTS, VERSION
+from safety_tax.core.workspace import CHAT_TEMPLATES, LABELS, PARAMS_FILE, PIPELINE, PROMPTS, VERSION
 
 LIBRARY = Path(safety_tax.__file__).parent
 # In an installed package, else the checkout that the library lies in.
 STARTER = LIBRARY / "starter" if (LIBRARY / "starter").is_dir() else LIBRARY.parent
-FILES = (PARAMS, Path(".dvcignore"), Path(".gitignore"))
+FILES = (PARAMS_FILE, Path(".dvcignore"), Path(".gitignore"))
 OF_DVC = tuple(Path(".dvc") / name for name in ("config", "must_be_mappings.yaml", "offline.html"))
 FOLDERS = (PROMPTS, CHAT_TEMPLATES)
 CODE = ("stages/", "safety_tax/")
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_pipeline(folder)
         say(f"init: {PIPELINE} is of safety-tax {version('safety-tax')} now; run `dvc repro`")
         return
-    there = [file for file in (PARAMS, PIPELINE, *FOLDERS) if (folder / file).exists()]
+    there = [file for file in (PARAMS_FILE, PIPELINE, *FOLDERS) if (folder / file).exists()]
     if there:
         raise PipelineError(
             f"Expected a folder without a project, found {there[0]} in {folder.resolve()}; name another folder, or "

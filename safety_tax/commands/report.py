@@ -11,14 +11,12 @@ from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import written_atomically
 from safety_tax.core.rows import KINDS, Response, Verdict, read_items, read_rows
+from safety_tax.core.workspace import BENCHMARKS, METRICS, REPORTS, RESPONSES, VERDICTS
 from safety_tax.params import Params, load_params
 from safety_tax.results.report.items import item_index, text_chunks
 from safety_tax.results.report.page import render
 from safety_tax.results.variant import ModelResults, read_results
 
-METRICS = Path("metrics")
-DATA = Path("data")
-REPORTS = Path("reports")
 # In the order of a reader's questions; others follow by name.
 FIGURES = ("frontier", "over_refusal", "net_benefit", "safety_by_category", "utility_by_area", "answer_lengths")
 
@@ -43,10 +41,10 @@ def report(model: str, params: Params) -> str:
     words = METRICS / f"{model}.md"
     if not words.is_file():
         raise PipelineError(f"Expected the results of {model!r} in {words}, found no such file; run `dvc repro`.")
-    prompts = [prompt for kind in KINDS for prompt in read_items(DATA / "benchmarks", kind)]
+    prompts = [prompt for kind in KINDS for prompt in read_items(BENCHMARKS, kind)]
     variants = ["base", *params.recipes]
-    verdicts = {name: read_rows(DATA / "verdicts" / model / f"{name}.jsonl", Verdict) for name in variants}
-    responses = {name: read_rows(DATA / "responses" / model / name / "responses.jsonl", Response) for name in variants}
+    verdicts = {name: read_rows(VERDICTS / model / f"{name}.jsonl", Verdict) for name in variants}
+    responses = {name: read_rows(RESPONSES / model / name / "responses.jsonl", Response) for name in variants}
     return render(
         model,
         words.read_text(encoding="utf-8"),

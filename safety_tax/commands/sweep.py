@@ -24,6 +24,7 @@ from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
 from safety_tax.core.rows import Verdict
+from safety_tax.core.workspace import SWEEPS
 from safety_tax.params import Params, load_params, read_params, validated
 from safety_tax.results.comparison.revisions import commit_of, git, read_revision, read_verdicts
 from safety_tax.results.comparison.sweeps import (
@@ -42,7 +43,6 @@ from safety_tax.results.comparison.sweeps import (
 from safety_tax.results.estimate import ESTIMATE_ENDS, Estimate, fixed, shown
 from safety_tax.results.rounding import significant
 
-FOLDER = Path("metrics/sweeps")
 HALVES = {"development": True, "report": False}
 SHOWN = ("helpfulness", "knowledge")
 """Currencies whose losses are in the terminal's table of points; the file has all."""
@@ -82,7 +82,7 @@ def run_missing(model: str, wanted: dict[str, tuple[str, Settings]]) -> dict[str
     missing = {name: of for name, of in wanted.items() if name not in found}
     say(f"sweep: {len(wanted)} settings, {len(missing)} to run")
     # What is reported depends on two files alone; an experiment takes the whole workspace but the sweeps' own results.
-    paths = [".", f":(exclude){FOLDER}"] if missing else ["params.yaml", "dvc.lock"]
+    paths = [".", f":(exclude){SWEEPS}"] if missing else ["params.yaml", "dvc.lock"]
     changed = git("diff", "--name-only", "HEAD", "--", *paths).stdout.decode().split("\n")[0]
     if changed:
         raise PipelineError(
@@ -256,7 +256,7 @@ def run(arguments: argparse.Namespace) -> None:
         points.append(Point(recipe, settings, name, read_verdicts(read_revision(found[name]), [key])[key]))
     base, donor = (measured[key] for key in yardsticks)
     result = report(params, model, points, next(iter(over)), base, donor)
-    path = FOLDER / model / f"{'-'.join(arguments.recipes)}.json"
+    path = SWEEPS / model / f"{'-'.join(arguments.recipes)}.json"
     write_json(path, significant(result))
     print_tables(result)
     say(f"sweep: {len(points)} points of {model} in {path}")

@@ -13,6 +13,7 @@ from safety_tax.core.rows import (
     read_examples,
     read_items,
 )
+from safety_tax.core.workspace import BENCHMARKS
 from safety_tax.dispatch.processes import Processes
 from safety_tax.dispatch.runners import Here, ResumedRun, Runner
 from safety_tax.engine.choice import Scores
@@ -23,8 +24,6 @@ from safety_tax.engine.parts import Answers
 from safety_tax.engine.preparing import Examples, Form, Prepared, examples_of
 from safety_tax.engine.session import CUDA
 from safety_tax.params import Model, Params, Run
-
-BENCHMARKS = Path("data/benchmarks")
 
 
 class Asked(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from safety_tax.core.console import progress_bar
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Tensor, write_checkpoint
+from safety_tax.core.workspace import BASES
 from safety_tax.params import Curvature, Model
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ def read_rows_of(
 ) -> "list[TuningRow]":
     """The first so many tuning rows of a kind, responses cut to `limit` tokens in all. PipelineError: too few."""
     from safety_tax.core.rows import Prompt, read_rows
-    from safety_tax.core.workspace import TUNING_PROMPTS
-    from safety_tax.donors.tuning_rows import REFUSALS, TuningRow, as_tokens, read_refusals, require_embedded
+    from safety_tax.core.workspace import REFUSALS, TUNING_PROMPTS
+    from safety_tax.donors.tuning_rows import TuningRow, as_tokens, read_refusals, require_embedded
 
     there = [prompt for prompt in read_rows(TUNING_PROMPTS, Prompt) if prompt.kind == kind]
     if len(there) < count:
@@ -84,7 +85,7 @@ def collect(name: str, model: Model, settings: Curvature, date: datetime.date, f
 
     from safety_tax.tokens.encoder import Encoder
 
-    base = Path("models/base") / name
+    base = BASES / name
     encoder = Encoder.open(base, name, date)
     network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     network.to("cuda" if torch.cuda.is_available() else "cpu")

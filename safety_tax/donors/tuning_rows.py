@@ -13,8 +13,6 @@ from safety_tax.model_files.embedding_rows import beyond_rows
 from safety_tax.params import Donor, Model
 from safety_tax.tokens.encoder import Encoder
 
-REFUSALS = Path("data/prompts/refusals.jsonl")
-
 
 class TuningRow(NamedTuple):
     """Token ids of prompt and response; only the response's tokens count in the loss."""

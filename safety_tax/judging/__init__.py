@@ -5,16 +5,15 @@ A new judge is a file here, its section in `safety_tax/params/sections.py` and a
 
 import datetime
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import assert_never
 
+from safety_tax.core.workspace import JUDGES
 from safety_tax.judging.exchange import Exchange
 from safety_tax.judging.judgement import Judgement
 from safety_tax.params import AnyJudge, ClassifierJudge, GuardJudge, RulesJudge, Run
 
 Judge = Callable[[Sequence[Exchange]], list[Judgement]]
 
-MODELS = Path("models/judges")
 DECLINED = ("refuse", "partial")
 
 
@@ -31,11 +30,11 @@ def load(settings: AnyJudge, run: Run, date: datetime.date) -> Judge:
         case ClassifierJudge():
             from safety_tax.judging.classifier import load_classifier
 
-            return judgeable_only(load_classifier(MODELS / settings.model, settings, run))
+            return judgeable_only(load_classifier(JUDGES / settings.model, settings, run))
         case GuardJudge():
             from safety_tax.judging.guard import load_guard
 
-            return judgeable_only(load_guard(MODELS / settings.model, settings, run, date))
+            return judgeable_only(load_guard(JUDGES / settings.model, settings, run, date))
         case _:
             assert_never(settings)
 

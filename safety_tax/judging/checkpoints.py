@@ -9,12 +9,10 @@ from tempfile import TemporaryDirectory
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
+from safety_tax.core.workspace import PROMPTS
 from safety_tax.datasets.matched_benign import read as read_benign
 from safety_tax.params import Export, JudgeModel, Model
 from safety_tax.sources import fetch
-
-FOLDER = Path("models/judges")
-PROMPTS = Path("data/prompts")
 
 
 def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:

@@ -14,6 +14,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from safety_tax.core.console import progress_bar, say
 from safety_tax.core.errors import PipelineError, how_to_have
+from safety_tax.core.workspace import JOURNALS
 from safety_tax.dispatch.journal import Journal, folder_digest
 from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.engine.generation import Generated
@@ -28,7 +29,7 @@ from safety_tax.tokens.encoder import Encoder
 
 # Of an answer that does not parse, this much is shown.
 SHOWN_CHARACTERS = 40
-JOURNALS = Path("runs/journal/judge")
+OF_JUDGES = JOURNALS / "judge"
 
 
 def load_guard(
@@ -75,7 +76,7 @@ def ask(
     part = Answers("verdicts", prompts, encoder.ends.tokens, titles, settings.max_new_tokens)
     # Of these exchanges alone: another variant's judging, when it ends, removes its own.
     asked = hashlib.sha256(repr(prompts).encode()).hexdigest()[:16]
-    journal = Journal(JOURNALS / f"{settings.model}-{asked}.jsonl")
+    journal = Journal(OF_JUDGES / f"{settings.model}-{asked}.jsonl")
     if journal.dropped:
         say(f"judge: {journal.dropped} torn or damaged lines of {journal.path} are left out; their items run again")
     with progress_bar() as progress:

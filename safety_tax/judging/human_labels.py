@@ -13,7 +13,6 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Kind, Label, Row, write_rows
 from safety_tax.core.text_files import read_json_lines
 
-LABELS = Path("data/labels")
 Key = tuple[str, str]
 """Variant and item id: what a label is of."""
 

@@ -6,13 +6,12 @@ from tempfile import TemporaryDirectory
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.files import written_atomically
 from safety_tax.core.text_files import read_text
+from safety_tax.core.workspace import CHAT_TEMPLATES
 from safety_tax.model_files.config import read_object
 from safety_tax.model_files.gate import settle, settle_tokenizer
 from safety_tax.model_files.gathering import model_files
 from safety_tax.params import Model
 from safety_tax.sources import fetch, put
-
-TEMPLATES = Path("data/chat_templates")
 
 
 def bring(model: Model, folder: Path) -> None:
@@ -36,9 +35,9 @@ def give_template(name: str, folder: Path) -> None:
     Raises PipelineError when there is no such template.
     """
     if name != "own":
-        file = TEMPLATES / f"{name}.jinja"
+        file = CHAT_TEMPLATES / f"{name}.jinja"
         if not file.exists():
-            known = [path.stem for path in TEMPLATES.glob("*.jinja")]
+            known = [path.stem for path in CHAT_TEMPLATES.glob("*.jinja")]
             raise PipelineError(
                 f"Expected a chat template in {file}, found none; {did_you_mean(name, ['own', *known])}"
             )

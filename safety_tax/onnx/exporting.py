@@ -9,6 +9,7 @@ import onnx
 
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.workspace import PROMPTS
 from safety_tax.engine.session import GRAPH
 from safety_tax.onnx.onnx_files import require_contained
 from safety_tax.onnx.onnx_weights import BINDING, load_binding, require_equal_weights, write_weights
@@ -16,7 +17,6 @@ from safety_tax.params import Export, Model
 
 # What inference needs beside graph and weights.
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "chat_template*")
-PROMPTS = Path("data/prompts")
 
 
 def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings: Export, date: datetime.date) -> float:

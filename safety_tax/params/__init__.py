@@ -7,7 +7,6 @@ uses are tracked by DVC as `params:`; a better check here must not re-run a GPU 
 
 from safety_tax.params.reading import load_params, read_params, validated
 from safety_tax.params.sections import (
-    PARAMS_FILE,
     AnyJudge,
     ClassifierJudge,
     Curvature,
@@ -38,7 +37,6 @@ from safety_tax.params.sections import (
 from safety_tax.params.whole import Params
 
 __all__ = [
-    "PARAMS_FILE",
     "AnyJudge",
     "ClassifierJudge",
     "Curvature",

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.text_files import read_text
+from safety_tax.core.workspace import PARAMS_FILE, PIPELINE
 from safety_tax.merging.methods import RECIPE_TYPES
-from safety_tax.params.sections import DONOR_TAGS, PARAMS_FILE, Section
+from safety_tax.params.sections import DONOR_TAGS, Section
 from safety_tax.params.whole import Params
 
 CASE = re.compile(r"literal\[.*\]|(?:constrained-)?(?:int|float|str)")
@@ -31,7 +32,7 @@ def load_params() -> Params:
 
 def read_params() -> Any:
     """The content of `params.yaml` of the current folder. Raises PipelineError when there is none, or it is no YAML."""
-    if not PARAMS_FILE.exists() or not Path("dvc.yaml").exists():
+    if not PARAMS_FILE.exists() or not PIPELINE.exists():
         raise PipelineError(
             f"Expected to run in the project's root, found no {PARAMS_FILE} and dvc.yaml in {Path.cwd()}; "
             "change to the folder that holds them."

@@ -3,7 +3,6 @@
 import datetime
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -21,8 +20,7 @@ from pydantic import (
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.rows import Kind, Label
-
-PARAMS_FILE = Path("params.yaml")
+from safety_tax.core.workspace import PARAMS_FILE
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.rows import GENERATED, Prompt, Response, Row
-from safety_tax.params import PARAMS_FILE
+from safety_tax.core.workspace import BENCHMARKS, DETAIL, FIGURES, PARAMS_FILE, RESPONSES
 from safety_tax.results.comparison.revisions import (
     Revision,
     commit_of,
@@ -27,11 +27,6 @@ from safety_tax.results.comparison.revisions import (
 from safety_tax.results.variant import parsed_results
 
 __all__ = ["Drawing", "PipelineError", "figure", "load_answers", "load_results", "load_verdicts"]
-
-BENCHMARKS = Path("data/benchmarks")
-RESPONSES = Path("data/responses")
-DETAIL = Path("metrics/detail")
-FIGURES = Path("metrics/figures")
 
 
 @dataclass(frozen=True)

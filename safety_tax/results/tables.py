@@ -1,7 +1,6 @@
 """A model's results as files have them: the headline, the rows of a plot, the table that a person reads first."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -9,7 +8,8 @@ from rich.table import Table
 from safety_tax.core.console import say
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.rows import Verdict
-from safety_tax.judging.human_labels import LABELS, HumanLabel, Key, of_present_responses, read_labels
+from safety_tax.core.workspace import LABELS, VERDICTS
+from safety_tax.judging.human_labels import HumanLabel, Key, of_present_responses, read_labels
 from safety_tax.params import Params
 from safety_tax.results.compute import Verdicts, judge_result, recommended, variant_results
 from safety_tax.results.estimate import ESTIMATE_ENDS, fixed, shown
@@ -17,8 +17,6 @@ from safety_tax.results.families import donors_alone, families, family_result
 from safety_tax.results.variant import Flat, ModelResults, VariantResult
 from safety_tax.results.words import tax_cell
 
-FOLDER = Path("metrics")
-VERDICTS = Path("data/verdicts")
 # What fits on a line of `dvc metrics show`: what people decide by, without limits.
 ONE_LINE = (
     "safety_gain",

@@ -26,6 +26,7 @@ from workplace import encoder_of
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, continuations, letter_prompt, letters
 from safety_tax.core.rows import Prompt
+from safety_tax.core.workspace import REFUSALS
 from safety_tax.datasets.item import Item
 from safety_tax.donors.trainer import (
     IGNORED,
@@ -41,7 +42,7 @@ from safety_tax.donors.trainer import (
     train,
 )
 from safety_tax.donors.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
-from safety_tax.donors.tuning_rows import REFUSALS, TuningRow, as_tokens, choose, read_refusals, refusal_for
+from safety_tax.donors.tuning_rows import TuningRow, as_tokens, choose, read_refusals, refusal_for
 from safety_tax.engine.choice import tokenized
 from safety_tax.params import Donor, Model, Tune
 

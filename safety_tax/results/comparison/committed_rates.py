@@ -2,13 +2,11 @@
 
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from safety_tax.core.workspace import DETAIL
 from safety_tax.results.comparison.revisions import Revision, git
 from safety_tax.results.statistics.intervals import Interval
-
-DETAIL = Path("metrics/detail")
 
 
 class ModelRates(NamedTuple):

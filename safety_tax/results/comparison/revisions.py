@@ -16,10 +16,9 @@ import yaml
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import LABELLED, RowType, Verdict, read_rows
-from safety_tax.params import PARAMS_FILE
+from safety_tax.core.workspace import PARAMS_FILE, PIPELINE, VERDICTS
 from safety_tax.results.measures import SHARES
 
-VERDICTS = Path("data/verdicts")
 OWN_RUN = (
     "make the first commit your own run (`dvc repro`, `git add --all`, `git commit`) and compare later changes with "
     "that commit"
@@ -234,7 +233,7 @@ def recorded_bytes(revision: Revision, files: Mapping[FileKey, Path]) -> dict[Fi
     for library in ("dvc", "dvc_data", "dvc_objects", "scmrepo"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     found = {}
-    file = Path("dvc.yaml")
+    file = PIPELINE
     try:
         # Cache and remote as they are now: the revision may be older than the lines of .dvc/config that name them.
         with Repo(".") as here:

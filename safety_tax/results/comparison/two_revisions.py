@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.params import PARAMS_FILE
+from safety_tax.core.workspace import PARAMS_FILE
 from safety_tax.results.comparison.committed_rates import ModelRates, read_rates
 from safety_tax.results.comparison.items import Comparison, compare, compare_rates, unshared
 from safety_tax.results.comparison.revisions import Revision, VerdictsMissing, read_verdicts

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import LABELLED, Verdict, read_rows
+from safety_tax.core.workspace import DETAIL, VERDICTS
 from safety_tax.results.figures import (
     answer_lengths,
     frontier,
@@ -18,9 +19,6 @@ from safety_tax.results.figures import (
 from safety_tax.results.figures.run import Run
 from safety_tax.results.variant import read_results
 
-DETAIL = Path("metrics/detail")
-VERDICTS = Path("data/verdicts")
-FIGURES = Path("metrics/figures")
 # In the order of a reader's questions. None: there is nothing to show.
 DRAWN: dict[str, Callable[[Run], Figure | None]] = {
     "frontier": frontier.draw,
