@@ -17,9 +17,10 @@ from safety_tax.core.rows import (
 from safety_tax.core.workspace import JOURNALS, ONNX, RESPONSES, RUNS
 from safety_tax.dispatch.journal import Journal, folder_digest
 from safety_tax.dispatch.runners import ResumedRun
-from safety_tax.dispatch.variant import choice_scores, read_asked, respond, score_format, start_runner
+from safety_tax.dispatch.variant import respond, score_format, start_runner
 from safety_tax.engine.open_session import Choice, choose
 from safety_tax.engine.preparing import Asking, Form, Prepared, prepare
+from safety_tax.engine.rows import choice_scores, read_asked
 from safety_tax.engine.session import CPU, CUDA, choose_provider, cuda_problem
 from safety_tax.params import load_params
 from safety_tax.tokens.chat_template import tells_date
@@ -34,7 +35,7 @@ def main() -> None:
     model, settings = params.model(arguments.model), params.run
     if arguments.variant != "base":
         params.recipe(arguments.variant)
-    asked = read_asked(params, model)
+    asked = read_asked(model, params.sample_sizes().other_format)
 
     folder = ONNX / arguments.model / arguments.variant
     name = f"{arguments.model} {arguments.variant}"

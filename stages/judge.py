@@ -13,7 +13,6 @@ from safety_tax.core.rows import (
     write_rows,
 )
 from safety_tax.core.workspace import RESPONSES, VERDICTS
-from safety_tax.judging import load
 from safety_tax.judging.gates import require_judged
 from safety_tax.judging.verdicts import judge_variant
 from safety_tax.params import load_params
@@ -28,7 +27,7 @@ def main() -> None:
     if arguments.variant != "base":
         params.recipe(arguments.variant)
     folder = RESPONSES / arguments.model / arguments.variant
-    judge = load(params.judge, params.run, params.prompting.date)
+    judge = params.judge.load(params.run, params.prompting.date)
     verdicts = judge_variant(folder, params.model(arguments.model), judge)
     require_judged(verdicts)
     write_rows(VERDICTS / arguments.model / f"{arguments.variant}.jsonl", verdicts)

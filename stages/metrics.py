@@ -15,6 +15,7 @@ from safety_tax.core.files import folder_written_atomically, write_json, written
 from safety_tax.core.rows import Verdict, read_rows
 from safety_tax.core.workspace import METRICS, VERDICTS
 from safety_tax.params import load_params
+from safety_tax.results.conditions import how_asked, how_donors_differ
 from safety_tax.results.rounding import significant
 from safety_tax.results.tables import (
     headline,
@@ -26,7 +27,7 @@ from safety_tax.results.tables import (
     table,
     told_date,
 )
-from safety_tax.results.words import how_asked, how_donors_differ, narrative, verdict
+from safety_tax.results.words import narrative, verdict
 
 
 def main() -> None:

@@ -24,7 +24,8 @@ from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, fingerprint
 from safety_tax.donors.tuning_rows import as_tokens, choose, read_refusals, require_embedded
 from safety_tax.donors.vector_instructions import use_avx2
 from safety_tax.model_files.embedding_rows import give_padding
-from safety_tax.params import GivenDonor, load_params
+from safety_tax.params import load_params
+from safety_tax.settings.donors import GivenDonor
 from safety_tax.tokens.encoder import Encoder
 
 

@@ -36,7 +36,9 @@ from safety_tax.judging.human_labels import read_labels
 from safety_tax.judging.rules import judge
 from safety_tax.model_files.bringing import check
 from safety_tax.onnx.onnx_files import require_contained
-from safety_tax.params import Dataset, FolderSource, HubSource, Table, validated
+from safety_tax.params import validated
+from safety_tax.settings.data import Dataset, Table
+from safety_tax.settings.sources import FolderSource, HubSource
 from safety_tax.sources.gguf_header import require_sound
 from safety_tax.sources.hub import _require_all_shards, choose, list_files, require_no_code, require_room
 from safety_tax.sources.wheel import _unpack

@@ -1,7 +1,7 @@
 """Verdicts made by hand, for tests of what is computed from them."""
 
 from safety_tax.core.rows import Kind, Verdict
-from safety_tax.params import Metrics
+from safety_tax.settings.stages import Metrics
 
 PRICES = {"knowledge": 0.25, "helpfulness": 1.0, "reasoning": 0.25, "instructions": 0.5}
 SETTINGS = Metrics(confidence=0.95, margin=0.01, price=PRICES)

@@ -14,7 +14,8 @@ from conftest import ROOT, benign_rows, tiny_params
 
 from safety_tax.core.rows import GENERATED, NOTHING, Check, Prompt, read_examples, write_rows
 from safety_tax.onnx.exporting import export
-from safety_tax.params import Export, Model
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.stages import Export
 from safety_tax.tokens.encoder import Encoder, surroundings
 from safety_tax.tokens.ends import Ends
 

@@ -11,7 +11,10 @@ from safety_tax.checkup.shape import Shape
 from safety_tax.core.prompting import REASONING, WORKED_EXAMPLES
 from safety_tax.core.rows import GENERATED, KINDS, LABELLED, Kind, read_items
 from safety_tax.core.workspace import BENCHMARKS
-from safety_tax.params import Donor, FolderSource, Model, Params
+from safety_tax.params import Params
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.donors import Donor
+from safety_tax.settings.sources import FolderSource
 
 # Means of the default datasets, with SmolLM2's tokenizer; lengths where no rows are there yet. An option is counted
 # apart from its question.

@@ -17,7 +17,7 @@ from requests import RequestException
 
 from safety_tax.checkup.machine import GIGABYTE, Finding
 from safety_tax.core.errors import PipelineError
-from safety_tax.params import HubDatasetSource, HubSource
+from safety_tax.settings.sources import HubDatasetSource, HubSource
 from safety_tax.sources.hub import cached_copy, choose, list_files, require_room
 from safety_tax.sources.hub_errors import HubUnreachable, ask_hub
 

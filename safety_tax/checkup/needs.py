@@ -7,7 +7,11 @@ import yaml
 
 from safety_tax.checkup.shape import ITEM, Shape
 from safety_tax.core.workspace import MODELS
-from safety_tax.params import Donor, HubSource, JudgeModel, Model, Params
+from safety_tax.params import Params
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.donors import Donor
+from safety_tax.settings.sources import HubSource
+from safety_tax.settings.stages import JudgeModel
 
 PROGRAM = 0.7e9
 """Bytes of Python with torch, Transformers and ONNX Runtime loaded."""

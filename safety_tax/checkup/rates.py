@@ -21,7 +21,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from safety_tax.checkup.shape import Shape
 from safety_tax.core.processors import usable_cores
 from safety_tax.engine.session import CPU, CUDA
-from safety_tax.params import Tune
+from safety_tax.settings.donors import Tune
 
 CACHES = 128_000_000
 """Bytes of weights that no processor keeps near."""

@@ -20,8 +20,8 @@ from safety_tax.core.console import console
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.rows import Label
 from safety_tax.core.text_files import read_csv, read_json_lines
-from safety_tax.judging import Judge, by_rules, load
 from safety_tax.judging.exchange import Exchange
+from safety_tax.judging.judge import Judge, by_rules
 from safety_tax.judging.judgement import Judgement
 from safety_tax.params import load_params
 from safety_tax.results.statistics.judge_error import REFUSALS, Agreement, agreement
@@ -77,7 +77,7 @@ def load_judge(name: str) -> Judge:
             f"Expected `judge` of params.yaml to describe the {name} to audit, found {params.judge.name!r}; "
             "set that section, then run `dvc repro judge_model`."
         )
-    return load(params.judge, params.run, params.prompting.date)
+    return params.judge.load(params.run, params.prompting.date)
 
 
 def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:

@@ -37,7 +37,9 @@ from safety_tax.core.console import console, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.workspace import BASES
 from safety_tax.engine.session import CPU, CUDA, cuda_problem
-from safety_tax.params import FolderSource, GivenDonor, HubDatasetSource, HubSource, Params, load_params
+from safety_tax.params import Params, load_params
+from safety_tax.settings.donors import GivenDonor
+from safety_tax.settings.sources import FolderSource, HubDatasetSource, HubSource
 
 
 class Size(NamedTuple):

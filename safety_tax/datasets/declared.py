@@ -7,7 +7,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Kind
 from safety_tax.datasets.item import Item
 from safety_tax.datasets.tables import read_table
-from safety_tax.params import Table
+from safety_tax.settings.data import Table
 
 LETTERS = "ABCDEFGHIJ"
 

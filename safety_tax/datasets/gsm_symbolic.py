@@ -9,7 +9,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.extras import from_extra
 from safety_tax.datasets.item import Item
 from safety_tax.datasets.solutions import EXAMPLES, problem
-from safety_tax.params import GeneratedSource
+from safety_tax.settings.sources import GeneratedSource
 
 # Its own request, at the end of each problem; `infer` makes the same request for every dataset.
 REQUEST = " Give the result as your final answer. Do not include units."

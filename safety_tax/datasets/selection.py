@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
@@ -15,8 +15,31 @@ from safety_tax.datasets.declared import read_declared
 from safety_tax.datasets.item import Item
 from safety_tax.datasets.jailbreak_texts import with_goal
 from safety_tax.datasets.leakage import common_ngrams, leaking, require_apart
-from safety_tax.params import Dataset, FetchData, GeneratedSource, HubDatasetSource, Params
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.data import Dataset, FetchData, SampleSizes
+from safety_tax.settings.sources import GeneratedSource, HubDatasetSource
 from safety_tax.sources import fetch
+
+
+class Chosen(Protocol):
+    """What of `params.yaml` decides the items; `Params` is one."""
+
+    @property
+    def models(self) -> list[str]:
+        """Names in the catalogue."""
+
+    @property
+    def fetch_data(self) -> FetchData:
+        """The stage's section."""
+
+    def datasets(self) -> dict[str, Dataset]:
+        """By name, those that are asked."""
+
+    def sample_sizes(self) -> SampleSizes:
+        """How many items of each kind."""
+
+    def model(self, name: str) -> Model:
+        """A catalogue entry."""
 
 
 class Found(NamedTuple):
@@ -148,7 +171,7 @@ def short_enough(prompts: list[Prompt], most: int | Literal["all"]) -> list[Prom
     return [prompt for prompt in prompts if len(prompt.text) + sum(map(len, prompt.choices or [])) <= most]
 
 
-def sample(kind: Kind, held: list[Prompt], everything: Params) -> list[Prompt]:
+def sample(kind: Kind, held: list[Prompt], everything: Chosen) -> list[Prompt]:
     """The items of a kind that the chosen size asks. Raises PipelineError when there are not so many.
 
     The limit on a question's characters comes after the order, so that a size with one is a part of a bigger size
@@ -187,7 +210,7 @@ def of_one_kind(rows: Mapping[Kind, list[Prompt]]) -> dict[Kind, list[Prompt]]:
     return kept
 
 
-def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Params) -> None:
+def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Chosen) -> None:
     """Raises PipelineError when a chosen model wants more shots than a subject has."""
     there = Counter(shot.group for shot in shots if shot.kind == "choice")
     for model in everything.models:
@@ -200,7 +223,7 @@ def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Para
                 )
 
 
-def select(everything: Params) -> dict[str, list[Prompt]]:
+def select(everything: Chosen) -> dict[str, list[Prompt]]:
     """All rows, by the name of their file. Raises PipelineError when a size asks for more items than there are."""
     params, sizes = everything.fetch_data, everything.sample_sizes()
     items, dev = read_datasets(everything.datasets())

@@ -24,7 +24,7 @@ from safety_tax.dispatch.slices import shards
 from safety_tax.engine.open_session import Choice, Session, open_session
 from safety_tax.engine.parts import Part, Report, Result, run_items
 from safety_tax.engine.session import ModelSession
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
 PACKAGE = Path(__file__).parents[1]
 # More tasks than slots: a node that is lost costs less, and a faster one does more.

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from safety_tax import engine
 from safety_tax.core.processors import usable_cores
 from safety_tax.engine.open_session import Choice
 from safety_tax.engine.parts import Answers, Part
 from safety_tax.engine.session import CPU
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
-CODE = Path(engine.__file__).parent
+CODE = Path(__file__).parents[1] / "engine"
 CHECKSUM = 16
 PIECE = 64 * 2**20
 # How much runs at once: it decides which rows share a batch, which only a GPU's kernels may round by.

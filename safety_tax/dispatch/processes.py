@@ -19,7 +19,7 @@ from safety_tax.dispatch.slices import shards
 from safety_tax.engine.open_session import Choice, open_session
 from safety_tax.engine.parts import Part, Report, Result, run_items
 from safety_tax.engine.session import ModelSession
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
 # A worker tells of its progress so often, in seconds.
 TELLING = 0.2

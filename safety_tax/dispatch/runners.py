@@ -9,7 +9,7 @@ from safety_tax.engine.generation import Generated
 from safety_tax.engine.open_session import Choice, Session, open_session
 from safety_tax.engine.parts import Part, Report, Result, first_alike, result_of, run_items
 from safety_tax.engine.session import ModelSession
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
 
 class Runner(Protocol):

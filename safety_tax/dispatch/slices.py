@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from safety_tax.engine.parts import Part, costs, plan
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
 
 def shards(part: Part, wanted: Collection[int], grouped: bool, settings: Run, count: int) -> list[list[int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.donors.model_config import read_config
-from safety_tax.merging.updates import layer_of
+from safety_tax.donors.tensor_names import layer_of
 
 MOST_ALPHA = 1e6
 MOST_REPETITIONS = 3

@@ -10,7 +10,8 @@ from safety_tax.core.console import progress_bar
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Tensor, write_checkpoint
 from safety_tax.core.workspace import BASES
-from safety_tax.params import Curvature, Model
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.donors import Curvature
 
 if TYPE_CHECKING:
     from safety_tax.donors.tuning_rows import TuningRow

@@ -11,7 +11,7 @@ from safety_tax.donors.checks import require_same_vocabulary
 from safety_tax.donors.full_checkpoint import allow
 from safety_tax.donors.opening import open_donor
 from safety_tax.model_files.weights import weight_files
-from safety_tax.params import FolderSource, HubSource
+from safety_tax.settings.sources import FolderSource, HubSource
 from safety_tax.sources import fetch, put
 
 CONFIG = "config.json"

@@ -4,6 +4,7 @@ import re
 
 from safety_tax.core.tensor_files import Checkpoint
 
+LAYER = re.compile(r"\.layers\.(\d+)\.")
 # torch.compile, FSDP, activation checkpointing, DistributedDataParallel.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
 PEFT = "base_model.model."
@@ -38,3 +39,9 @@ def is_head(name: str) -> bool:
 def embedding_of(base: Checkpoint) -> str | None:
     """The base's table of embeddings."""
     return next(filter(is_embedding, base.names()), None)
+
+
+def layer_of(name: str) -> int | None:
+    """Number of the layer that a tensor belongs to; None for embeddings, last norm and head."""
+    found = LAYER.search(name)
+    return int(found[1]) if found else None

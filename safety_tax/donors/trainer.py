@@ -27,7 +27,8 @@ from safety_tax.core.console import progress_bar, say
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, saved_order
 from safety_tax.donors.tuning_rows import TuningRow
-from safety_tax.params import Donor, Model, Tune
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.donors import Donor, Tune
 
 IGNORED = -100  # label that the loss leaves out
 

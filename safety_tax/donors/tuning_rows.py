@@ -10,7 +10,8 @@ from safety_tax.core.prompting import LETTERS, continuation_prompt, letter_promp
 from safety_tax.core.rows import Prompt
 from safety_tax.core.text_files import read_objects
 from safety_tax.model_files.embedding_rows import beyond_rows
-from safety_tax.params import Donor, Model
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.donors import Donor
 from safety_tax.tokens.encoder import Encoder
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from safety_tax.core.errors import PipelineError
 from safety_tax.engine.grouped_session import GROUPED_GRAPH, GroupedSession
 from safety_tax.engine.session import CPU, ModelSession, choose_provider
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
 Session = ModelSession | GroupedSession
 

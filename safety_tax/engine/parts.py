@@ -15,7 +15,7 @@ from safety_tax.engine.open_session import Session
 from safety_tax.engine.prefix_tree import shared_length
 from safety_tax.engine.provider_errors import PROVIDER_ERRORS, first_line, out_of_memory
 from safety_tax.engine.session import ModelSession
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
 Result = Generated | Scores
 # Of the items of a batch that failed, a sentence names so many.

@@ -37,7 +37,8 @@ from safety_tax.engine.item_checks import (
     without_beginning,
 )
 from safety_tax.engine.parts import Answers, Questions
-from safety_tax.params import Infer, Model, Run
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.stages import Infer, Run
 from safety_tax.tokens.encoder import Encoder
 from safety_tax.tokens.ends import Stops, stops_of
 

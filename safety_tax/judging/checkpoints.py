@@ -11,7 +11,8 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.core.workspace import PROMPTS
 from safety_tax.datasets.matched_benign import read as read_benign
-from safety_tax.params import Export, JudgeModel, Model
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.stages import Export, JudgeModel
 from safety_tax.sources import fetch
 
 

@@ -8,6 +8,7 @@ two are equal.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -18,11 +19,31 @@ from safety_tax.engine.session import choose_provider
 from safety_tax.judging.exchange import Exchange
 from safety_tax.judging.judgement import Judgement
 from safety_tax.judging.sequence_classifier import Float64, SequenceClassifier, Window
-from safety_tax.params import ClassifierJudge, Run
+from safety_tax.settings.stages import Run
+
+
+class ClassifierSettings(Protocol):
+    """What `params.yaml` says of a classifier; see `judges/classifier.py`."""
+
+    @property
+    def model(self) -> str:
+        """Its entry of `judge_models`."""
+
+    @property
+    def labels(self) -> Mapping[str, Label]:
+        """Every class of the checkpoint, by its own name, to a label."""
+
+    @property
+    def window_tokens(self) -> int:
+        """A longer response is cut into windows of so many."""
+
+    @property
+    def overlap_tokens(self) -> int:
+        """That two neighbouring windows share."""
 
 
 def load_classifier(
-    folder: Path, settings: ClassifierJudge, run: Run
+    folder: Path, settings: ClassifierSettings, run: Run
 ) -> Callable[[Sequence[Exchange]], list[Judgement]]:
     """Raises PipelineError when the classes are not those of `labels`, or the window does not fit the model."""
     classifier = SequenceClassifier(folder, choose_provider(run.provider))
@@ -49,7 +70,7 @@ def require_classes(classes: Sequence[str], labels: Mapping[str, Label], model: 
 
 
 def label_responses(
-    classifier: SequenceClassifier, settings: ClassifierJudge, run: Run, exchanges: Sequence[Exchange]
+    classifier: SequenceClassifier, settings: ClassifierSettings, run: Run, exchanges: Sequence[Exchange]
 ) -> list[Judgement]:
     """A label for every exchange; raises PipelineError when the provider changed on the way."""
     texts = [exchange.response for exchange in exchanges]

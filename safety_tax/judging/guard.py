@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
@@ -24,7 +25,7 @@ from safety_tax.judging import rules
 from safety_tax.judging.exchange import Exchange
 from safety_tax.judging.guard_templates import TEMPLATES
 from safety_tax.judging.judgement import Judgement
-from safety_tax.params import GuardJudge, Run
+from safety_tax.settings.stages import Run
 from safety_tax.tokens.encoder import Encoder
 
 # Of an answer that does not parse, this much is shown.
@@ -32,8 +33,24 @@ SHOWN_CHARACTERS = 40
 OF_JUDGES = JOURNALS / "judge"
 
 
+class GuardSettings(Protocol):
+    """What `params.yaml` says of a guard; see `judges/guard.py`."""
+
+    @property
+    def model(self) -> str:
+        """Its entry of `judge_models`."""
+
+    @property
+    def template(self) -> str:
+        """Of `guard_templates`."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Of an answer."""
+
+
 def load_guard(
-    folder: Path, settings: GuardJudge, run: Run, date: datetime.date
+    folder: Path, settings: GuardSettings, run: Run, date: datetime.date
 ) -> Callable[[Sequence[Exchange]], list[Judgement]]:
     """Raises PipelineError when there is no such guard, or the provider cannot be had."""
     if not (folder / GRAPH).exists():
@@ -46,7 +63,7 @@ def load_guard(
 def label_exchanges(
     session: ModelSession,
     encoder: Encoder,
-    settings: GuardJudge,
+    settings: GuardSettings,
     run: Run,
     exchanges: Sequence[Exchange],
 ) -> list[Judgement]:
@@ -63,7 +80,7 @@ def label_exchanges(
 def ask(
     session: ModelSession,
     encoder: Encoder,
-    settings: GuardJudge,
+    settings: GuardSettings,
     run: Run,
     exchanges: Sequence[Exchange],
 ) -> list[Judgement]:
@@ -103,7 +120,7 @@ def ask(
     return judgements
 
 
-def token_ids(session: ModelSession, encoder: Encoder, settings: GuardJudge, exchange: Exchange) -> list[int]:
+def token_ids(session: ModelSession, encoder: Encoder, settings: GuardSettings, exchange: Exchange) -> list[int]:
     """The exchange in the guard's template. Raises PipelineError when it is longer than the guard reads."""
     prompt, response = (
         without_special_tokens(encoder.tokenizer, text) for text in (exchange.prompt, exchange.response)

@@ -1,4 +1,7 @@
-"""Ways to decline: patterns over plain sentences (see `patterns`); `rules` weighs what they find."""
+"""Ways to decline: patterns over plain sentences (see `patterns`); `rules` weighs what they find.
+
+Long, since it is a vocabulary: one list of phrases after the other.
+"""
 
 import re
 

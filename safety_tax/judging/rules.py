@@ -7,6 +7,8 @@ gave F1 .96 and kappa .92; then on both, so their scores now flatter. `safety-ta
 
 A linear head on MiniLM sentence embeddings, trained on rows written for this project, was tried in its place: F1 .96
 and kappa .93 on one system, .50 and .17 on the other. It was dropped.
+
+Long, since the steps weigh each other: `judge_part` and what it asks, in the order in which it asks.
 """
 
 from itertools import islice

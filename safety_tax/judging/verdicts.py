@@ -18,11 +18,11 @@ from safety_tax.core.rows import (
     read_rows,
 )
 from safety_tax.core.workspace import BENCHMARKS
-from safety_tax.judging import Judge
 from safety_tax.judging.exchange import Exchange
 from safety_tax.judging.final_answer import check_answer, marked_answers
 from safety_tax.judging.instruction_checks import check_instructions
-from safety_tax.params import Model
+from safety_tax.judging.judge import Judge
+from safety_tax.settings.catalog import Model
 
 
 def softmax(values: Sequence[float]) -> list[float]:

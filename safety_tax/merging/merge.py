@@ -16,12 +16,13 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.processors import usable_cores
 from safety_tax.core.tensor_files import Checkpoint, Tensor, plan_shards, require_finite, write_index, write_shard
 from safety_tax.donors.opening import Donor
+from safety_tax.donors.tensor_names import layer_of
 from safety_tax.merging.ahead import in_order
 from safety_tax.merging.curvature import Curvature
 from safety_tax.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary, unlike
 from safety_tax.merging.recipe import REST, Recipe, layer_range, weight_at
 from safety_tax.merging.resume import WorkFolder
-from safety_tax.merging.updates import Target, Update, layer_of
+from safety_tax.merging.updates import Target, Update
 
 # What a model folder has beside its weights; every variant has the base's.
 COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")

@@ -17,9 +17,8 @@ from safety_tax.core.arrays import Float32
 from safety_tax.merging.updates import Target, Update, weighted_sum
 
 Density = Annotated[float, Field(gt=0, le=1)]
-# Beyond these is a slip of the finger; NumPy takes no other seed.
+# Beyond it is a slip of the finger.
 Scale = Annotated[float, Field(ge=-1e3, le=1e3)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LAYERS = re.compile(r"(\d+)(?:(-)(\d+)?)?")
 REST = "rest"
 

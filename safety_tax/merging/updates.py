@@ -1,7 +1,6 @@
 """What a merge method works on."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from safety_tax.core.arrays import Float32, by_blocks
+from safety_tax.donors.tensor_names import layer_of
 from safety_tax.merging.curvature import Curvature
-
-LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 class Update(NamedTuple):
@@ -32,12 +30,6 @@ class Target:
     total_weight: float
     """Of all donors, also of those that leave this tensor alone."""
     curvature: Curvature | None = None
-
-
-def layer_of(name: str) -> int | None:
-    """Number of the layer that a tensor belongs to; None for embeddings, last norm and head."""
-    found = LAYER.search(name)
-    return int(found[1]) if found else None
 
 
 def is_layer_matrix(name: str, delta: Float32) -> bool:

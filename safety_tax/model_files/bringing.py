@@ -10,7 +10,7 @@ from safety_tax.core.workspace import CHAT_TEMPLATES
 from safety_tax.model_files.config import read_object
 from safety_tax.model_files.gate import settle, settle_tokenizer
 from safety_tax.model_files.gathering import model_files
-from safety_tax.params import Model
+from safety_tax.settings.catalog import Model
 from safety_tax.sources import fetch, put
 
 

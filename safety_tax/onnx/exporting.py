@@ -13,7 +13,8 @@ from safety_tax.core.workspace import PROMPTS
 from safety_tax.engine.session import GRAPH
 from safety_tax.onnx.onnx_files import require_contained
 from safety_tax.onnx.onnx_weights import BINDING, load_binding, require_equal_weights, write_weights
-from safety_tax.params import Export, Model
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.stages import Export
 
 # What inference needs beside graph and weights.
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "chat_template*")

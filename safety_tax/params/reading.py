@@ -13,8 +13,9 @@ from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.text_files import read_text
 from safety_tax.core.workspace import PARAMS_FILE, PIPELINE
 from safety_tax.merging.methods import RECIPE_TYPES
-from safety_tax.params.sections import DONOR_TAGS, Section
 from safety_tax.params.whole import Params
+from safety_tax.settings.donors import DONOR_TAGS
+from safety_tax.settings.section import Section
 
 CASE = re.compile(r"literal\[.*\]|(?:constrained-)?(?:int|float|str)")
 """Pydantic's names of a union's cases, in no file."""
@@ -137,7 +138,13 @@ def _sentence(error: ValidationError) -> str:
 
 def _keys_of(section: str) -> list[str]:
     """The keys of a section's type, by its name."""
-    return next((list(of.model_fields) for of in Section.__subclasses__() if of.__name__ == section), [])
+    waiting: list[type[Section]] = [Section]
+    while waiting:
+        of = waiting.pop()
+        if of.__name__ == section:
+            return list(of.model_fields)
+        waiting += of.__subclasses__()
+    return []
 
 
 def with_hint(name: str, known: list[str]) -> str:

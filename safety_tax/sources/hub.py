@@ -14,7 +14,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from safety_tax.core.console import progress_bar, say
 from safety_tax.core.errors import PipelineError
-from safety_tax.params import HubSource
+from safety_tax.settings.sources import HubSource
 from safety_tax.sources.hub_errors import STORED, HubUnreachable, ask_hub, require_digest
 from safety_tax.sources.published import SETTINGS, TOKENIZER
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download
 
-from safety_tax.params import HubDatasetSource
+from safety_tax.settings.sources import HubDatasetSource
 from safety_tax.sources.hub_errors import ask_hub, require_digest
 
 

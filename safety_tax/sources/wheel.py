@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import sha256_of
-from safety_tax.params import WheelSource
+from safety_tax.settings.sources import WheelSource
 
 MOST_GROWTH = 200  # unpacked bytes for one packed: text packs to a tenth, a zip bomb to a thousandth
 

@@ -21,7 +21,9 @@ from safety_tax.dispatch.variant import respond, score_format
 from safety_tax.engine.preparing import Asking, Examples, prepare
 from safety_tax.judging.rules import judge
 from safety_tax.judging.verdicts import outcome
-from safety_tax.params import Infer, Model, Run, load_params
+from safety_tax.params import load_params
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.stages import Infer, Run
 from tests.benchmarks.results import keep
 
 BENCHMARKS = Path("data/benchmarks")

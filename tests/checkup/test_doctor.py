@@ -38,7 +38,9 @@ from safety_tax.checkup.rates import Rates, measure
 from safety_tax.checkup.shape import Shape, shape_of
 from safety_tax.core.rows import KINDS
 from safety_tax.engine.session import CPU
-from safety_tax.params import HubSource, JudgeModel, validated
+from safety_tax.params import validated
+from safety_tax.settings.sources import HubSource
+from safety_tax.settings.stages import JudgeModel
 
 # The published configurations, as far as they tell a size.
 LAYERS = {"num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "hidden_size": 4096}

@@ -8,7 +8,8 @@ import yaml
 from benchmarks.scale import CLUSTERS, ONCE, Assumptions, Cluster, costs, simulate, work
 from conftest import ROOT, real_params
 
-from safety_tax.params import Donor, validated
+from safety_tax.params import validated
+from safety_tax.settings.donors import Donor
 
 
 def test_the_size_of_a_variant_is_that_of_the_default_run() -> None:

@@ -26,7 +26,8 @@ from safety_tax.datasets.selection import (
     select,
     short_enough,
 )
-from safety_tax.params import FetchData, Params, load_params
+from safety_tax.params import Params, load_params
+from safety_tax.settings.data import FetchData
 
 
 @pytest.fixture

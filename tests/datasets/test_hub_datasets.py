@@ -23,10 +23,11 @@ from safety_tax.datasets.item import Item
 from safety_tax.datasets.selection import as_prompts, as_shots, read_dataset, require_shots
 from safety_tax.engine.item_checks import Faults, check_context, reach_of
 from safety_tax.model_files.bringing import give_template
-from safety_tax.params import Dataset as declared_type
-from safety_tax.params import GeneratedSource, Params, load_params
+from safety_tax.params import Params, load_params
+from safety_tax.results.conditions import how_asked
 from safety_tax.results.mmlu_areas import AREA
-from safety_tax.results.words import how_asked
+from safety_tax.settings.data import Dataset as declared_type
+from safety_tax.settings.sources import GeneratedSource
 
 Rows = list[dict[str, Any]]
 MMLU_FEATURES = Features(

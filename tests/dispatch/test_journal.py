@@ -26,7 +26,7 @@ from safety_tax.engine.grouped_session import GroupedSession
 from safety_tax.engine.open_session import Choice
 from safety_tax.engine.parts import Answers, Part, Questions, Report, run_items
 from safety_tax.engine.session import CPU, CUDA, ModelSession
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
 
 @pytest.fixture(scope="module")

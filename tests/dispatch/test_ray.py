@@ -180,7 +180,7 @@ def test_weights_come_from_the_dvc_remote_where_no_path_is_shared(
     from safety_tax.dispatch import cluster as cluster_module
     from safety_tax.dispatch.cluster import Weights, _look, _pulled
     from safety_tax.dispatch.journal import folder_digest
-    from safety_tax.params import Run
+    from safety_tax.settings.stages import Run
 
     folder, params, _ = built
     output = Path("models/onnx/tiny_llama/base")

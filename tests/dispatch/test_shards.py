@@ -33,7 +33,7 @@ from safety_tax.engine.open_session import Choice
 from safety_tax.engine.parts import Answers, Questions, costs, plan
 from safety_tax.engine.session import CPU, ModelSession
 from safety_tax.onnx.exporting import export
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
 STOP = frozenset([2])
 

@@ -16,7 +16,7 @@ from safety_tax.donors.checks import require_same_vocabulary
 from safety_tax.donors.full_checkpoint import allow
 from safety_tax.donors.opening import open_donor
 from safety_tax.params import validated
-from safety_tax.results.words import how_donors_differ
+from safety_tax.results.conditions import how_donors_differ
 
 QUERY, EMBEDDINGS, HEAD = "model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight", "lm_head.weight"
 LLAMA = {"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 4, "num_attention_heads": 2, "vocab_size": 8}

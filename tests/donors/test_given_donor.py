@@ -35,7 +35,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from safety_tax.core.console import run_stage
 from safety_tax.core.files import folder_written_atomically
-from safety_tax.params import DonorSource
+from safety_tax.settings.donors import DonorSource
 from safety_tax.donors.fetching import bring_donor
 
 def main():

@@ -44,7 +44,8 @@ from safety_tax.donors.trainer import (
 from safety_tax.donors.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
 from safety_tax.donors.tuning_rows import TuningRow, as_tokens, choose, read_refusals, refusal_for
 from safety_tax.engine.choice import tokenized
-from safety_tax.params import Donor, Model, Tune
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.donors import Donor, Tune
 
 
 def prompt(text: str, kind: str, group: str = "g", answer: str | None = None) -> Prompt:

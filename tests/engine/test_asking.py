@@ -22,7 +22,7 @@ from safety_tax.dispatch.journal import Journal
 from safety_tax.engine.item_checks import Faults, Reach
 from safety_tax.engine.parts import Answers
 from safety_tax.engine.preparing import Asking, Examples, answered_together, examples_of, prepare, prepare_answers
-from safety_tax.params import NewTokens
+from safety_tax.settings.stages import NewTokens
 from safety_tax.tokens.ends import Stops, stops_of
 
 LIMITS = {"harmful": 16, "jailbreak": 16, "benign": 16, "problem": 24, "instruction": 40}

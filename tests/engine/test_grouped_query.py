@@ -43,7 +43,7 @@ from safety_tax.engine.session import CPU, Float, ModelSession
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.grouped_query import ROOM, grouped_logits, use_grouped_query_attention
 from safety_tax.onnx.parity import onnx_logits, worst_difference
-from safety_tax.params import Run
+from safety_tax.settings.stages import Run
 
 STOP = frozenset([2])
 

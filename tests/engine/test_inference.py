@@ -15,19 +15,21 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, letter_prompt
 from safety_tax.core.rows import GENERATED, ChoiceScore, Prompt
 from safety_tax.dispatch.runners import Here, ResumedRun
-from safety_tax.dispatch.variant import asked_in, choice_scores, score_format
+from safety_tax.dispatch.variant import score_format
 from safety_tax.engine.batches import Int64, common_prefix, plan, right_padded
 from safety_tax.engine.choice import Question, score, tokenized
 from safety_tax.engine.generation import Limits, StopText, generate
 from safety_tax.engine.grouped_generation import generate_grouped
 from safety_tax.engine.grouped_session import GroupedSession
 from safety_tax.engine.preparing import Asking, Examples, Form, prepare
+from safety_tax.engine.rows import asked_in, choice_scores
 from safety_tax.engine.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_options, cuda_problem
 from safety_tax.judging.verdicts import outcome, require_same_items, softmax
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.onnx_weights import WEIGHTS
 from safety_tax.onnx.parity import largest_difference
-from safety_tax.params import Export, Infer, Model, NewTokens, Run
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.stages import Export, Infer, NewTokens, Run
 
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 INFER = Infer(

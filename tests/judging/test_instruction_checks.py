@@ -9,8 +9,8 @@ import pytest
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Check, ChoiceScore, Prompt, Response, write_rows
-from safety_tax.judging import by_rules
 from safety_tax.judging.instruction_checks import capital_words, check_instructions, checkers, sentences
+from safety_tax.judging.judge import by_rules
 from safety_tax.judging.verdicts import judge_variant
 from safety_tax.params import load_params
 

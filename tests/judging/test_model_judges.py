@@ -32,16 +32,18 @@ from safety_tax.core.rows import Verdict
 from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.engine.parts import Answers
 from safety_tax.engine.session import CPU, ModelSession
-from safety_tax.judging import by_rules, judgeable_only
 from safety_tax.judging.checkpoints import bring
 from safety_tax.judging.classifier import combined, load_classifier, most_likely, require_classes
 from safety_tax.judging.exchange import Exchange
 from safety_tax.judging.gates import require_judged
 from safety_tax.judging.guard import load_guard, token_ids, without_special_tokens
 from safety_tax.judging.guard_templates import TEMPLATES
+from safety_tax.judging.judge import by_rules, judgeable_only
 from safety_tax.judging.judgement import Judgement
+from safety_tax.judging.judges.classifier import ClassifierJudge
+from safety_tax.judging.judges.guard import GuardJudge
 from safety_tax.judging.sequence_classifier import SequenceClassifier, Window
-from safety_tax.params import ClassifierJudge, Export, GuardJudge, JudgeModel, Run
+from safety_tax.settings.stages import Export, JudgeModel, Run
 
 REFUSAL = "I can't help with that."
 LOOP = "rain rain rain rain rain rain rain rain"

@@ -31,7 +31,8 @@ from safety_tax.onnx.graph_pieces import cut, run_in_pieces
 from safety_tax.onnx.onnx_graph import add_logit_positions
 from safety_tax.onnx.onnx_weights import BINDING, WEIGHTS, Bound, load_binding, require_equal_weights
 from safety_tax.onnx.parity import largest_difference, pytorch_logits
-from safety_tax.params import Export, Model
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.stages import Export
 
 SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 NUMBERS = {"float32": np.float32, "float16": np.float16}

@@ -15,7 +15,7 @@ from safety_tax.judging.human_labels import HumanLabel, Key, write_labels
 from safety_tax.merging.methods import AnyRecipe
 from safety_tax.merging.methods.alignguard import Alignguard
 from safety_tax.merging.methods.ties import Ties
-from safety_tax.params import Metrics, Params
+from safety_tax.params import Params
 from safety_tax.results.compute import (
     chance,
     effects,
@@ -41,6 +41,7 @@ from safety_tax.results.tables import (
     remove_left_over,
 )
 from safety_tax.results.variant import CurrencyResult, Paid, TaxResult, VariantResult, read_results
+from safety_tax.settings.stages import Metrics
 
 
 def summarise(verdicts: dict[str, list[Verdict]], settings: Metrics = SETTINGS) -> dict[str, VariantResult]:

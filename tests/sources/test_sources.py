@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.model_files.bringing import bring, check
-from safety_tax.params import FolderSource, Model, Source, WheelSource
+from safety_tax.settings.catalog import Model
+from safety_tax.settings.sources import FolderSource, Source, WheelSource
 from safety_tax.sources import fetch
 from safety_tax.sources.gguf_model import build_tokenizer
 

@@ -31,7 +31,8 @@ from safety_tax.datasets import mmlu
 from safety_tax.datasets.selection import read_datasets, require_texts
 from safety_tax.model_files.bringing import check
 from safety_tax.onnx.onnx_files import require_contained
-from safety_tax.params import Dataset, WheelSource
+from safety_tax.settings.data import Dataset
+from safety_tax.settings.sources import WheelSource
 from safety_tax.sources.gguf_header import open_gguf, require_sound
 from safety_tax.sources.gguf_model import require_sizes
 from safety_tax.sources.wheel import _unpack

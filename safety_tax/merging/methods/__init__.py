@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from safety_tax.core.registry import modules_of
+from safety_tax.core.registry import types_of
 from safety_tax.merging.recipe import Recipe
 
-
-def _recipe_types() -> dict[str, type[Recipe]]:
-    found: dict[str, type[Recipe]] = {}
-    for name, module in modules_of(sys.modules[__name__]).items():
-        of_module = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Recipe)]
-        (found[name],) = (value for value in of_module if value.__module__ == module.__name__)
-    return found
-
-
-RECIPE_TYPES = _recipe_types()
+RECIPE_TYPES = types_of(sys.modules[__name__], Recipe)  # type: ignore[type-abstract]
 """Method -> its type."""
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from safety_tax.core.arrays import Float32
-from safety_tax.merging.recipe import Density, Recipe, Scale, Seed
+from safety_tax.merging.recipe import Density, Recipe, Scale
 from safety_tax.merging.thinned import Thinned, thinned_sum
 from safety_tax.merging.updates import Target, Update, generator
+from safety_tax.settings.section import Seed
 
 
 def drop(update: Update, density: float, seed: int, name: str) -> Thinned:

@@ -10,9 +10,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from safety_tax.core.arrays import BLOCK, Float32
-from safety_tax.merging.recipe import Density, Recipe, Scale, Seed
+from safety_tax.merging.recipe import Density, Recipe, Scale
 from safety_tax.merging.thinned import Thinned, elected_mean
 from safety_tax.merging.updates import Target, Update, generator
+from safety_tax.settings.section import Seed
 
 
 def magnitude_drop(update: Update, density: float, epsilon: float, seed: int, name: str) -> Float32:

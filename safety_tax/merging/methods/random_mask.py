@@ -5,8 +5,9 @@ from typing import Literal
 import numpy as np
 
 from safety_tax.core.arrays import Float32
-from safety_tax.merging.recipe import Density, SafetyRecipe, Seed
+from safety_tax.merging.recipe import Density, SafetyRecipe
 from safety_tax.merging.updates import Target, Update, generator, is_layer_matrix
+from safety_tax.settings.section import Seed
 
 
 class RandomMask(SafetyRecipe):

@@ -15,7 +15,6 @@ import yaml
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Verdict
-from safety_tax.params import Metrics
 from safety_tax.results.compute import losses_of, measured, paired
 from safety_tax.results.estimate import ESTIMATE_ENDS, Estimate, Record
 from safety_tax.results.families import FROM_BASE
@@ -24,6 +23,7 @@ from safety_tax.results.statistics.bootstrap import bootstrap_matched_losses
 from safety_tax.results.statistics.frontier import hypervolume, matched_loss
 from safety_tax.results.statistics.tax import net_benefit
 from safety_tax.results.variant import Flat, Standing, VariantResult
+from safety_tax.settings.stages import Metrics
 
 Settings = dict[str, Any]
 Floats = npt.NDArray[np.float64]

@@ -1,0 +1,52 @@
+"""The models that can be measured, and how each is asked."""
+
+import datetime
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+)
+
+from safety_tax.settings.section import OneOfEach, Section
+from safety_tax.settings.sources import Source
+
+
+class Model(Section):
+    """One entry of the catalogue."""
+
+    source: Source
+    dtype: Literal["float32", "float16"]
+    """Of the merged weights and the ONNX graph."""
+    chat_template: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    """`own`, or the name of a file in `data/chat_templates/` for a model that has none."""
+    benchmarks: str
+    """The one of `benchmark_sets` that the model is measured on."""
+    stop: list[Annotated[str, Field(min_length=1, max_length=100)]]
+    """Strings that end an answer, beside the tokens by which the model ends its turn; they are not part of it."""
+    utility_format: Literal["letter", "continuation"]
+    shots: Annotated[int, Field(ge=0, le=5)]
+    """Solved dev questions of the subject before each question in the format `letter`."""
+    problem_format: Literal["chat", "worked_examples"]
+    """`chat`: the problem in the chat template, with a request to reason; `worked_examples`: after solved ones."""
+    lora_targets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), OneOfEach]
+    """Names of linear layers, whole or the end of them."""
+
+
+def _day(value: Any) -> Any:
+    """ISO 8601. Not YAML's own date, which DVC's tables and JSON do not hold."""
+    if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        shown = f"{value}, without quotes" if isinstance(value, datetime.date) else repr(value)[:40]
+        raise ValueError(f'{shown}; write a date in quotes, year-month-day: "2024-07-26"')
+    try:
+        return datetime.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f'{value!r}, which is no day; write a date as "2024-07-26"') from None
+
+
+class Prompting(Section):
+    """What every prompt is made with."""
+
+    date: Annotated[datetime.date, BeforeValidator(_day)]
+    """The day that a chat template is told when it asks for one."""

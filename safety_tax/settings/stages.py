@@ -1,0 +1,102 @@
+"""The sections of the stages from `merge` to `metrics`."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    field_validator,
+)
+
+from safety_tax.core.currencies import CURRENCIES
+from safety_tax.core.errors import did_you_mean
+from safety_tax.core.rows import Kind
+from safety_tax.settings.section import Batch, Bytes, Count, Positive, Price, Section, Seed
+from safety_tax.settings.sources import Source
+
+
+class Merge(Section):
+    """Stage `merge`."""
+
+    max_shard_bytes: Bytes
+
+
+class Export(Section):
+    """Stages `export_base` and `export`."""
+
+    opset: Annotated[int, Field(ge=14, le=20)]
+    """What torch's tracer writes and ONNX Runtime reads."""
+    parity_prompts: Batch
+    parity_tolerance: Positive
+    parity_tolerance_float16: Positive
+    grouped_query: bool
+
+    def tolerance(self, dtype: str) -> float:
+        """Of a model exported in that type, in nats."""
+        return self.parity_tolerance_float16 if dtype == "float16" else self.parity_tolerance
+
+
+class NewTokens(Section):
+    """How many tokens an answer may have, by the kind of its item: every kind of `rows.GENERATED`."""
+
+    harmful: Count
+    jailbreak: Count
+    benign: Count
+    problem: Count
+    instruction: Count
+
+    def of(self, kind: Kind) -> int:
+        """The limit of one kind."""
+        limit: int = getattr(self, kind)
+        return limit
+
+
+class Infer(Section):
+    """Stages `baseline` and `infer`: what decides their results."""
+
+    max_new_tokens: NewTokens
+    temperature: Annotated[float, Field(ge=0, le=100)]
+    sampling_seed: Seed
+    truncate: Literal["error", "left"]
+
+
+class Run(Section):
+    """Where models are run, by `baseline`, `infer` and judges that are models, and how much at once."""
+
+    provider: Literal["auto", "cuda", "cpu"]
+    attention: Literal["auto", "grouped_query", "plain"]
+    generation_tokens: Count
+    rows_per_batch: Batch
+    pass_tokens: Annotated[int, Field(gt=0, le=4096)]
+    """The exported graph has room for no more: `ROOM` in `safety_tax/onnx/grouped_query.py`."""
+    scoring_tokens: Count
+    processes: Literal["auto"] | Annotated[int, Field(gt=0, le=4096)]
+    cluster: Literal["none", "auto"] | Annotated[str, Field(pattern=r"^ray://[A-Za-z0-9.\-\[\]:]+$")]
+
+
+class JudgeModel(Section):
+    """Stage `judge_model`: one checkpoint that a judge runs on."""
+
+    judge: Literal["classifier", "guard"]
+    source: Source
+    dtype: Literal["float32", "float16"]
+    """Of the ONNX graph."""
+
+
+class Metrics(Section):
+    """Stage `metrics`."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    margin: Annotated[float, Field(ge=0, lt=1)]
+    price: dict[str, Price]
+    """By currency: the points of it that one safety point is worth."""
+
+    @field_validator("price")
+    @classmethod
+    def _a_price_for_each_currency(cls, price: dict[str, float]) -> dict[str, float]:
+        for name in price:
+            if name not in CURRENCIES:
+                raise ValueError(f"unknown currency {name!r}; {did_you_mean(name, CURRENCIES)}")
+        for name in CURRENCIES:
+            if name not in price:
+                raise ValueError(f"no price for the currency {name!r}; add it")
+        return price
