@@ -192,6 +192,15 @@ def test_running_again_runs_nothing(project: Project) -> None:
     assert "up to date" in project.dvc("status")
 
 
+def test_who_runs_the_items_and_how_many_at_once_reruns_nothing(project: Project) -> None:
+    changed = copy.deepcopy(project.params)
+    changed["run"] |= {"rows_per_batch": 3, "pass_tokens": 64, "processes": 2}
+    project.write_params(changed)
+    for file in (project.folder / "safety_tax/dispatch").glob("*.py"):
+        file.write_text(file.read_text(encoding="utf-8") + "# Reworded.\n", encoding="utf-8")
+    assert "up to date" in project.dvc("status")
+
+
 def changed_stages(project: Project) -> set[str]:
     """The stages that `dvc status` says have changed; those behind them are not among these."""
     return {name for name in json.loads(project.dvc("status", "--json")) if "@" in name}
