@@ -52,7 +52,7 @@ def main() -> None:
     prompts: list[Prompt] = choose(read_rows(TUNING_PROMPTS, Prompt), donor, arguments.donor)
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, encoder, model) for prompt in prompts]
-    require_embedded(prompts, rows, encoder, vocabulary)
+    require_embedded(prompts, rows, encoder.tokenizer, vocabulary)
     fitting = fitting_rows(rows, tune.max_tokens, arguments.donor)
     say(f"tune: {arguments.model} {arguments.donor}, {len(fitting):,} rows, {len(rows) - len(fitting)} too long")
     settings = {"donor": donor.model_dump(), "tune": tune.model_dump(), "lora_targets": model.lora_targets}

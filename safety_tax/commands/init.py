@@ -96,9 +96,11 @@ def of_installed(content: dict[str, Any]) -> dict[str, Any]:
     """A pipeline whose stages call the installed command, and depend on its version in place of its code."""
     stages = {}
     for name, stage in content["stages"].items():
-        deps = [dep for dep in stage["deps"] if not str(dep).startswith(CODE)]
-        command = stage["cmd"].replace("python -m stages.", "safety-tax stage ")
-        stages[name] = stage | {"cmd": command, "deps": [*deps, str(VERSION)]}
+        body = stage.get("do", stage)  # of a `foreach`
+        deps = [dep for dep in body["deps"] if not str(dep).startswith(CODE)]
+        command = body["cmd"].replace("python -m stages.", "safety-tax stage ")
+        changed = body | {"cmd": command, "deps": [*deps, str(VERSION)]}
+        stages[name] = stage | {"do": changed} if "do" in stage else changed
     return {key: value for key, value in content.items() if key in ("vars", "stages")} | {"stages": stages}
 
 

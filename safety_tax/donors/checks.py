@@ -58,7 +58,7 @@ def require_same_vocabulary(base: Path, donor: Path) -> None:
         return
     rows = read_config(base / "config.json").get("vocab_size")
     rows = rows if isinstance(rows, int) else max(ours.values(), default=0) + 1
-    ours, theirs = ({token: row for token, row in of.items() if row < rows} for of in (ours, theirs))
+    ours = {token: row for token, row in ours.items() if row < rows}
     template = chat_template(base) or ""
     spare = {token for token in added_tokens(base / "tokenizer.json") if token not in template}
     places = set(ours.values())

@@ -34,7 +34,7 @@ def read_rows_of(
         )
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, encoder, model) for prompt in there[:count]]
-    require_embedded(there[:count], rows, encoder, vocabulary)
+    require_embedded(there[:count], rows, encoder.tokenizer, vocabulary)
     cut = [TuningRow(row.prompt[: limit - 1], row.response[: max(1, limit - len(row.prompt))]) for row in rows]
     return cut
 

@@ -5,6 +5,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from transformers import PreTrainedTokenizerBase
+
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import LETTERS, continuation_prompt, letter_prompt
 from safety_tax.core.rows import Prompt
@@ -69,10 +71,12 @@ def as_tokens(prompt: Prompt, refusals: dict[str, list[str]], encoder: Encoder, 
     return TuningRow(*encoder.answered_chat(prompt.text, answer))
 
 
-def require_embedded(prompts: list[Prompt], rows: list[TuningRow], encoder: Encoder, vocabulary: int) -> None:
+def require_embedded(
+    prompts: list[Prompt], rows: list[TuningRow], tokenizer: PreTrainedTokenizerBase, vocabulary: int
+) -> None:
     """Raises PipelineError when a row holds a token that the model's embeddings, `vocabulary` of them, do not have."""
     for prompt, row in zip(prompts, rows, strict=True):
-        if found := beyond_rows(encoder.tokenizer, row.prompt + row.response, vocabulary):
+        if found := beyond_rows(tokenizer, row.prompt + row.response, vocabulary):
             raise PipelineError(
                 f"Expected tokens below {vocabulary:,}, the rows of the model's embeddings, found {found} in the "
                 f"{prompt.kind} tuning row {prompt.id}; leave the row out, name another chat_template, or use a model "

@@ -4,10 +4,7 @@ import datetime
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-)
+from pydantic import BeforeValidator, Field, field_serializer
 
 from safety_tax.settings.section import OneOfEach, Section
 from safety_tax.settings.sources import Source
@@ -50,3 +47,7 @@ class Prompting(Section):
 
     date: Annotated[datetime.date, BeforeValidator(_day)]
     """The day that a chat template is told when it asks for one."""
+
+    @field_serializer("date")
+    def _as_written(self, date: datetime.date) -> str:
+        return date.isoformat()

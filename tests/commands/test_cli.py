@@ -67,10 +67,11 @@ def test_init_begins_a_project_that_dvc_and_doctor_read(tmp_path: Path) -> None:
     stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     of_repository = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert set(stages) == set(of_repository)
-    for name, stage in stages.items():
+    for name in stages:
+        stage, original = (of[name].get("do", of[name]) for of in (stages, of_repository))
         assert stage["cmd"].startswith("safety-tax stage ")
         assert str(VERSION) in stage["deps"] and not [dep for dep in stage["deps"] if str(dep).endswith(".py")]
-        assert stage.get("outs") == of_repository[name].get("outs")
+        assert stage.get("outs") == original.get("outs")
     listed = subprocess.run(
         [sys.executable, "-m", "dvc", "stage", "list", "--name-only"],
         cwd=folder,

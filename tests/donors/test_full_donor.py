@@ -120,7 +120,8 @@ def test_context_length_matters_where_positions_are_computed_from_it(tmp_path: P
 def test_a_difference_that_params_allow_is_merged_and_told(tmp_path: Path) -> None:
     base, donor = write(tmp_path / "base"), write(tmp_path / "donor", {"rope_theta": 500000.0}, moved=1)
     assert "may_differ: [rope_theta]" in refusal(base, donor)
-    assert open_donor(donor, Checkpoint(base), ["rope_theta"]).delta(QUERY).tolist() == np.ones((4, 4)).tolist()
+    allow(donor, ["rope_theta"])
+    assert open_donor(donor, Checkpoint(base)).delta(QUERY).tolist() == np.ones((4, 4)).tolist()
     params = real_params()
     source = {"kind": "folder", "path": "none"}
     params["donors"]["utility"] = {"source": source, "may_differ": ["rope_theta"]}

@@ -129,7 +129,7 @@ def test_a_repeated_example_is_read(tmp_path: Path) -> None:
     path = tmp_path / "problem.jsonl"
     write_rows(path, [example(1), example(1)])
     assert read_examples(path) == [example(1), example(1)]
-    with pytest.raises(PipelineError, match=r"each id once .* in line 2"):
+    with pytest.raises(PipelineError, match=r"each id once .* in line 3"):
         read_items(tmp_path, "problem")
 
 

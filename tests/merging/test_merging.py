@@ -408,7 +408,7 @@ def test_the_number_of_processors_does_not_change_a_merge(
     donors = [open_donor(folder, base) for folder in (full, tmp_path / "other")]
     results = []
     for cores in (1, 4):
-        monkeypatch.setattr("stages.merge.usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("safety_tax.merging.merge.usable_cores", lambda cores=cores: cores)
         work = WorkFolder(tmp_path / f"work{cores}", "key")
         moved = merge(Ingredients(base, donors, recipe, np.dtype("float32")), work, 10**9)
         results.append((moved, (work.model / "model.safetensors").read_bytes()))

@@ -78,7 +78,11 @@ def fetch_data(folder: Path, params: dict[str, Any], hub: Hub, **more: str) -> s
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
-    lines = (folder / f"data/benchmarks/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (folder / ("data/tuning/prompts.jsonl" if name == "tune" else f"data/benchmarks/{name}.jsonl"))
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     return [row for row in map(json.loads, lines) if "id" in row]  # without the seal
 
 

@@ -9,32 +9,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, real_params
+from conftest import ROOT, SIZES, real_params
 from hub_server import Fault, Hub, serving, sha256
+from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
-from safety_tax.core.tensor_files import INDEX, write_checkpoint
+from safety_tax.core.tensor_files import INDEX
 
 COMMIT = "27d67f1b5f57dc0953326b2601d68371d40ea8da"
 NAME = "own/model"
-CONFIG = {"architectures": ["MistralForCausalLM"], "hidden_size": 64, "num_attention_heads": 4}
-CONFIG |= {"vocab_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
+def repository(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     """Two shards, their index, a tokenizer, and what a repository has besides."""
     folder = tmp_path / "repository"
     (folder / "original").mkdir(parents=True)
-    names = ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight")
-    shapes = dict.fromkeys(names, (64, 64))
-    write_checkpoint(folder, shapes, np.dtype("float32"), lambda name: np.ones(shapes[name]), shard_bytes=33_000)
-    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        (folder / name).write_text("{}", encoding="utf-8")
-    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}", encoding="utf-8")
+    network = MistralForCausalLM(MistralConfig(**SIZES | {"num_hidden_layers": 1}, sliding_window=None))
+    network.save_pretrained(folder, max_shard_size=300_000)
+    tokenizer.save_pretrained(folder)
     unwanted = [
         "README.md",
         "modeling.py",
@@ -96,12 +90,12 @@ def shard_digest(repository: Path) -> str:
 def test_only_what_is_needed_is_downloaded_and_kept(hub: Hub, repository: Path, tmp_path: Path) -> None:
     result = fetch(hub, tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "12,288 parameters" in result.stdout
+    assert "113,856 parameters" in result.stdout
     assert fetched(tmp_path) == WANTED
     asked = {request.partition("/resolve/")[2].partition("/")[2] for request in hub.requests if "/resolve/" in request}
     assert asked == WANTED
     assert all(COMMIT in request for request in hub.requests if "/store/" not in request)
-    for name in WANTED:
+    for name in WANTED - {"tokenizer_config.json"}:  # which says what the tokenizer gives, for the plain idiom
         assert (tmp_path / "work/models/base/mistral_7b" / name).read_bytes() == (repository / name).read_bytes()
 
 

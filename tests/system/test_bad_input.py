@@ -99,7 +99,9 @@ def donor_of(base: dict[str, list[int]], donor: dict[str, list[int]]) -> Callabl
             (folder / "models" / place).mkdir(parents=True)
             tensors = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
             save_file(tensors, folder / "models" / place / "model.safetensors")
-            (folder / "models" / place / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+            (folder / "models" / place / "config.json").write_text(
+                '{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}'
+            )
         param("recipes.safety_donor.donors", {"safety": 1.0})(folder)
 
     return apply
@@ -202,7 +204,7 @@ CASES = [
     Case(FETCH, param("metrics.confidence", 95), ("metrics.confidence", "found 95")),
     Case(FETCH, file("params.yaml", ""), ("params.yaml", "found None")),
     Case(FETCH, file("params.yaml", "a: [1\nb: 2\n"), ("to be YAML", "line 2")),
-    Case(FETCH, file("params.yaml", b"\xff\xfe\x00"), ("to be YAML",)),
+    Case(FETCH, file("params.yaml", b"\xff\xfe\x00"), ("params.yaml to be text in UTF-8",)),
     Case(FETCH, file("params.yaml", "a: 2023-13-45\n"), ("to be YAML", "month")),
     Case(FETCH, file("params.yaml", "[" * 5000), ("to be YAML",)),
     Case(FETCH, file("params.yaml", "a: !!python/object/apply:os.getcwd []\n"), ("to be YAML",)),
@@ -219,7 +221,11 @@ CASES = [
     Case("report smollm_135m", nothing, ("a model of `catalog`", "did you mean 'smollm2_135m'?")),
     # Sources.
     Case(FETCH, param(f"catalog.{MODEL}.source", {"kind": "folder", "path": "none"}), ("Expected a folder",)),
-    Case(FETCH, param(f"catalog.{MODEL}.source", {"kind": "folder", "path": "data"}), ("config.json",)),
+    Case(
+        FETCH,
+        param(f"catalog.{MODEL}.source", {"kind": "folder", "path": "data"}),
+        ("safetensors weights (model*.safetensors) in data",),
+    ),
     Case(FETCH, param(f"catalog.{MODEL}.source", WHEEL), ("pip to download the wheel demo-data==1.0",)),
     # Files of earlier stages.
     Case(f"merge {MODEL} ties", nothing, ("safetensors weights", "found none", "dvc repro")),

@@ -18,7 +18,19 @@ EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 JUDGE_ONLY = EXAMPLES / "judge_only.yaml"
 # Sections that no job of these changes: an example that differs from the project's own has been forgotten.
-SHARED = ("fetch_data", "tune", "curvature", "merge", "export", "infer", "run", "judge_models", "judge", "metrics")
+SHARED = (
+    "prompting",
+    "fetch_data",
+    "tune",
+    "curvature",
+    "merge",
+    "export",
+    "infer",
+    "run",
+    "judge_models",
+    "judge",
+    "metrics",
+)
 
 
 def content(file: Path) -> dict[str, Any]:
@@ -90,8 +102,8 @@ def test_the_steps_of_judge_only_give_a_price_and_run_no_model(tmp_path: Path) -
         f"plots@{model}",
     ]
     results = json.loads((project.folder / f"metrics/{model}.json").read_text(encoding="utf-8"))
-    assert (results["base"]["safety"], results["my_merge"]["safety"]) == (10 / 60, 55 / 60)
-    assert results["my_merge"]["helpfulness_loss"] == pytest.approx(8 / 60)
+    assert (results["base"]["safety"], results["my_merge"]["safety"]) == (0.166667, 0.916667)
+    assert results["my_merge"]["helpfulness_loss"] == pytest.approx(8 / 60, abs=1e-6)
     assert results["my_merge"]["helpfulness_status"] == "tradeoff"
     assert "utility" not in results["base"]
     drawn = {file.stem for file in (project.folder / f"metrics/figures/{model}").iterdir()}

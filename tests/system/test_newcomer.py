@@ -35,11 +35,10 @@ def clone(origin: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
 @pytest.fixture
 def laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """dvc.yaml with params.yaml of one tiny model, outside Git."""
-    for name in ("dvc.yaml", ".dvc/must_be_mappings.yaml"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     Repo.init(no_scm=True).close()
+    for name in ("dvc.yaml", ".dvc/must_be_mappings.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
     yield tmp_path
 
 
