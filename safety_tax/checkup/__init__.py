@@ -1,1 +1,1 @@
-"""What a run needs, and what this machine, the Hub and the cache have: the parts of `safety_tax.commands.doctor`."""
+"""What a run needs, and what this machine, the Hub and the cache have: the parts of `safety-tax doctor`."""

@@ -26,7 +26,7 @@ def check_git() -> list[Finding]:
         alone = False
     if alone:
         found = (
-            "none; DVC does without (`safety_tax.commands.compare`, `safety_tax.commands.sweep` and branches want Git)"
+            "none; DVC does without (`safety-tax compare`, `safety-tax sweep` and branches want Git)"
         )
         return [Finding("Git repository", found)]
     return [Finding("Git repository", "none", "one, or DVC's core.no_scm", NO_GIT)]

@@ -254,7 +254,7 @@ def test_a_colleague_gets_the_bytes_and_runs_nothing(
     expected = content(origin.folder)
     clone = Clone(project, tmp_path / "clone", remote.writer if remote.reader is None else remote.reader)
     assert content(clone.folder) == {}
-    # The verdicts alone are what `safety_tax.commands.compare` reads.
+    # The verdicts alone are what `safety-tax compare` reads.
     clone.dvc("pull", "--quiet", "judge_base", "judge")
     verdicts = {path for path in expected if path.startswith("data/verdicts/")}
     assert len(verdicts) == 3
