@@ -25,9 +25,7 @@ def check_git() -> list[Finding]:
     except DvcException:
         alone = False
     if alone:
-        found = (
-            "none; DVC does without (`safety-tax compare`, `safety-tax sweep` and branches want Git)"
-        )
+        found = "none; DVC does without (`safety-tax compare`, `safety-tax sweep` and branches want Git)"
         return [Finding("Git repository", found)]
     return [Finding("Git repository", "none", "one, or DVC's core.no_scm", NO_GIT)]
 
