@@ -73,7 +73,7 @@ def begin(folder: Path) -> None:
     (folder / LABELS / ".gitkeep").touch()
     write_pipeline(folder)
     has_git = shutil.which("git") is not None
-    if has_git and ask(folder, "git", "rev-parse", "--git-dir") is not None:
+    if has_git and not (folder / ".git").exists():  # inside another repository, too: DVC's project is its own root
         require(folder, "git", "init", "--quiet", "--initial-branch", "main")
     if not has_git:
         require(folder, sys.executable, "-m", "dvc", "config", "core.no_scm", "true")

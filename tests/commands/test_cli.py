@@ -62,8 +62,10 @@ def test_a_shell_completes_commands_and_options(shell: str) -> None:
 
 def test_init_begins_a_project_that_dvc_and_doctor_read(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     told = safety_tax("init", str(folder), cwd=tmp_path)
     assert f"Next: cd {folder} && safety-tax doctor" in told
+    assert (folder / ".git").is_dir()  # of its own, inside another one, too
     stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     of_repository = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert set(stages) == set(of_repository)
