@@ -617,15 +617,7 @@ def test_both_judges_through_dvc(
     tmp_path: Path, tiny_models: dict[str, Path], classifier_source: Path, guard_source: Path, qwen3guard_source: Path
 ) -> None:
     params = tiny_params({"tiny_llama": tiny_models["tiny_llama"]})
-    params["sizes"]["quick"] = {
-        "harmful": 6,
-        "jailbreak": 2,
-        "benign": 4,
-        "choice": 8,
-        "other_format": 2,
-        "problem": 0,
-        "instruction": 0,
-    }
+    params["sizes"]["quick"] |= {"harmful": 6, "jailbreak": 2, "benign": 4, "choice": 8, "other_format": 2}
     source = {"source": {"kind": "folder", "path": str(classifier_source)}, "dtype": "float32"}
     params["judge_models"] = {"tiny_classifier": {"judge": "classifier", **source}}
     params["judge"] = classifier_settings(model="tiny_classifier").model_dump()
