@@ -13,8 +13,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from safety_tax.commands.compare import markdown_cell
 from safety_tax.core.rows import Verdict, write_rows
 from safety_tax.results.comparison.items import BETTER, WATCHED, Change, compare, regressions, unshared
+from safety_tax.results.comparison.revisions import said
 from safety_tax.results.measures import MEANS, SHARES
 from safety_tax.results.statistics.intervals import wilson
 from safety_tax.results.statistics.unpaired import unpaired_difference
@@ -360,6 +362,23 @@ def test_markdown_is_short_and_bold_and_a_regression_fails_on_request(history: H
         "More than noise, in bold: safety of ties fell by 30.0 points; bits_per_byte of ties rose by 0.210 bits. "
     )
     assert lines[-1] == "Not compared, only in other: dare (tiny)."
+
+
+def test_a_sure_change_too_small_to_be_seen_is_not_bold() -> None:
+    bits = [1.37601 + 0.001 * (n % 3) for n in range(60)]
+    before = {"base": questions("y" * 60, bits)}
+    unseen, seen = ({"base": questions("y" * 60, [value + more for value in bits])} for more in (0.00004, 0.004))
+    for after, cell in ((unseen, "1.377"), (seen, "**1.377 → 1.381** (+0.004 [0.004, 0.004])")):
+        change = changes(before, after)["base", "bits_per_byte"]
+        assert change.beyond_noise
+        assert markdown_cell(change) == cell
+
+
+def test_what_git_hints_over_several_lines_is_one_line() -> None:
+    """Git's words where the folder is another user's: its command stands on a line of its own, behind a tab."""
+    words = b"fatal: detected dubious ownership in repository at '/p'\nTo add an exception, call:\n\n\tgit config x\n"
+    expected = "fatal: detected dubious ownership in repository at '/p' To add an exception, call: git config x"
+    assert said(words) == expected
 
 
 def test_the_second_side_is_the_workspace(copy: History) -> None:
