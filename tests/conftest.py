@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -28,6 +29,7 @@ from transformers import (
 )
 
 from safety_tax.core.rows import GENERATED
+from safety_tax.core.tensor_files import Checkpoint, write_alike, write_checkpoint
 
 # Credentials as a person has them in the environment, each one recognised wherever it should not be.
 SECRETS = {
@@ -162,6 +164,26 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedT
     return {name: folder / name for name in ARCHITECTURES}
 
 
+def stored_as(weights: Path, folder: Path, dtype: str, shard_bytes: int) -> Path:
+    """The same model with its tensors in another type, and in files of at most so many bytes."""
+    checkpoint = Checkpoint(weights)
+    folder.mkdir()
+    shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
+    write_checkpoint(folder, shapes, np.dtype(dtype), checkpoint.read, shard_bytes)
+    for file in weights.iterdir():
+        if "safetensors" not in file.name:
+            shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def change_numbers(folder: Path, change: Callable[[str, Any], Any]) -> None:
+    """Give the tensors in `folder` other numbers, in new files with the headers of the old ones."""
+    checkpoint = Checkpoint(folder)
+    for file in checkpoint.files:
+        write_alike(file, checkpoint, lambda name: change(name, checkpoint.read(name)), file.with_suffix(".new"))
+        file.with_suffix(".new").replace(file)
+
+
 def real_params() -> dict[str, Any]:
     """The project's own params.yaml."""
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -276,6 +298,21 @@ class Project:
         self.run("git", "commit", "--quiet", "--message", message)
 
 
+def copy_with_links(source: Path, target: Path) -> None:
+    """A copy of a folder; what is one file under several names there is so here."""
+    copies: dict[int, str] = {}
+
+    def copy(file: str, place: str) -> None:
+        inode = os.stat(file).st_ino
+        if inode in copies:
+            os.link(copies[inode], place)
+        else:
+            shutil.copy2(file, place)
+            copies[inode] = place
+
+    shutil.copytree(source, target, symlinks=True, copy_function=copy)
+
+
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Project:
     """The project, reproduced once with three tiny models and committed."""
@@ -291,7 +328,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, 
     made = made_once(tmp_path_factory, "reproduced", make)
     # Each worker has a copy of its own: tests change it.
     folder = tmp_path_factory.mktemp("reproduced") / "project"
-    shutil.copytree(made / "project", folder, symlinks=True)
+    copy_with_links(made / "project", folder)
     project = Project(folder, tiny_params(tiny_models))
     project.told = (made / "told").read_text(encoding="utf-8")
     project.ran = stages_of(project.told)
