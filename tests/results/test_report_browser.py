@@ -233,6 +233,8 @@ def test_the_printed_page_has_the_pictures_and_the_filtered_items_without_contro
     page.select_option("#kind", label="jailbreak")
     assert page.pdf().startswith(b"%PDF")
     page.emulate_media(media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("article.card details p").first.is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate(CONTRAST) == {}
     assert page.locator("#printed tr").count() == 11

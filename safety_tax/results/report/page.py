@@ -132,10 +132,10 @@ def _groups(models: Sequence[Measured], places: Mapping[tuple[str, str, bool], i
     by_conditions: dict[tuple[Any, ...], list[Measured]] = {}
     for model in models:
         by_conditions.setdefault(model.conditions, []).append(model)
-    return [_group(of, places) for of in by_conditions.values()]
+    return [_group(of, places, len(models) == 1) for of in by_conditions.values()]
 
 
-def _group(models: Sequence[Measured], places: Mapping[tuple[str, str, bool], int]) -> Group:
+def _group(models: Sequence[Measured], places: Mapping[tuple[str, str, bool], int], alone: bool) -> Group:
     like = [model.results for model in models]
     shown = []
     for model in models:
@@ -144,7 +144,7 @@ def _group(models: Sequence[Measured], places: Mapping[tuple[str, str, bool], in
         shown.append(
             Shown(
                 view_of(results, model.recipes, model.notes, numbers, like),
-                pictures(results, like, numbers, model.before),
+                pictures(results, like, numbers, model.before, alone),
                 {title: base64.b64encode(content).decode() for title, content in model.figures.items()},
             )
         )

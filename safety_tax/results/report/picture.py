@@ -33,16 +33,19 @@ class Picture(NamedTuple):
 
 
 def pictures(
-    results: ModelResults, like: Sequence[ModelResults], numbers: Mapping[str, int], before: ModelResults | None = None
+    results: ModelResults,
+    like: Sequence[ModelResults],
+    numbers: Mapping[str, int],
+    before: ModelResults | None = None,
+    alone: bool = True,
 ) -> list[Picture]:
     """A picture for each currency, drawn to the scale that all of `like` fit into, `results` among them.
 
-    `numbers` are those of the variants in the browser of items. `before` adds where each recipe stood. None where no
-    recipe is.
+    `numbers` are those of the variants in the browser of items. `before` adds where each recipe stood. Unless it stands
+    `alone`, a picture is small and has no line of equal tax but the price's. None where no recipe is.
     """
     if not results.recipes:
         return []
-    alone = len(like) == 1
     return [_picture(results, name, _limits(like, name), numbers, before, alone) for name in results.currencies]
 
 

@@ -40,11 +40,11 @@ class Tile(NamedTuple):
 class Cell(NamedTuple):
     """One currency of one recipe in the table."""
 
-    level: str
+    level: Number
     """How much of it the variant has."""
-    loss: str = ""
+    loss: Number | None = None
+    """None for the base, like the status and the tax."""
     status: Said | None = None
-    """None for the base, like the tax."""
     tax: Number | None = None
 
 
@@ -204,12 +204,12 @@ def _row(
 
 def _cell(of: CurrencyResult) -> Cell:
     if of.paid is None:
-        return Cell(shown(of.value))
+        return Cell(number_of(of.value))
     tax = of.paid.tax
     limits = "" if tax.low is None or tax.high is None else f"[{fixed(tax.low, 2)}, {fixed(tax.high, 2)}]"
     return Cell(
-        level=shown(of.value),
-        loss=shown(of.paid.loss),
+        level=number_of(of.value),
+        loss=number_of(of.paid.loss),
         status=STATUSES[tax.status],
         tax=Number("" if tax.value is None else fixed(tax.value, 2), limits, tax.value),
     )

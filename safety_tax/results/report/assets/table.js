@@ -1,5 +1,5 @@
 "use strict";
-// Sorting, and the losses and levels that a reader asks for.
+// Sorting, the losses and levels that a reader asks for, and on paper the prose that the cards fold.
 (() => {
   const valueOf = (row, column, kind) => {
     const value = row.cells[column].dataset.value ?? "";
@@ -24,6 +24,12 @@
       });
     }
   }
+  let folded = [];
+  window.addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll(".card details:not([open]), details.notes:not([open])")];
+    for (const of of folded) of.open = true;
+  });
+  window.addEventListener("afterprint", () => { for (const of of folded) of.open = false; });
   for (const box of document.querySelectorAll(".show-more")) {
     box.addEventListener("change", () => box.closest("section").querySelector(".recipes").classList.toggle("all", box.checked));
   }
