@@ -88,7 +88,7 @@ def opened(chromium: Any, folder: Path, html: str, width: int = 1000, scheme: st
 # --- the picture
 
 
-def test_hovering_over_a_mark_shows_its_numbers(chromium: Any, tmp_path: Path) -> None:
+def test_a_mark_shows_its_numbers_to_the_mouse_and_the_keyboard(chromium: Any, tmp_path: Path) -> None:
     results = results_of(WIDE)
     page = opened(chromium, tmp_path, page_of(8, results))
     mark = page.locator(".picture path[aria-label^='ties,']").first
@@ -101,6 +101,13 @@ def test_hovering_over_a_mark_shows_its_numbers(chromium: Any, tmp_path: Path) -
     assert f"safety gained {100 * gain.value:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in told
     for title in ("standing", "change here", "tax here", "net benefit"):
         assert title in told
+    page.mouse.move(0, 0)
+    tip.wait_for(state="hidden")
+    page.locator(".picture path[aria-label^='worse,']").first.focus()
+    tip.wait_for()
+    assert "recipe worse" in " ".join(tip.inner_text().split())
+    page.keyboard.press("Tab")
+    assert "recipe worse" not in " ".join(page.locator("#vg-tooltip-element").inner_text().split())
     page.close()
 
 

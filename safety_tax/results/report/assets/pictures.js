@@ -25,6 +25,12 @@
     const spec = JSON.parse(place.nextElementSibling.textContent);
     const { view } = await window.vegaEmbed(place, spec, options);
     view.addEventListener("click", (_, item) => browse(item && item.datum));
+    // The numbers that hovering shows, for those who come by the keyboard.
+    place.addEventListener("focusin", ({ target }) => {
+      const { right: clientX, bottom: clientY } = target.getBoundingClientRect();
+      view.tooltip()(view, new MouseEvent("mousemove", { clientX, clientY }), target.__data__, target.__data__?.tooltip);
+    });
+    place.addEventListener("focusout", () => view.tooltip()(view, new MouseEvent("mouseout"), null, null));
     place.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;
       event.preventDefault();
