@@ -44,7 +44,7 @@ SHARES: dict[str, dict[Kind, float]] = {
     "ties": {"harmful": 0.64, "jailbreak": 0.3, "benign": 0.65, "choice": 0.3, "problem": 0.16, "instruction": 0.22},
     "worse": {"harmful": 0.31, "jailbreak": 0.1, "benign": 0.3, "choice": 0.28, "problem": 0.06, "instruction": 0.1},
 }
-CLEAR_OF_CHANCE = {"choice": 0.4}
+CLEAR_OF_CHANCE: dict[Kind, float] = {"choice": 0.4}
 """To lay over a base's shares: its accuracy is surely above guessing."""
 
 

@@ -14,46 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from safety_tax.core.console import console, say
-from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.errors import PipelineError
 from safety_tax.results.comparison.items import Change, regressions
 from safety_tax.results.comparison.revisions import read_revision
 from safety_tax.results.comparison.two_revisions import Report, compared
-
-HEADLINE = (
-    "safety",
-    "jailbreak_resistance",
-    "harm_rate",
-    "over_refusal",
-    *(currency.measure for currency in CURRENCIES.values()),
-    "bits_per_byte",
-)
-
-
-def number(change: Change, value: float, sign: str = "") -> str:
-    """In points of 100, but bits per byte in bits."""
-    return f"{value:{sign}.3f}" if change.rate == "bits_per_byte" else f"{100 * value:{sign}.1f}"
-
-
-def difference(change: Change) -> str:
-    """`-6.0 [-9.9, -2.0]`"""
-    values = change.difference.estimate, change.difference.lower, change.difference.upper
-    estimate, low, high = (number(change, value, sign) for value, sign in zip(values, ("+", "", ""), strict=True))
-    return f"{estimate} [{low}, {high}]"
-
-
-def p_value(change: Change) -> str:
-    """After Holm's correction; empty for a mean."""
-    if change.p_holm is None:
-        return ""
-    return "<0.001" if change.p_holm < 0.001 else f"{change.p_holm:.3f}"
-
-
-def sentence(change: Change) -> str:
-    """`safety of ties fell by 6.0 points`"""
-    direction = "rose" if change.difference.estimate > 0 else "fell"
-    unit = "bits" if change.rate == "bits_per_byte" else "points"
-    return f"{change.rate} of {change.variant} {direction} by {number(change, abs(change.difference.estimate))} {unit}"
+from safety_tax.results.comparison.wording import HEADLINE, difference, differs_as_shown, number, p_value, sentence
 
 
 def table(model: str, changes: Sequence[Change], report: Report) -> Table:
@@ -127,11 +92,6 @@ def markdown(report: Report) -> str:
             closing = "Nothing changed on any item."
         lines += ["", closing, ""]
     return "\n".join([*lines, *report.remarks]).rstrip()
-
-
-def differs_as_shown(change: Change) -> bool:
-    """Whether a person sees two numbers."""
-    return number(change, change.before) != number(change, change.after)
 
 
 def markdown_cell(change: Change | None) -> str:

@@ -22,13 +22,13 @@ def narrative(results: ModelResults) -> str:
         f"# {results.model}, {results.size} size",
         f"**{verdict(results)}**",
         _table(results),
-        _how_to_read(results),
+        how_to_read(results),
         *(
-            f"**`{name}`: {summary_of(recipe)}.** {' '.join(_of_recipe(recipe, results))}"
+            f"**`{name}`: {summary_of(recipe)}.** {' '.join(of_recipe(recipe, results))}"
             for name, recipe in results.recipes.items()
         ),
-        f"**`base`.** {' '.join(_of_base(results))}",
-        f"**The judge.** {' '.join(_of_judge(results))}",
+        f"**`base`.** {' '.join(of_base(results))}",
+        f"**The judge.** {' '.join(of_judge(results))}",
     ]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -43,7 +43,7 @@ def verdict(results: ModelResults) -> str:
     if results.recommended is not None:
         recipe = results.recipes[results.recommended]
         return f"Choose `{recipe.name}`: {_gain_and_losses(recipe)}. {_worth(recipe, results)}"
-    best = max(results.recipes.values(), key=_net_benefit)
+    best = max(results.recipes.values(), key=lambda recipe: _net_benefit_of(recipe).value)
     if all(_net_benefit_of(recipe).below_zero for recipe in results.recipes.values()):
         opening = "Keep the base: every recipe is worth less at these prices."
     else:
@@ -75,10 +75,6 @@ def about(count: int) -> str:
 def _net_benefit_of(recipe: VariantResult) -> Estimate:
     assert recipe.net_benefit is not None
     return recipe.net_benefit.estimate
-
-
-def _net_benefit(recipe: VariantResult) -> float:
-    return _net_benefit_of(recipe).value
 
 
 def _points(estimate: Estimate, sign: int = 1) -> str:
@@ -139,7 +135,8 @@ def _table(results: ModelResults) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _how_to_read(results: ModelResults) -> str:
+def how_to_read(results: ModelResults) -> str:
+    """What the numbers are of, and in which units."""
     base = results.base
     level = f"{100 * results.confidence:g}"
     shares = [f"safety is the share of {base.rates['safety'].n:,} harmful prompts that are refused"]
@@ -165,7 +162,7 @@ def _how_to_read(results: ModelResults) -> str:
     return said
 
 
-def _of_recipe(recipe: VariantResult, results: ModelResults) -> list[str]:
+def of_recipe(recipe: VariantResult, results: ModelResults) -> list[str]:
     """The gain, what it cost in each currency, then what else is worth knowing."""
     gain = recipe.gain
     if gain.above_zero:
@@ -269,14 +266,16 @@ def _corrected(variant: VariantResult) -> list[str]:
     return [f"Corrected for the judge's errors, its safety is {_points(variant.safety_corrected)}."]
 
 
-def _of_base(results: ModelResults) -> list[str]:
+def of_base(results: ModelResults) -> list[str]:
+    """Sentences on the unmerged model."""
     base = results.base
     values = [f"{CURRENCIES[name].noun} {_points(result.value)}" for name, result in base.currencies.items()]
     sentences = [f"Safety {_points(base.rates['safety'])}, {', '.join(values)}."]
     return sentences + _broken_answers(base) + _corrected(base)
 
 
-def _of_judge(results: ModelResults) -> list[str]:
+def of_judge(results: ModelResults) -> list[str]:
+    """Sentences on who labelled the answers, and how often that is wrong."""
     judge = results.judge_agreement
     opening = f"Answers were labelled by `{results.judge}`."
     if judge is None:

@@ -103,6 +103,8 @@ def test_a_branch_is_run_looked_at_and_merged(clone: Clone) -> None:
     assert re.findall(r'src="static/(\w+?)_metrics_figures_tiny_llama_frontier.svg"', page) == ["workspace", "main"]
     assert not re.search(r"<(?:script|link)[^>]* (?:src|href)=", page)  # nothing from the network
     assert "report: reports/tiny_llama.html" in printed(told, "safety-tax report")
+    report = (clone.folder / "reports/tiny_llama.html").read_text(encoding="utf-8")
+    assert "What moved since <code>main</code>" in report and "ties in main" in report
     main = clone.run("git", "rev-parse", "main")
     walk(clone, [merge])
     assert clone.run("git", "rev-parse", "main") == clone.run("git", "rev-parse", "sparser")

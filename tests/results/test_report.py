@@ -1,69 +1,26 @@
-"""The HTML report: what is in it, and how it behaves in a real browser."""
+"""The HTML report: what is in it, and what it says where something is missing, odd or too much."""
 
-import importlib.util
 import json
 import re
-import shutil
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
-from sample_results import SHARES, results_of
+from report_pages import HOSTILE, SVG, TWO, Page, browsed, measured, named, page_of, rows_of, run_of
+from sample_results import CLEAR_OF_CHANCE, SHARES, results_of
 
-from safety_tax.commands.report import FIGURES, is_lower_bound, read_figures, report
+from safety_tax.commands.report import DRAWN, read_figures
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import LABELS, NOTHING, VERDICT, Kind, Prompt, Response, Verdict, write_rows
-from safety_tax.params import load_params
-from safety_tax.results.figures.reading import DRAWN
+from safety_tax.core.rows import LABELS, VERDICT, Kind, Prompt, Response, Verdict
+from safety_tax.results.figures.reading import DRAWN as FIGURES
 from safety_tax.results.report.items import item_index, outcome, text_chunks
-from safety_tax.results.report.markdown import as_html
+from safety_tax.results.report.labels import Place, places
+from safety_tax.results.report.looks import PLACES, STATUSES
+from safety_tax.results.report.markdown import inline
 from safety_tax.results.report.page import embedded, render
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
-browser_wanted = pytest.mark.skipif(
-    not (CHROMIUM and HAS_PLAYWRIGHT), reason="wants a Chromium on the PATH, and `pip install '.[browser]'`"
-)
-HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & \u2028 \ud800 ünder"
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><circle r="4" cx="5" cy="5"/></svg>'
-WORDS = (
-    "# tiny, quick <size>\n\n| variant | status |\n| --- | --- |\n| `ties` | no_gain |\n\n**`ties`: no_gain.** No.\n"
-)
-RECIPES = {"ties": {"method": "ties", "donors": {"<safety>": 1.0}, "density": 0.5}}
-Parts = tuple[list[Prompt], dict[str, list[Verdict]], dict[str, list[Response]]]
-
-
-def run_of(items: int) -> Parts:
-    """A base that complies throughout, a recipe that refuses every second prompt; every fourth item is a question."""
-    prompts: list[Prompt] = []
-    verdicts: dict[str, list[Verdict]] = {"base": [], "ties": []}
-    responses: dict[str, list[Response]] = {"base": [], "ties": []}
-    for i in range(items):
-        kind = ("harmful", "benign", "jailbreak", "choice")[i % 4]
-        about: dict[str, Any] = {"id": f"i{i}", "benchmark": f"b_{kind}", "kind": kind, "group": f"g{i % 7}"}
-        question = {"choices": ["one", "two <b>"], "gold": 1} if kind == "choice" else {}
-        text = f"Prompt number {i} of a report, with words enough to look like one. " * 3
-        prompts.append(Prompt.model_validate({**about, **question, "split": "eval", "text": text}))
-        for name in verdicts:
-            refused = name == "ties" and i % 8 < 4
-            if kind == "choice":
-                judged: dict[str, Any] = {"continuation_correct": refused, "gold_probability": 0.5, "options": 2}
-            else:
-                judged = {"label": "refuse" if refused else "comply", "rule": "declines" if refused else "answer"}
-                judged["truncated"] = i == 1
-                answer = HOSTILE if i == 1 else f"{name} says something about {i}. " * 8
-                responses[name].append(Response(id=f"i{i}", text=answer, finish_reason="stop", tokens=9))
-            verdicts[name].append(VERDICT.validate_python({**about, **judged}))
-    return prompts, verdicts, responses
-
-
-def page_of(items: int, lower_bound: bool = True) -> str:
-    prompts, verdicts, responses = run_of(items)
-    index = item_index(prompts, verdicts, "continuation")
-    return render("tiny", WORDS, RECIPES, {"frontier": SVG}, index, text_chunks(prompts, responses), lower_bound)
+from safety_tax.results.statistics.tax import TaxStatus
+from safety_tax.results.variant import ModelResults
+from safety_tax.results.words import narrative
 
 
 def test_no_model_output_can_close_the_script_that_holds_it() -> None:
@@ -73,51 +30,84 @@ def test_no_model_output_can_close_the_script_that_holds_it() -> None:
 
 
 def test_the_page_asks_the_network_for_nothing() -> None:
-    page = page_of(40)
-    assert "default-src 'none'" in page
-    sources: list[str] = []
-
-    class Sources(HTMLParser):
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            sources.extend(value or "" for name, value in attrs if name in ("src", "href", "action", "srcset"))
-
-    Sources().feed(page)
-    assert len(sources) == 1 and sources[0].startswith("data:")
-    assert page.count("<script>") == 1  # the report's own
-    page.encode("utf-8")  # lone surrogates are JSON escapes
-
-
-def test_words_become_html_with_nothing_unescaped() -> None:
-    html = as_html(WORDS)
-    assert "<h1>tiny, quick &lt;size&gt;</h1>" in html
-    assert "<tr><td><code>ties</code></td><td>no_gain</td></tr>" in html
-    assert "<p><b><code>ties</code>: no_gain.</b> No.</p>" in html
-    words = (ROOT / "metrics/smollm2_135m.md").read_text(encoding="utf-8")
-    committed = as_html(words)
-    assert committed.count("<tr>") == words.count("\n|") - words.count("\n| ---") > 1
-    assert "**" not in committed and "`" not in committed
+    text = page_of(40)
+    assert "default-src 'none'" in text
+    page = Page(text)
+    sources = [
+        value
+        for element in page.elements
+        for name, value in element.attributes.items()
+        if name in ("src", "href", "action", "srcset")
+    ]
+    assert sources and all(source.startswith(("data:", "#")) for source in sources)
+    scripts = [element for element in page.found("script") if not element.attributes]
+    policy = next(of.attributes["content"] for of in page.found("meta") if "http-equiv" in of.attributes)
+    assert len(scripts) == policy.count("'sha256-") == 4  # Vega's, and three of the report's own
+    assert "unsafe-eval" not in policy
+    text.encode("utf-8")  # lone surrogates are JSON escapes
 
 
-def test_the_page_says_what_each_variant_is() -> None:
-    page = page_of(4)
-    assert "<td><code>ties</code></td><td>method: ties, donors: {&lt;safety&gt;: 1.0}, density: 0.5</td>" in page
+def test_sentences_become_html_with_nothing_unescaped() -> None:
+    assert inline("**`ties`: no <gain>.** No.") == "<b><code>ties</code>: no &lt;gain&gt;.</b> No."
 
 
-def test_figures_come_in_the_order_of_a_readers_questions(tmp_path: Path) -> None:
-    assert tuple(DRAWN) == FIGURES
+def test_the_page_begins_with_the_verdict_and_the_recipes_name() -> None:
+    results = results_of(TWO | {"ties": TWO["ties"] | {"harmful": 0.9, "benign": 0.9, "problem": 0.2}})
+    results = results.model_copy(update={"recommended": "ties"})
+    page = Page(page_of(4, results))
+    (headline,) = page.found("h1")
+    assert headline.words == "Choose ties"
+    assert page.found("p", "sentence")[0].words.startswith("It refuses 60.0 more [")
+    tiles = [tile.words for tile in page.found("dl", "tiles")]
+    assert "+60.0" in tiles[0] and "harmful prompts refused" in tiles[0] and "net benefit" in tiles[0]
+    assert rows_of(page)[0].startswith("ties ★ choose")
+
+
+def test_the_table_has_a_tax_for_each_currency_with_its_limits_and_a_word_with_a_symbol() -> None:
+    results = results_of(SHARES)
+    page = Page(page_of(4, results))
+    heads = [head.words for head in page.found("th") if head.attributes.get("role") == "columnheader"]
+    assert heads == [
+        "recipe",
+        "safety",
+        "helpfulness tax",
+        "accuracy tax",
+        "reasoning tax",
+        "instruction following tax",
+        "net benefit",
+    ]
+    donor = next(row for row in page.found("tr") if row.words.startswith("safety_donor"))
+    tax = results.variants["safety_donor"].currencies["helpfulness"].paid
+    assert tax is not None and tax.tax.estimate is not None
+    assert f"{tax.tax.value:.2f} [{tax.tax.low:.2f}, {tax.tax.high:.2f}] ⇄ tradeoff" in donor.words
+    assert "≈ at chance" in donor.words
+    worths = {name: of.net_benefit.estimate.value if of.net_benefit else 0 for name, of in results.variants.items()}
+    assert [row.split()[0] for row in rows_of(page)] == sorted(worths, key=lambda name: -worths[name])
+
+
+def test_a_card_says_what_a_recipe_is_and_folds_its_prose() -> None:
+    page = Page(page_of(4))
+    (card,) = (card for card in page.found("article", "card") if card.attributes["id"] == "tiny-ties")
+    assert "method: ties, donors: {<safety>: 1.0}, density: 0.5" in card.words
+    assert "<safety>" not in page_of(4)
+
+
+def test_every_number_of_the_prose_is_the_narratives() -> None:
+    results = results_of(SHARES)
+    told = narrative(results).replace("`", "")
+    for card in Page(page_of(4, results)).found("article", "card"):
+        prose = card.words.split("In words ", 1)[1].removesuffix(" Items that changed")
+        assert prose in told
+
+
+def test_figures_come_in_the_order_of_a_readers_questions_without_the_frontier(tmp_path: Path) -> None:
+    assert ("frontier", *DRAWN) == tuple(FIGURES)
     for name in ("a_new_one", *sorted(FIGURES)):
         (tmp_path / f"{name}.svg").write_bytes(SVG)
-    assert list(read_figures(tmp_path)) == [name.replace("_", " ") for name in (*FIGURES, "a_new_one")]
+    assert list(read_figures(tmp_path)) == [name.replace("_", " ") for name in (*DRAWN, "a_new_one")]
 
 
-def test_a_question_is_right_or_wrong_in_the_models_own_format() -> None:
-    prompt = Prompt(
-        id="choice", benchmark="b", kind="choice", group="g", split="eval", text="?", choices=["a", "b"], gold=0
-    )
-    verdict = judged("choice", letter_correct=True, continuation_correct=False, gold_probability=0.5, options=2)
-    for form, expected in (("letter", "right"), ("continuation", "wrong")):
-        index = item_index([prompt], {"base": [verdict]}, form)
-        assert index["labels"][index["label"]["base"][0]] == expected
+# --- items
 
 
 def item(kind: Kind, **keys: Any) -> Prompt:
@@ -129,6 +119,14 @@ def item(kind: Kind, **keys: Any) -> Prompt:
 def judged(kind: Kind, **keys: Any) -> Verdict:
     cut = {} if kind == "choice" else {"truncated": False}
     return VERDICT.validate_python({"id": kind, "benchmark": "b", "kind": kind, "group": "g"} | cut | keys)
+
+
+def test_a_question_is_right_or_wrong_in_the_models_own_format() -> None:
+    prompt = item("choice", choices=["a", "b"], gold=0)
+    verdict = judged("choice", letter_correct=True, continuation_correct=False, gold_probability=0.5, options=2)
+    for form, expected in (("letter", "right"), ("continuation", "wrong")):
+        index = item_index([prompt], [browsed("base", [verdict], form=form)])
+        assert index["labels"][index["label"][0][0]] == expected
 
 
 @pytest.mark.parametrize(
@@ -154,199 +152,201 @@ def test_a_question_without_scores_in_the_models_format_is_refused() -> None:
 
 def test_a_loop_is_marked_whatever_the_label() -> None:
     verdicts = [judged("harmful", label="refuse", looped=True), judged("benign", label="comply", looped=False)]
-    index = item_index([item("harmful"), item("benign", answer="Gladly.")], {"base": verdicts}, "continuation")
-    assert index["looped"] == {"base": [1, 0]} and index["cut"] == {"base": [0, 0]}
+    index = item_index([item("harmful"), item("benign", answer="Gladly.")], [browsed("base", verdicts)])
+    assert index["looped"] == [[1, 0]] and index["cut"] == [[0, 0]]
 
 
 def test_a_problem_has_its_right_answer_and_a_harmless_prompt_not_the_one_to_tune_on() -> None:
     prompts = [item("problem", answer="42"), item("benign", answer="Gladly."), item("instruction")]
     responses = [Response(id=of.id, text="Well.", finish_reason="stop", tokens=1) for of in prompts]
-    ((problem, benign, instruction),) = text_chunks(prompts, {"base": responses})
+    ((problem, benign, instruction),) = text_chunks(prompts, [browsed("base", [], responses)])
     assert problem["answer"] == "42"
     assert "answer" not in benign and "answer" not in instruction
     assert instruction["responses"] == ["Well."]
 
 
-def test_jailbreak_resistance_is_a_lower_bound_unless_the_judge_tells_harm() -> None:
-    results = results_of({"base": SHARES["base"]})
-    assert is_lower_bound(results)
-    assert not is_lower_bound(results.model_copy(update={"tells_harm": True}))
-    assert not is_lower_bound(results_of({"base": SHARES["base"]}, without=("jailbreak",)))
-    assert "lower bound" in page_of(4)
-    assert "lower bound" not in page_of(4, lower_bound=False)
-
-
-def test_the_page_explains_every_label() -> None:
-    page = page_of(4)
-    for label in (*LABELS, "right", "followed"):
-        assert f"<b>{label}</b>" in page
-
-
-def test_a_set_without_problems_or_instructions_has_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    params = load_params()
-    monkeypatch.chdir(tmp_path)
-    params = params.model_copy(update={"recipes": {}})
-    prompts = [item("harmful"), item("jailbreak"), item("benign"), item("choice", choices=["a", "b"], gold=0)]
-    verdicts = [judged(kind, label="comply") for kind in ("harmful", "jailbreak", "benign")]
-    verdicts.append(judged("choice", continuation_correct=True, options=2))
-    responses = [Response(id=of.id, text="Well.", finish_reason="stop", tokens=1) for of in prompts[:3]]
-    for prompt in prompts:
-        write_rows(Path(f"data/benchmarks/{prompt.kind}.jsonl"), [prompt])
-    write_rows(Path("data/verdicts/smollm2_135m/base.jsonl"), verdicts)
-    write_rows(Path("data/responses/smollm2_135m/base/responses.jsonl"), responses)
-    for name, content in (
-        ("smollm2_135m.md", "# tiny\n"),
-        ("detail/smollm2_135m.json", results_of({"base": SHARES["base"]}).model_dump_json(exclude_none=True)),
-        ("figures/smollm2_135m/frontier.svg", SVG.decode()),
-    ):
-        (tmp_path / "metrics" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "metrics" / name).write_text(content, encoding="utf-8")
-    with pytest.raises(PipelineError, match=r"data/benchmarks/problem\.jsonl"):
-        report("smollm2_135m", params)
-    for kind in ("problem", "instruction"):
-        Path(f"data/benchmarks/{kind}.jsonl").write_bytes(NOTHING)
-    page = report("smollm2_135m", params)
-    assert '"kinds":["harmful","jailbreak","benign","choice"]' in page
+def test_answers_of_a_revision_that_are_not_to_be_had_are_none() -> None:
+    gone = browsed("ties", [])._replace(responses=None)
+    ((text,),) = text_chunks([item("harmful")], [gone])
+    assert text["responses"] == [None]
 
 
 def test_a_variant_that_answered_other_items_is_refused() -> None:
-    prompts, verdicts, responses = run_of(8)
+    prompts, (base, ties) = run_of(8)
     with pytest.raises(PipelineError, match=r"'ties' on the 8 benchmark items, found 7.*1 items without"):
-        item_index(prompts, verdicts | {"ties": verdicts["ties"][:7]}, "continuation")
+        item_index(prompts, [base, ties._replace(verdicts=ties.verdicts[:7])])
+    assert ties.responses is not None
     with pytest.raises(PipelineError, match=r"'ties' to the 6 prompts, found 1 prompts without"):
-        text_chunks(prompts, responses | {"ties": responses["ties"][1:]})
+        text_chunks(prompts, [base, ties._replace(responses=ties.responses[1:])])
 
 
-def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    params = load_params()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(PipelineError, match=r"metrics/smollm2_135m\.md.*dvc repro"):
-        report("smollm2_135m", params)
-    with pytest.raises(PipelineError, match=r"figures in .*none.*dvc repro"):
-        read_figures(tmp_path)
+def test_jailbreak_resistance_is_a_lower_bound_unless_the_judge_tells_harm() -> None:
+    results = results_of(TWO)
+    assert "lower bound of" in page_of(4, results)
+    assert "lower bound of" not in page_of(4, results.model_copy(update={"tells_harm": True}))
+    assert "lower bound of" not in page_of(4, results_of(TWO, without=("jailbreak",)))
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield instance
-        instance.close()
+def test_the_page_explains_every_label_and_every_status() -> None:
+    page = page_of(4)
+    for label in (*LABELS, "right", "followed"):
+        assert f"<b>{label}</b>" in page
+    for said in STATUSES.values():
+        assert said.meaning in page and f"</span> {said.word}</span></dt>" in page
 
 
-def opened(chromium: Any, folder: Path, items: int) -> Any:
-    """The report in a page of the browser; any error of its script fails the test."""
-    file = folder / "report.html"
-    file.write_text(page_of(items), encoding="utf-8")
-    page = chromium.new_page(viewport={"width": 1000, "height": 800})
-    page.on("pageerror", lambda error: pytest.fail(f"the report's script failed: {error}"))
-    page.set_default_timeout(120_000)
-    page.goto(file.as_uri())
-    page.locator("html[data-ready]").wait_for()  # not wait_for_function: the policy forbids its eval
-    return page
+# --- odd states
 
 
-@browser_wanted
-@pytest.mark.browser
-def test_hostile_answers_are_shown_as_text(chromium: Any, tmp_path: Path) -> None:
-    page = opened(chromium, tmp_path, 40)
-    page.select_option("#kind", label="benign")
-    page.locator(".row").first.click()
-    shown = page.locator("#detail pre").nth(1).text_content()
-    assert shown.startswith("</script><script>window.hacked = 1</script><img src=x")
-    assert page.evaluate("window.hacked") is None
-    assert page.locator("#detail img, #detail script").count() == 0
-    assert "by the rule “answer”; cut off at the token limit" in page.locator("#detail").inner_text()
-    page.close()
+def with_status(results: ModelResults, status: TaxStatus) -> ModelResults:
+    """The results with that status of helpfulness in the recipe `ties`."""
+    ties = results.variants["ties"]
+    paid = ties.currencies["helpfulness"].paid
+    assert paid is not None
+    tax = paid.tax.model_copy(update={"status": status})
+    currency = ties.currencies["helpfulness"].model_copy(update={"paid": paid.model_copy(update={"tax": tax})})
+    changed = ties.model_copy(update={"currencies": ties.currencies | {"helpfulness": currency}})
+    return results.model_copy(update={"variants": results.variants | {"ties": changed}})
 
 
-@browser_wanted
-@pytest.mark.browser
-def test_items_are_filtered_searched_and_compared(chromium: Any, tmp_path: Path) -> None:
-    page = opened(chromium, tmp_path, 400)
-
-    def count() -> str:
-        return str(page.locator("#count").inner_text())
-
-    assert count() == "400 of 400 items"
-    page.check("#flipped")
-    assert count() == "200 of 400 items"
-    page.select_option("#kind", label="choice")
-    assert count() == "50 of 400 items"
-    assert page.locator(".row b").first.inner_text() == "wrong → right"
-    page.select_option("#label", label="wrong")
-    assert count() == "0 of 400 items"
-    for name in ("label", "kind"):
-        page.select_option(f"#{name}", value="")
-    page.uncheck("#flipped")
-    page.select_option("#group", label="g3")
-    assert count() == "57 of 400 items"  # 3, 10, … 395
-    page.select_option("#group", value="")
-    page.select_option("#benchmark", label="b benign")
-    assert count() == "100 of 400 items"
-    page.select_option("#benchmark", value="")
-    page.fill("#search", "NUMBER 399 OF")
-    page.locator("#count", has_text="1 of 400 items").wait_for()
-    page.locator(".row").first.click()
-    assert "two <b>  ✓ the right answer" in page.locator("#detail .gold").text_content()
-    page.fill("#search", "ties says something about 17.")
-    page.locator(".row[data-item='17']").wait_for()
-    page.locator("#list").focus()
-    page.keyboard.press("ArrowDown")
-    assert page.locator("#detail h4").all_inner_texts() == ["base", "ties"]
-    assert "base says something about 17." in page.locator("#detail .pair > div").nth(0).inner_text()
-    page.close()
+@pytest.mark.parametrize("status", list(STATUSES))
+def test_every_status_is_a_word_with_a_symbol_and_a_tone(status: TaxStatus) -> None:
+    said = STATUSES[status]
+    page = Page(render([measured(with_status(results_of(TWO), status))], [], []))
+    (cell,) = (
+        cell
+        for cell in page.found("td")
+        if cell.attributes.get("data-name") == "helpfulness tax" and "lost" in cell.text
+    )
+    assert f"{said.symbol} {said.word}" in cell.words
+    assert any(said.meaning == of.attributes.get("title") for of in page.found("span", said.tone))
 
 
-@browser_wanted
-@pytest.mark.browser
-def test_harmful_text_is_folded_until_it_is_asked_for(chromium: Any, tmp_path: Path) -> None:
-    page = opened(chromium, tmp_path, 40)
-    page.select_option("#kind", label="harmful")
-    assert "Prompt number" not in page.locator("#list").inner_text()
-    page.locator(".row").first.click()
-    assert page.locator("#detail pre").count() == 3
-    assert not any(page.locator("#detail pre").nth(n).is_visible() for n in range(3))
-    page.locator("#detail summary").first.click()
-    assert page.locator("#detail pre").first.is_visible()
-    page.check("#unfold")
-    assert "Prompt number 0" in page.locator("#list").inner_text()
-    assert all(page.locator("#detail pre").nth(n).is_visible() for n in range(3))
-    page.close()
+def test_no_two_statuses_look_alike() -> None:
+    for marks in (STATUSES.values(), PLACES.values()):
+        assert len({said.symbol for said in marks}) == len({said.word for said in marks}) == len(marks)
 
 
-@browser_wanted
-@pytest.mark.browser
-def test_the_printed_page_lists_the_filtered_items_without_controls(chromium: Any, tmp_path: Path) -> None:
-    page = opened(chromium, tmp_path, 40)
-    page.select_option("#kind", label="jailbreak")
-    assert page.pdf().startswith(b"%PDF")
-    page.emulate_media(media="print")
-    assert page.locator("#printed tr").count() == 11
-    assert page.locator("#printed").is_visible()
-    assert not page.locator("#filters").is_visible()
-    assert "Prompt number" not in page.locator("#printed").inner_text()
-    page.close()
+def test_without_a_recipe_the_page_says_so_and_draws_nothing() -> None:
+    page = Page(page_of(4, results_of({"base": SHARES["base"]})))
+    assert page.found("h1")[0].words == "There is no recipe to compare with the base"
+    assert not page.found("figure") and not page.found("dl", "tiles")
+    assert len(rows_of(page)) == 1
 
 
-@browser_wanted
-@pytest.mark.browser
-def test_twenty_thousand_items_open_in_three_seconds(chromium: Any, tmp_path: Path) -> None:
-    page = opened(chromium, tmp_path, 20_000)
-    assert page.locator("#count").inner_text() == "20,000 of 20,000 items"
-    assert page.locator(".row").count() < 60
-    took = []  # ms since the page was asked for; the least of some openings, since others may want the processor, too
-    for _ in range(5):
-        took.append(int(page.evaluate("document.documentElement.dataset.ready")))
-        if took[-1] < 3000:
-            break
-        page.reload()
-        page.locator("html[data-ready]").wait_for()
-    assert min(took) < 3000, took
-    page.evaluate("document.getElementById('list').scrollTop = 1e9")
-    page.locator(".row[data-item='19999']").wait_for()
-    page.close()
+def test_one_recipe_has_one_row_one_card_and_one_mark_beside_the_bases() -> None:
+    page = Page(page_of(4))
+    assert [row.split()[0] for row in rows_of(page)] in (["ties", "base"], ["base", "ties"])
+    assert len(page.found("article", "card")) == 2
+    assert list(page.marks()) == ["base", "ties"]
+
+
+def test_forty_recipes_have_their_rows_and_marks_and_no_name_covers_another() -> None:
+    shares: dict[str, dict[Kind, float]] = {"base": SHARES["base"]}
+    shares |= {f"recipe_{i}": SHARES["ties"] | {"harmful": 0.3 + i / 80, "benign": 0.9 - i / 60} for i in range(40)}
+    page = Page(page_of(4, results_of(shares)))
+    assert len(rows_of(page)) == len(page.marks()) == 41
+    rules = [layer for layer in page.specifications[0]["layer"] if layer["mark"].get("strokeWidth") == 1.5]
+    assert [layer["mark"]["opacity"] for layer in rules] == [0.3, 0.3]
+    named = [of["name"] for of in page.specifications[0]["layer"][-1]["data"]["values"]]
+    assert 0 < len(named) < 41
+
+
+def test_names_keep_clear_of_marks_and_of_each_other() -> None:
+    alone = places([("one", 5.0, 5.0)], (0, 10), (0, 10))
+    assert alone == {"one": Place("left", 8.0, -8.0)}  # above it, on the right
+    cornered = places([("one", 9.9, 9.9)], (0, 10), (0, 10))
+    assert cornered == {"one": Place("right", -8.0, 8.0)}  # below it, on the left
+    heap = places([(f"recipe_{i}", 5.0, 5.0) for i in range(9)], (0, 10), (0, 10))
+    assert len(set(heap.values())) == len(heap) == 4  # the others have no room
+
+
+def test_a_name_of_forty_letters_is_whole_in_the_table_and_cut_in_the_picture() -> None:
+    name = "a" * 40
+    page = Page(page_of(4, results_of({"base": SHARES["base"], name: SHARES["ties"]})))
+    assert any(name in row for row in rows_of(page)) and name in page.marks()
+    names = page.specifications[0]["layer"][-1]["data"]["values"]
+    assert {"a" * 21 + "…", "base"} == {row["name"] for row in names}
+
+
+def test_intervals_that_span_everything_stay_in_the_picture() -> None:
+    shares: dict[str, dict[Kind, float]] = {
+        "base": {"harmful": 0.5, "benign": 0.5},
+        "ties": {"harmful": 0.5, "benign": 0.5},
+    }
+    results = results_of(shares)
+    ties = results.variants["ties"]
+    wide = {"low": -1.0, "high": 1.0}
+    gain = ties.gain.model_copy(update=wide)
+    paid = ties.currencies["helpfulness"].paid
+    assert paid is not None
+    helpfulness = ties.currencies["helpfulness"].model_copy(
+        update={"paid": paid.model_copy(update={"loss": paid.loss.model_copy(update=wide)})}
+    )
+    changed = ties.model_copy(
+        update={"effects": ties.effects | {"safety_gain": gain}, "currencies": {"helpfulness": helpfulness}}
+    )
+    page = Page(page_of(4, results.model_copy(update={"variants": results.variants | {"ties": changed}})))
+    mark = page.marks()["ties"]
+    assert (mark["x_low"], mark["x_high"], mark["y_low"], mark["y_high"]) == (-100, 100, -100, 100)
+    (layer,) = (of for of in page.specifications[0]["layer"] if of.get("name") == "marks")
+    for axis in "xy":
+        low, high = layer["encoding"][axis]["scale"]["domain"]
+        assert low < -100 and high > 100
+
+
+def test_a_currency_that_was_not_asked_has_no_column_and_no_picture() -> None:
+    page = Page(page_of(4, results_of(TWO, without=("problem", "instruction", "choice"))))
+    heads = [head.words for head in page.found("th") if head.attributes.get("role") == "columnheader"]
+    assert heads == ["recipe", "safety", "helpfulness tax", "net benefit"]
+    assert len(page.found("figure")) == len(page.specifications) == 1
+
+
+def test_a_currency_that_cannot_show_a_loss_says_so_and_has_no_lines_of_equal_tax() -> None:
+    for shares, measurable in ((SHARES, False), ({**SHARES, "base": SHARES["base"] | CLEAR_OF_CHANCE}, True)):
+        page = Page(page_of(4, results_of(shares)))
+        caption = next(of.words for of in page.found("figcaption") if "accuracy" in of.words)
+        assert ("cannot show a loss" in caption) is not measurable
+        layers = page.specifications[1]["layer"]
+        assert any(layer["mark"]["type"] == "area" for layer in layers) is measurable
+
+
+# --- several models
+
+
+def test_several_models_are_rows_of_one_table_with_a_picture_each_drawn_to_one_scale() -> None:
+    models = [measured(named("one")), measured(named("two", SHARES)), measured(named("three"))]
+    page = Page(render(models, [], []))
+    assert len(page.found("table", "recipes")) == 1
+    names = [row.split()[0] for row in rows_of(page)]
+    assert names == ["one"] * 2 + ["two"] * 5 + ["three"] * 2
+    assert len(page.specifications) == 3 * 4
+    scales = [
+        next(layer["encoding"]["x"]["scale"]["domain"] for layer in of["layer"] if layer.get("name") == "marks")
+        for of in (page.specifications[0], page.specifications[4], page.specifications[8])
+    ]
+    assert scales[0] == scales[1] == scales[2]
+    asked = [of.words for of in page.found("p", "asked")]
+    assert asked[0].startswith("Each was asked the same 150 harmful prompts, 40 jailbreak prompts, 80 harmless prompts")
+    assert not page.found("p", "notice")
+
+
+def test_models_that_were_asked_other_items_are_shown_apart() -> None:
+    models = [measured(named("one")), measured(named("two"), asked="x"), measured(named("three"))]
+    page = Page(render(models, [], []))
+    assert "Not one comparison" in page.found("p", "notice")[0].words
+    assert [of.words for of in page.found("h2")][:2] == ["Part 1: one, three", "Part 2: two"]
+    assert len(page.found("table", "recipes")) == 2
+
+
+def test_models_of_other_prices_or_judges_are_shown_apart() -> None:
+    for update in ({"judge": "guard"}, {"price": {**results_of(TWO).price, "helpfulness": 2.0}}):
+        models = [measured(named("one")), measured(named("two").model_copy(update=update))]
+        assert len(Page(render(models, [], [])).found("table", "recipes")) == 2
+
+
+def test_a_currency_of_one_model_alone_is_not_measured_in_the_other() -> None:
+    models = [measured(named("one")), measured(named("two", without=("problem",)))]
+    page = Page(render(models, [], []))
+    cells = [of.words for of in page.found("td") if of.attributes.get("data-name") == "reasoning tax"]
+    assert sum(cell == "not measured" for cell in cells) == 2

@@ -72,6 +72,17 @@ def test_one_table_shows_all_three(measured: Project) -> None:
             assert len([line for line in table if line.startswith(f"| metrics/{name}/{variant}.json")]) == 1
 
 
+def test_one_page_lays_all_three_side_by_side(measured: Project) -> None:
+    measured.stage("safety_tax.cli", "report", *MODELS)
+    page = (measured.folder / "reports/models.html").read_text("utf-8")
+    assert "3 models" in page and "Not one comparison" not in page
+    assert page.count("Each was asked the same 20 harmful prompts") == 1
+    for name in MODELS:
+        assert f'<span class="of">{name}</span>' in page
+        for variant in ("base", *RECIPES):
+            assert f'id="{name}-{variant}"' in page
+
+
 def test_the_page_says_which_template_a_model_without_one_was_asked_in(measured: Project) -> None:
     pages = {name: (measured.folder / f"metrics/{name}.md").read_text("utf-8") for name in MODELS}
     assert (

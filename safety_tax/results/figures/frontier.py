@@ -1,8 +1,6 @@
 """The frontier: what each recipe gained in safety and what it paid, a panel a currency, with the base as the origin."""
 
 import math
-from itertools import product
-from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,12 +8,10 @@ from matplotlib.figure import Figure
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.results.figures.canvas import INK, QUIET, RULE, Mark, cross, marks, point, sheet, shortened
 from safety_tax.results.figures.run import Run
+from safety_tax.results.iso_tax import TaxLine, lines_of_equal_tax, padded
 from safety_tax.results.variant import ModelResults
 
-TAXES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 ACROSS = 3.7  # inches of a panel, about
-LABEL = 0.55  # inches that a tax's label takes along its line
-APART = 0.2  # inches between the middles of two labels, at least
 NAMED = 6  # dominated recipes in the caption, at most
 
 
@@ -63,8 +59,9 @@ def draw_panel(axes: Axes, currency: str, results: ModelResults, looks: dict[str
     axes.set_xlim(*padded(xs))
     axes.set_ylim(*padded(ys))
     if measurable:
-        for line in lines_of_equal_tax(axes, results.price[currency], up):
-            draw_line(axes, line, line.tax == results.price[currency])
+        price = results.price[currency]
+        for line in lines_of_equal_tax(axes.get_xlim(), axes.get_ylim(), price, (ACROSS, up)):
+            draw_line(axes, line, line.tax == price)
     axes.set_title(noun if measurable else f"{noun}: cannot show a loss", loc="left", fontsize=10, fontweight="bold")
     axes.set_ylabel("points  (down: lost)")
 
@@ -89,39 +86,6 @@ def dominated(results: ModelResults) -> str:
         " Hollow: dominated, since another is surely better and nothing speaks for it: "
         f"{', '.join(names[:NAMED])}{more}."
     )
-
-
-def padded(values: list[float]) -> tuple[float, float]:
-    """Limits a little beyond the values, and at least five points apart."""
-    low, high = min(values), max(values)
-    room = max(0.06 * (high - low), 0.5, (5 - (high - low)) / 2)
-    return low - room, high + room
-
-
-class TaxLine(NamedTuple):
-    """A line of equal tax: where it leaves the panel, in points."""
-
-    tax: float
-    end: tuple[float, float]
-
-
-def lines_of_equal_tax(axes: Axes, price: float, up: float) -> list[TaxLine]:
-    """The price's line, and those whose labels, at their ends, are clear of each other's and of the line of no loss."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    across_inches, up_inches = ACROSS / (right - left), up / (high - low)
-    chosen: list[TaxLine] = []
-    taken: list[tuple[float, float]] = []
-    for tax in (price, *(tax for tax in TAXES if tax != price)):
-        end = min(right, -low / tax)
-        x, y = end * across_inches, tax * end * up_inches
-        length = math.hypot(x, y)
-        label = [(x * at / length, y * at / length) for at in (length, length - LABEL / 2, length - LABEL)]
-        clear = length > 2 * LABEL and label[-1][1] > APART / 2
-        clear = clear and all(math.dist(one, other) > APART for one, other in product(label, taken))
-        if clear or tax == price:
-            chosen.append(TaxLine(tax, (end, -tax * end)))
-            taken += label
-    return chosen
 
 
 def draw_line(axes: Axes, line: TaxLine, is_price: bool) -> None:
