@@ -17,8 +17,8 @@ from safety_tax.settings.section import OneOfEach, Section, entry_of
 from safety_tax.settings.stages import Export, Infer, JudgeModel, Merge, Metrics, Run
 
 LIBRARY = Path(__file__).parents[1]
-# Beside the folders of the models.
-METRICS_FOLDERS = ("benchmarks", "detail", "figures", "plots", "sweeps")
+# Beside the files and folders of the models.
+METRICS_NAMES = ("benchmarks", "detail", "figures", "models", "plots", "sweeps")
 NAME = r"[a-z0-9][a-z0-9_]*"
 
 
@@ -92,8 +92,8 @@ class Params(Section):
                         f"{section} has the name {name!r}; use small letters, digits and underscores, and not 'base'"
                     )
         for name in self.catalog:
-            if name in METRICS_FOLDERS:
-                raise ValueError(f"catalog has the name {name!r}, a folder of metrics/; choose another")
+            if name in METRICS_NAMES:
+                raise ValueError(f"catalog has the name {name!r}, which metrics/ needs for itself; choose another")
         return self
 
     def model(self, name: str) -> Model:

@@ -123,7 +123,7 @@ def test_a_run_leaves_these_files_and_no_others(project: Project) -> None:
     left = {
         p.relative_to(folder).as_posix() for p in (folder / "metrics").rglob("*") if p.is_file() and p.name[0] != "."
     }
-    expected = set()
+    expected = {"metrics/models.json"}
     for model in MODELS:
         expected |= {f"metrics/{model}.{suffix}" for suffix in ("json", "md")}
         expected |= {f"metrics/{kind}/{model}.json" for kind in ("detail", "plots")}
