@@ -12,6 +12,7 @@ COMMANDS = {
     "init": "begin a project in an empty folder: params.yaml, dvc.yaml and what they need",
     "doctor": "can this machine run params.yaml, and how long will it take?",
     "bring": "bring answers that were generated elsewhere, to be judged and measured",
+    "status": "what of a run is done, runs now and is to come, and how long will it take?",
     "compare": "which differences between two Git revisions are more than noise?",
     "sweep": "run recipes at many settings and draw their frontiers",
     "report": "write a model's run as one HTML page, to look at offline",

@@ -65,7 +65,10 @@ def imported(module: str) -> set[Path]:
 # They hold no value that could change a result: params are tracked as `params:`, the others only talk or write.
 FREE_ROOMS = ("params", "settings", "dispatch")
 FREE = {
-    *(Path("safety_tax/core") / f"{name}.py" for name in ("console", "errors", "extras", "files", "interrupt")),
+    *(
+        Path("safety_tax/core") / f"{name}.py"
+        for name in ("clock", "console", "errors", "extras", "files", "interrupt")
+    ),
     *(Path("safety_tax/core") / f"{name}.py" for name in ("processors", "registry", "workspace")),
     *(
         file.relative_to(ROOT)
