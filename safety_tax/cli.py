@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": "which differences between two Git revisions are more than noise?",
     "sweep": "run recipes at many settings and draw their frontiers",
     "report": "write a model's run as one HTML page, to look at offline",
+    "card": "write a merged model with its card, ready for the Hugging Face Hub",
     "label": "label the run's own answers by hand, to measure the judge",
     "audit": "measure the judge against answers that people labelled",
     "stage": "run one stage, as dvc.yaml of a project begun by `init` does",

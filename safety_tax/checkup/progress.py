@@ -9,10 +9,10 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
-import networkx
 import psutil
 import yaml
 from dvc.dependency.param import ParamsDependency
@@ -24,6 +24,9 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.workspace import PARAMS_FILE
 
 State = Literal["done", "running", "failed", "stopped", "to come"]
+LOCK = Path("dvc.lock")
+RECENT, QUIET, LONGEST = 1.5, 0.5, 5.0
+"""Seconds: a dvc.lock as young as the first may still be written, and is whole when it did not grow for the second."""
 AMOUNT = ("size", "sizes.")
 """Keys of params.yaml that say how much a stage does: where they changed, its last time says nothing."""
 
@@ -45,18 +48,20 @@ class StageState:
 
 
 def stage_states() -> list[StageState]:
-    """Every stage, in an order that the pipeline allows. Raises PipelineError where there is no pipeline to read."""
+    """Every stage, in the order of dvc.yaml. Raises PipelineError where there is no pipeline to read."""
     for last in (False, False, True):
+        written = settled()
         try:
             with Repo(".") as repo:
-                return list(_states(repo))
+                states = list(_states(repo))
+            if last or written == settled():
+                return states
         except (DvcException, OSError, yaml.YAMLError) as error:
             if last:
                 raise PipelineError(
                     f"Expected a pipeline that DVC reads in {Path.cwd()}, found: {error}; run this in the project's "
                     "root."
                 ) from None
-            time.sleep(0.2)  # DVC may be writing dvc.lock just now
     raise AssertionError
 
 
@@ -73,15 +78,45 @@ def alive(record: Record) -> bool:
     return born <= record.started + 1  # else another process has its number
 
 
+def dvc_at_work() -> bool:
+    """Whether a `dvc repro` runs in this project: between two stages no record says so."""
+    here = Path.cwd()
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "repro" in words and any(Path(word).name in ("dvc", "__main__.py") for word in words):
+            try:
+                if Path(process.cwd()).is_relative_to(here):
+                    return True
+            except (psutil.Error, OSError):
+                continue
+    return False
+
+
+def settled() -> float:
+    """When dvc.lock was written last. Waits while DVC writes it: it does so in pieces, and each is YAML, too."""
+    size, since = -1, time.monotonic()
+    end = since + LONGEST
+    while True:
+        found = LOCK.stat() if LOCK.exists() else None
+        if found is None or time.time() - found.st_mtime > RECENT:
+            break
+        if found.st_size != size or not found.st_size:
+            size, since = found.st_size, time.monotonic()
+        if time.monotonic() - since > QUIET or time.monotonic() > end:
+            break
+        time.sleep(0.05)
+    return found.st_mtime if found else 0.0
+
+
 def _states(repo: Any) -> Iterator[StageState]:
-    graph = repo.index.graph
-    places = {id(stage): place for place, stage in enumerate(repo.index.stages)}
-    ordered = networkx.lexicographical_topological_sort(graph.reverse(copy=False), key=lambda of: places[id(of)])
+    graph = repo.index.graph  # from a stage to those that it reads
+    stages = list(repo.index.stages)
+    found = {}
     params = yaml.load(PARAMS_FILE.read_bytes(), yaml.CSafeLoader)
-    made = {out.fs_path: out for stage in repo.index.stages for out in stage.outs}
+    made = {out.fs_path: out for stage in stages for out in stage.outs}
     hashes: dict[str, Any] = {}
     done: set[int] = set()
-    for stage in ordered:
+    for stage in TopologicalSorter({of: list(graph.successors(of)) for of in stages}).static_order():
         name = stage.addressing
         record = read_record(FOLDER / f"{name}.json")
         changed = _changed_params(stage, params)
@@ -96,7 +131,8 @@ def _states(repo: Any) -> Iterator[StageState]:
             state = "stopped"
         elif record is not None and record.error is not None:
             state = "failed"
-        yield StageState(name, state, record, amount)
+        found[name] = StageState(name, state, record, amount)
+    yield from (found[stage.addressing] for stage in stages)
 
 
 def _changed_params(stage: Any, params: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ for a first run they are those of `safety-tax doctor`.
 import argparse
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import yaml
 from rich.box import SIMPLE_HEAD
@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from safety_tax.checkup.progress import StageState, stage_states
+from safety_tax.checkup.progress import StageState, dvc_at_work, stage_states
 from safety_tax.checkup.time_left import TimeLeft, expected_seconds, read_expected, time_left
 from safety_tax.core.console import console, say
 from safety_tax.core.workspace import PARAMS_FILE
@@ -35,25 +35,29 @@ def run(arguments: argparse.Namespace) -> None:
     states = stage_states()
     if arguments.watch and console.is_terminal:
         with Live(screen(states), console=console, auto_refresh=False) as live:
-            while runs(states):
-                time.sleep(EVERY)
-                states = stage_states()
+            for states in looks():
                 live.update(screen(states), refresh=True)
     elif arguments.watch:  # a log: a line whenever a stage began or ended
-        while runs(states):
-            say(sentence(states))
-            told = [(of.name, of.state) for of in states]
-            while runs(states) and told == [(of.name, of.state) for of in states]:
-                time.sleep(EVERY)
-                states = stage_states()
+        told: list[tuple[str, str]] = []
+        for states in looks():
+            if told != (told := [(of.name, of.state) for of in states]):
+                say(sentence(states))
+        return
     else:
         console.print(screen(states))
     say(sentence(states))
 
 
-def runs(states: Sequence[StageState]) -> bool:
-    """Whether a stage runs now."""
-    return any(of.state == "running" for of in states)
+def looks() -> Iterator[list[StageState]]:
+    """Every two seconds how it stands, until nothing runs twice in a row: DVC is at nothing for a moment at times."""
+    idle = 0
+    while True:
+        states = stage_states()
+        yield states
+        idle = 0 if dvc_at_work() or any(of.state == "running" for of in states) else idle + 1
+        if idle == 2:
+            return
+        time.sleep(EVERY)
 
 
 def times(states: Sequence[StageState]) -> dict[str, float]:
@@ -115,6 +119,8 @@ def sentence(states: Sequence[StageState]) -> str:
         elsewhere = {of.record.machine for of in now if of.record} if _other_machine(now) else set()
         where = f" on {', '.join(sorted(elsewhere))}" if elsewhere else ""
         return f"{opening}; {', '.join(of.name for of in now)} has run for {shown(since)}{where}; {left}"
+    if dvc_at_work():
+        return f"{opening}; DVC is between two stages, {left}"
     broken = [of for of in states if of.state in ("failed", "stopped") and of.record]
     if broken:
         last = max(broken, key=lambda of: of.record.started if of.record else 0.0)

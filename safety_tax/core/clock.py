@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from safety_tax.core.files import written_atomically
 from safety_tax.core.workspace import RUNS
 
@@ -57,7 +59,8 @@ class Clock:
             return
         before = read_record(FOLDER / f"{name}.json")
         known = before.seconds if before else None
-        self._record = Record(name, time.time(), os.getpid(), platform.node(), seconds=known)
+        started = psutil.Process().create_time()  # its libraries take seconds
+        self._record = Record(name, started, os.getpid(), platform.node(), seconds=known)
         self._write()
 
     def note(self, part: str, done: float, total: float, taken_up: float) -> None:

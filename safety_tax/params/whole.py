@@ -10,7 +10,7 @@ from safety_tax.core.errors import did_you_mean
 from safety_tax.core.rows import KINDS, OPTIONAL
 from safety_tax.judging.judges import AnyJudge
 from safety_tax.merging.methods import AnyRecipe
-from safety_tax.settings.catalog import Model, Prompting
+from safety_tax.settings.catalog import Model, Prompting, Published
 from safety_tax.settings.data import Dataset, FetchData, SampleSizes
 from safety_tax.settings.donors import AnyDonor, Curvature, Donor, GivenDonor, Tune
 from safety_tax.settings.section import OneOfEach, Section, entry_of
@@ -29,6 +29,7 @@ class Params(Section):
     size: str
     sizes: dict[str, SampleSizes]
     catalog: dict[str, Model]
+    published: dict[str, Published] = Field(default_factory=dict)
     benchmark_sets: dict[str, Annotated[list[str], Field(min_length=1), OneOfEach]]
     prompting: Prompting
     fetch_data: FetchData
@@ -49,6 +50,8 @@ class Params(Section):
         for model in self.models:
             require_known("model", model, self.catalog)
         require_known("size", self.size, self.sizes)
+        for name in self.published:
+            require_known("model of published", name, self.catalog)
         for name, declared in self.fetch_data.datasets.items():
             if declared.table is None:
                 known_file("dataset", name, LIBRARY / "datasets", marker="\ndef read(")

@@ -173,7 +173,7 @@ class ModelResults(Record):
     size: str
     judge: str
     items: str = ""
-    """Digest of the items that were asked: models and commits with the same one can be compared. Empty in older results."""
+    """Digest of the items asked: models and commits with the same one can be compared. Empty in older results."""
     tells_harm: bool
     """Whether the judge tells harm from harmlessness; if not, jailbreak resistance is a lower bound."""
     confidence: float

@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from conftest import ROOT
 
-from safety_tax.checkup.progress import StageState, stage_states
+from safety_tax.checkup.progress import StageState, dvc_at_work, stage_states
 from safety_tax.checkup.time_left import expected_seconds, read_expected, time_left
 from safety_tax.commands.status import screen, sentence
 from safety_tax.core.clock import FOLDER, Record, read_record
@@ -122,6 +123,32 @@ def test_a_run_is_seen_from_outside_at_every_moment(pipeline: Path) -> None:
     left = time_left(stage_states(), expected_seconds(stage_states(), {}))
     assert left.unknown == 0 and 0 < left.seconds < 60
     assert "and nothing runs now; `dvc repro` goes on with the others, about" in sentence(stage_states())
+
+
+def test_a_lock_file_that_dvc_is_writing_is_waited_for(pipeline: Path) -> None:
+    dvc("repro")
+    content = Path("dvc.lock").read_text(encoding="utf-8")
+
+    def write() -> None:
+        with Path("dvc.lock").open("w", encoding="utf-8") as stream:
+            for start in range(0, len(content), 100):  # cut at any line, it is YAML with fewer stages
+                time.sleep(0.1)
+                stream.write(content[start : start + 100])
+                stream.flush()
+
+    writing = Thread(target=write)
+    writing.start()
+    time.sleep(0.15)
+    assert set(states().values()) == {"done"}
+    writing.join()
+
+
+def test_between_two_stages_the_run_is_seen_by_its_process(pipeline: Path) -> None:
+    assert not dvc_at_work()
+    running = repro()
+    until(dvc_at_work)
+    assert running.wait(60) == 0
+    assert not dvc_at_work()
 
 
 def test_after_a_fault_the_stage_and_its_reason_are_named(pipeline: Path) -> None:
