@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -79,33 +80,46 @@ def alive(record: Record) -> bool:
 
 
 def dvc_at_work() -> bool:
-    """Whether a `dvc repro` runs in this project: between two stages no record says so."""
-    here = Path.cwd()
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "repro" in words and any(Path(word).name in ("dvc", "__main__.py") for word in words):
-            try:
-                if Path(process.cwd()).is_relative_to(here):
-                    return True
-            except (psutil.Error, OSError):
-                continue
-    return False
+    """Whether a `dvc repro` or `dvc exp run` runs in this project: between two stages no record says so."""
+    return any({"repro", "exp"} & set(words) for _, words in _dvc_processes())
 
 
 def settled() -> float:
     """When dvc.lock was written last. Waits while DVC writes it: it does so in pieces, and each is YAML, too."""
     size, since = -1, time.monotonic()
     end = since + LONGEST
-    while True:
-        found = LOCK.stat() if LOCK.exists() else None
-        if found is None or time.time() - found.st_mtime > RECENT:
-            break
-        if found.st_size != size or not found.st_size:
-            size, since = found.st_size, time.monotonic()
-        if time.monotonic() - since > QUIET or time.monotonic() > end:
-            break
+    while LOCK.exists():
+        found, now = LOCK.stat(), time.monotonic()
+        writing = not found.st_size or _is_open(LOCK)
+        if not writing and time.time() - found.st_mtime > RECENT:
+            return found.st_mtime
+        if writing or found.st_size != size:
+            size, since = found.st_size, now
+        if now - since > QUIET or now > end:
+            return found.st_mtime
         time.sleep(0.05)
-    return found.st_mtime if found else 0.0
+    return 0.0
+
+
+def _is_open(file: Path) -> bool:
+    """Whether a process of DVC has the file open."""
+    path = str(file.resolve())
+    for process, _ in _dvc_processes():
+        with suppress(psutil.Error, OSError):
+            if any(opened.path == path for opened in process.open_files()):
+                return True
+    return False
+
+
+def _dvc_processes() -> Iterator[tuple[psutil.Process, list[str]]]:
+    """Processes of DVC in this project, and their command lines; those that may not be looked at are left out."""
+    here = Path.cwd()
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "dvc" in {Path(word).name for word in words[:3]} or any(word.endswith("dvc/__main__.py") for word in words):
+            with suppress(psutil.Error, OSError):
+                if Path(process.cwd()).is_relative_to(here):
+                    yield process, words
 
 
 def _states(repo: Any) -> Iterator[StageState]:

@@ -7,8 +7,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.workspace import DETAIL
 from safety_tax.results.estimate import ESTIMATE_ENDS
 from safety_tax.results.variant import Flat, ModelResults, read_results
-
-WITH_LIMITS = ("safety_gain", *(key for c in CURRENCIES.values() for key in (c.loss, c.tax)), "net_benefit")
+from safety_tax.results.words import tax_cell
 
 
 def read_models(names: Iterable[str]) -> list[ModelResults]:
@@ -38,18 +37,24 @@ def comparable(models: Iterable[ModelResults]) -> list[list[ModelResults]]:
 
 
 def rows_of(models: Iterable[ModelResults]) -> list[Flat]:
-    """One row a variant of each model, as a plot wants them: fractions, with limits; the base is where all begin."""
+    """One row a variant of each model: fractions, with limits; the base is where all begin.
+
+    DVC draws rows that have the same keys, so a tax, which some recipes lack, is there as it is shown to people.
+    """
     rows: list[Flat] = []
     for results in models:
+        effects = ("safety_gain", *(CURRENCIES[name].loss for name in results.currencies), "net_benefit")
+        origin = {key + end: 0.0 for key in effects for end in ESTIMATE_ENDS}
+        wanted = [key + end for key in ("safety", *effects) for end in ESTIMATE_ENDS]
         for name, variant in results.variants.items():
-            numbers = variant.flat()
-            if name == "base":
-                numbers |= {"safety_gain": 0.0, "net_benefit": 0.0}
-            keys = ("safety", *(key + end for key in WITH_LIMITS for end in ESTIMATE_ENDS))
-            keys += (*(CURRENCIES[currency].status for currency in results.currencies), "choice")
             about: Flat = {"model": results.model, "variant": name, "items": results.items}
-            rows.append(about | {key: numbers[key] for key in keys if key in numbers})
-    return rows
+            numbers = (origin if name == "base" else {}) | variant.flat()
+            taxes = {CURRENCIES[key].tax: of.paid.tax for key, of in variant.currencies.items() if of.paid}
+            told: Flat = {f"{CURRENCIES[key].tax}_shown": "" for key in results.currencies}
+            told |= {f"{key}_shown": tax_cell(tax) for key, tax in taxes.items()}
+            rows.append(about | {key: numbers[key] for key in wanted} | told)
+    common = set.intersection(*map(set, rows))
+    return [{key: value for key, value in row.items() if key in common} for row in rows]
 
 
 def verdict_across(groups: Sequence[Sequence[ModelResults]]) -> str:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from dvc.render.converter.vega import VegaConverter
 from sample_results import SHARES, results_of
 
 from safety_tax.core.errors import PipelineError
@@ -12,6 +13,7 @@ from safety_tax.core.workspace import DETAIL
 from safety_tax.results.side_by_side import comparable, listed, read_models, rows_of, verdict_across
 from safety_tax.results.variant import ModelResults
 
+DRAWN = {"x": "safety_gain", "y": "net_benefit", "template": "scatter"}
 QUICK = ("problem", "instruction")
 
 
@@ -29,8 +31,16 @@ def test_a_row_is_a_variant_of_a_model_and_the_base_is_the_origin() -> None:
     ties = next(row for row in rows if row["variant"] == "ties")
     assert ties["safety_gain"] == pytest.approx(0.34)
     assert ties["safety_gain_lo"] < ties["safety_gain"] < ties["safety_gain_hi"]  # type: ignore[operator]
-    assert ties["helpfulness_status"] == "tradeoff" and "reasoning_tax" not in ties
+    assert str(ties["helpfulness_tax_shown"]).endswith("] tradeoff") and "reasoning_loss" not in ties
+    assert rows[0]["helpfulness_tax_shown"] == ""
     json.dumps(rows, allow_nan=False)
+
+
+def test_dvc_draws_the_rows_of_models_of_other_currencies_too() -> None:
+    rows = rows_of([measured("a"), results_of(SHARES).model_copy(update={"model": "b"})])
+    drawn, about = VegaConverter("models.json", {"models.json": rows}, DRAWN).flat_datapoints("workspace")
+    assert [point["model"] for point in drawn] == ["a"] * len(SHARES) + ["b"] * len(SHARES)
+    assert about["x"] == "safety_gain" and all("net_benefit" in point for point in drawn)
 
 
 def test_the_verdict_names_a_choice_for_each_model() -> None:
