@@ -1,7 +1,7 @@
 """All verdicts of a model -> `metrics/<model>.json` and what explains it.  `python -m stages.metrics MODEL`
 
-Writes, all in Git: the headline `metrics/<model>.json`; its numbers without their limits, a file a variant, in
-`metrics/<model>/`, which `dvc metrics show` lays out as one table; `metrics/detail/<model>.json`;
+Writes, all in Git: the headline `metrics/<model>.json`; what people decide by, a file a variant, in `metrics/<model>/`,
+which `dvc metrics show` lays out as one table for all models; `metrics/detail/<model>.json`;
 `metrics/plots/<model>.json`; and `metrics/<model>.md`, the table with what it says in words.
 
 Labels by people in `data/labels/<model>.jsonl` give the judge's error; those of a response that has changed since
@@ -24,9 +24,9 @@ from safety_tax.results.tables import (
     plot_rows,
     read_present_labels,
     remove_left_over,
-    table,
     told_date,
 )
+from safety_tax.results.terminal import table
 from safety_tax.results.words import narrative, verdict
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     results = model_results(name, params, verdicts, read_present_labels(name, verdicts), tells_harm)
     with folder_written_atomically(METRICS / name) as folder:
         for variant, of in results.variants.items():
-            write_json(folder / f"{variant}.json", significant(one_line(of)))
+            write_json(folder / f"{variant}.json", one_line(of, results.items))
     headlines = {variant: headline(of) for variant, of in results.variants.items()}
     write_json(METRICS / f"{name}.json", significant(headlines))
     detail = results.model_dump(mode="json", exclude_none=True)
@@ -54,7 +54,7 @@ def main() -> None:
         page = narrative(results) + how_asked(params.model(name), told_date(verdicts["base"])) + how_donors_differ(used)
         partial.write_text(page, encoding="utf-8", newline="\n")
     items = sum(len(rows) for rows in verdicts.values())
-    console.print(table(results))
+    console.print(table([results], console, f"{name}, {results.size} size"))
     say(verdict(results).replace("`", ""))
     say(f"metrics: {name}, {len(verdicts)} variants, {items:,} verdicts")
 

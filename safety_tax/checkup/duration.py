@@ -40,6 +40,8 @@ TRACED_LAYERS = 2.0
 """Layers that Optimum traces and binds in a second."""
 MERGE_RANKS = 3
 """A merge beside setting each donor's update in order once: products, signs, sums, the update itself."""
+LAST = "judge, metrics, plots"
+"""Stages that start and end, and do little between."""
 GRAPHS = 2
 """Beside PyTorch, once a prompt, the base's gate reads the float32 weights once for each graph."""
 
@@ -152,10 +154,29 @@ def stage_seconds(
         # DVC reads the linked weights to find that it has them.
         "export": shape.layers / TRACED_LAYERS + gate + (1 + recipes) * stored,
         "infer": (1 + recipes) * inference_seconds(shape, model, params, load, rates, on_gpu),
-        "judge, metrics, plots": 0.0,
+        LAST: 0.0,
     }
     stages = (1, len(params.donors), 1 + recipes, 1 + recipes, 1 + recipes, 1 + recipes + 2)
     return {name: work[name] + rates.start * count for name, count in zip(work, stages, strict=True)}
+
+
+SHARED = {
+    "export_base": "export",
+    "baseline": "infer",
+    **dict.fromkeys(("judge_base", "judge", "metrics", "plots"), LAST),
+}
+"""Stages that are counted under another one's name."""
+
+
+def seconds_of_one(all_of_a_kind: dict[str, float], params: Params) -> dict[str, float]:
+    """Of what `stage_seconds` says of a model: seconds of one stage of each kind, by its name in dvc.yaml."""
+    recipes = len(params.recipes)
+    counts = {"fetch_model": 1, "tune": len(params.donors), "merge": recipes, "export": 1 + recipes}
+    counts |= {"infer": 1 + recipes, LAST: 1 + recipes + 2}
+    one = {name: seconds / max(1, counts[name]) for name, seconds in all_of_a_kind.items()}
+    return {name: seconds for name, seconds in one.items() if name != LAST} | {
+        name: one[kind] for name, kind in SHARED.items()
+    }
 
 
 def tuning_operations(shape: Shape, donor: Donor, params: Params) -> float:

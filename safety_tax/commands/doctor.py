@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rich.table import Table
 
 from safety_tax.checkup.cache_objects import damaged_objects
-from safety_tax.checkup.duration import load_of, stage_seconds, total
+from safety_tax.checkup.duration import load_of, seconds_of_one, stage_seconds, total
 from safety_tax.checkup.files import check_config, check_files
 from safety_tax.checkup.machine import (
     Finding,
@@ -35,7 +35,8 @@ from safety_tax.checkup.rates import measure
 from safety_tax.checkup.shape import Shape, read_shape
 from safety_tax.core.console import console, say
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.workspace import BASES
+from safety_tax.core.files import write_json
+from safety_tax.core.workspace import BASES, EXPECTED
 from safety_tax.engine.session import CPU, CUDA, cuda_problem
 from safety_tax.params import Params, load_params
 from safety_tax.settings.donors import GivenDonor
@@ -180,6 +181,8 @@ def show_times(params: Params, sizes: dict[str, Size], on_gpu: bool) -> None:
         load = loads[name]
         assert load is not None
         times[name] = stage_seconds(shape, params.model(name), params, load, rates, on_gpu)
+    # For `safety-tax status`, until the stages themselves have run here.
+    write_json(EXPECTED, {"size": params.size} | {of: seconds_of_one(seconds, params) for of, seconds in times.items()})
     for stage in next(iter(times.values())):
         table.add_row(stage, *(total([seconds[stage]]) for seconds in times.values()))
     if params.curvature.forms or params.judge_models:

@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from safety_tax.core.clock import clock
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.interrupt import STOPPED, stop_at_once
 
@@ -72,6 +73,9 @@ class LoggedProgress(Progress):
     def _log_now_and_then(self) -> None:
         now = self.get_time()
         self._logged = now if self._logged is None else self._logged
+        for task in self.tasks:
+            if not task.finished and task.total:
+                clock.note(task.description, task.completed, task.total, task.fields.get("taken_up", 0))
         if not self.console.is_terminal and now - self._logged >= LOG_EVERY and not self.finished:
             self._logged = now
             self.console.print(self.get_renderable())
@@ -150,22 +154,28 @@ def run_stage(main: Callable[[], None], torch: bool = True) -> None:
     try:
         if signal.getsignal(signal.SIGINT) is stop_at_once:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        clock.begin()
         main()
     except PipelineError as error:
         sentence = str(error)
     except SystemExit as end:
+        clock.end(None if end.code in (None, 0) else f"ended with status {end.code}")
         if not end.code and {"-h", "--help"} & set(sys.argv[1:]):
             print(f"  {QUIET:<20}  print errors only")
         raise
     except KeyboardInterrupt:
+        clock.end("stopped by Ctrl-C")
         error_console.print(STOPPED)
         sys.exit(130)
     except Exception as error:
         reason = _cannot_write(error)
         if reason is None:
+            clock.end(f"{type(error).__name__}: {error}")
             raise
         sentence = f"Expected to write an output, found: {reason}; make room or give access, then retry."
     else:
+        clock.end()
         return
+    clock.end(sentence)
     error_console.print(printable(sentence), markup=False)
     sys.exit(1)

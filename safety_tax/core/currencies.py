@@ -23,6 +23,8 @@ class Currency(NamedTuple):
     """Flat key of the tax."""
     status: str
     """Flat key of what the tax amounts to."""
+    column: str
+    """The tax in `dvc metrics show`, where all currencies share a line of 120 letters with a path."""
     noun: str
     """The measure in words."""
     items: str
@@ -38,6 +40,7 @@ CURRENCIES: dict[str, Currency] = {
         loss="helpfulness_loss",
         tax="helpfulness_tax",
         status="helpfulness_status",
+        column="help_tax",
         noun="helpfulness",
         items="harmless prompts",
         does="answers {} of 100 harmless prompts",
@@ -49,6 +52,7 @@ CURRENCIES: dict[str, Currency] = {
         loss="utility_loss",
         tax="safety_tax",
         status="tax_status",
+        column="safety_tax",
         noun="accuracy",
         items="multiple-choice questions",
         does="gets {} of 100 multiple-choice questions right",
@@ -59,6 +63,7 @@ CURRENCIES: dict[str, Currency] = {
         loss="reasoning_loss",
         tax="reasoning_tax",
         status="reasoning_status",
+        column="reason_tax",
         noun="reasoning",
         items="problems",
         does="solves {} of 100 problems",
@@ -69,6 +74,7 @@ CURRENCIES: dict[str, Currency] = {
         loss="instructions_loss",
         tax="instructions_tax",
         status="instructions_status",
+        column="follow_tax",
         noun="instruction following",
         items="prompts with instructions",
         does="follows {} of 100 prompts to the letter",

@@ -35,4 +35,5 @@ SWEEPS = METRICS / "sweeps"
 # Neither: what a stopped run goes on from, records of how a run went, pages to look at.
 RUNS = Path("runs")
 JOURNALS = RUNS / "journal"
+EXPECTED = RUNS / "expected.json"
 REPORTS = Path("reports")

@@ -10,15 +10,15 @@ from safety_tax.core.errors import did_you_mean
 from safety_tax.core.rows import KINDS, OPTIONAL
 from safety_tax.judging.judges import AnyJudge
 from safety_tax.merging.methods import AnyRecipe
-from safety_tax.settings.catalog import Model, Prompting
+from safety_tax.settings.catalog import Model, Prompting, Published
 from safety_tax.settings.data import Dataset, FetchData, SampleSizes
 from safety_tax.settings.donors import AnyDonor, Curvature, Donor, GivenDonor, Tune
 from safety_tax.settings.section import OneOfEach, Section, entry_of
 from safety_tax.settings.stages import Export, Infer, JudgeModel, Metrics, Run
 
 LIBRARY = Path(__file__).parents[1]
-# Beside the folders of the models.
-METRICS_FOLDERS = ("benchmarks", "detail", "figures", "plots", "sweeps")
+# Beside the files and folders of the models.
+METRICS_NAMES = ("benchmarks", "detail", "figures", "models", "plots", "sweeps")
 NAME = r"[a-z0-9][a-z0-9_]*"
 
 
@@ -29,6 +29,8 @@ class Params(Section):
     size: str
     sizes: dict[str, SampleSizes]
     catalog: dict[str, Model]
+    published: dict[str, Published] = Field(default_factory=dict)
+    """Of models that may or may not be in the catalogue: it is there to be looked up."""
     benchmark_sets: dict[str, Annotated[list[str], Field(min_length=1), OneOfEach]]
     prompting: Prompting
     fetch_data: FetchData
@@ -91,8 +93,8 @@ class Params(Section):
                         f"{section} has the name {name!r}; use small letters, digits and underscores, and not 'base'"
                     )
         for name in self.catalog:
-            if name in METRICS_FOLDERS:
-                raise ValueError(f"catalog has the name {name!r}, a folder of metrics/; choose another")
+            if name in METRICS_NAMES:
+                raise ValueError(f"catalog has the name {name!r}, which metrics/ needs for itself; choose another")
         return self
 
     def model(self, name: str) -> Model:

@@ -1,9 +1,8 @@
-"""A model's results as files have them: the headline, the rows of a plot, the table that a person reads first."""
+"""A model's results as files have them: the headline, a line of `dvc metrics show`, the rows of a plot."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from safety_tax.core.console import say
 from safety_tax.core.currencies import CURRENCIES
@@ -12,17 +11,15 @@ from safety_tax.core.workspace import LABELS, VERDICTS
 from safety_tax.judging.human_labels import HumanLabel, Key, of_present_responses, read_labels
 from safety_tax.params import Params
 from safety_tax.results.compute import Verdicts, judge_result, recommended, variant_results
-from safety_tax.results.estimate import ESTIMATE_ENDS, fixed, shown
+from safety_tax.results.estimate import ESTIMATE_ENDS
 from safety_tax.results.families import donors_alone, families, family_result
 from safety_tax.results.variant import Flat, ModelResults, VariantResult
-from safety_tax.results.words import tax_cell
 
-# What fits on a line of `dvc metrics show`: what people decide by, without limits.
-ONE_LINE = (
-    "safety_gain",
-    *(key for c in CURRENCIES.values() for key in (c.loss, c.tax, c.status)),
-    "net_benefit",
-)
+# A line of `dvc metrics show`, which DVC lays out as wide as its names and numbers are: with all currencies, and a path
+# of 36 letters, it is as wide as a terminal of 120. Fractions; a tax is points for a point.
+ONE_LINE = {"safety": "safety", **{c.tax: c.column for c in CURRENCIES.values()}, "net_benefit": "benefit"}
+DECIMALS = 3
+ITEMS_SHOWN = 4
 WITH_LIMITS = (
     "safety",
     "safety_gain",
@@ -58,6 +55,7 @@ def model_results(
         model=model,
         size=params.size,
         judge=params.judge.name,
+        items=digest_of_items(verdicts["base"]),
         tells_harm=tells_harm,
         confidence=settings.confidence,
         margin=settings.margin,
@@ -80,10 +78,17 @@ def headline(variant: VariantResult) -> Flat:
     return {key: numbers[key] for key in HEADLINE if key in numbers}
 
 
-def one_line(variant: VariantResult) -> Flat:
-    """What people decide by; the base, which has none of it, shows its safety."""
+def digest_of_items(verdicts: Iterable[Verdict]) -> str:
+    """16 hex digits that two runs share when they asked the same items, in whatever order and format."""
+    asked = sorted((row.kind, row.id) for row in verdicts)
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+
+def one_line(variant: VariantResult, items: str) -> Flat:
+    """What people decide by, and the first letters of `items`: lines that differ in these are not to be compared."""
     numbers = variant.flat()
-    return {key: numbers[key] for key in (*ONE_LINE, "safety") if key in numbers}
+    line = {short: round(float(numbers[key]), DECIMALS) + 0.0 for key, short in ONE_LINE.items() if key in numbers}
+    return line | {"items": items[:ITEMS_SHOWN]}
 
 
 def plot_rows(results: ModelResults) -> list[Flat]:
@@ -130,22 +135,3 @@ def told_date(verdicts: Iterable[Verdict]) -> str | None:
     """The day that the prompts hold; None where the chat template asks for none."""
     answers = (verdict for verdict in verdicts if isinstance(verdict, AnswerOutcome))
     return next((answer.told_date for answer in answers if answer.told_date), None)
-
-
-def table(results: ModelResults) -> Table:
-    """What a person reads first: what each recipe gained, and its tax in each currency."""
-    caption = f"points of 100, {100 * results.confidence:g} % intervals; tax: points lost a point of safety gained"
-    title = f"{results.model}, {results.size} size"
-    found = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE_HEAD)
-    found.add_column("variant", no_wrap=True)
-    for column in ("safety", "gain"):
-        found.add_column(column, no_wrap=True, justify="right")
-    for name in results.currencies:
-        found.add_column(f"{CURRENCIES[name].noun} tax")
-    found.add_column("net benefit", no_wrap=True, justify="right")
-    for name, variant in results.variants.items():
-        gain = variant.effects.get("safety_gain")
-        cells = [fixed(100 * variant.rates["safety"].value, 1), shown(gain) if gain else ""]
-        cells += [tax_cell(of.paid.tax) if of.paid else "" for of in variant.currencies.values()]
-        found.add_row(name, *cells, shown(variant.net_benefit.estimate) if variant.net_benefit else "")
-    return found

@@ -172,6 +172,8 @@ class ModelResults(Record):
     model: str
     size: str
     judge: str
+    items: str = ""
+    """Digest of the items asked: models and commits with the same one can be compared. Empty in older results."""
     tells_harm: bool
     """Whether the judge tells harm from harmlessness; if not, jailbreak resistance is a lower bound."""
     confidence: float

@@ -51,6 +51,12 @@ def verdict(results: ModelResults) -> str:
     return f"{opening} `{best.name}` comes nearest: {_gain_and_losses(best)}. {_worth(best, results)}"
 
 
+def finding(recipe: VariantResult, results: ModelResults) -> str:
+    """What one recipe gained, each of its losses, and what that is worth; whether or not it is the one to choose."""
+    gained = _gain_and_losses(recipe)
+    return f"{gained[0].upper()}{gained[1:]}. {_worth(recipe, results)}"
+
+
 def summary_of(recipe: VariantResult) -> str:
     """The status in each currency that shows a loss: `tradeoff in helpfulness, unresolved in accuracy`."""
     said = [f"{paid.tax.status} in {CURRENCIES[name].noun}" for name, paid in recipe.paid.items()]

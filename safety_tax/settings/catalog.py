@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_serializer
 
-from safety_tax.settings.section import OneOfEach, Section
+from safety_tax.settings.section import OneOfEach, Repository, Section
 from safety_tax.settings.sources import Source
 
 
@@ -29,6 +29,15 @@ class Model(Section):
     """`chat`: the problem in the chat template, with a request to reason; `worked_examples`: after solved ones."""
     lora_targets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), OneOfEach]
     """Names of linear layers, whole or the end of them."""
+
+
+class Published(Section):
+    """What is known of a model's publication; `safety-tax card` says it, and no stage reads it."""
+
+    licence: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    """As the Hugging Face Hub abbreviates it: `apache-2.0`, `llama3.1`."""
+    repository: Repository | None = None
+    """Its name on the Hub, where `source` is another place."""
 
 
 def _day(value: Any) -> Any:

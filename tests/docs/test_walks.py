@@ -14,7 +14,7 @@ from docs.pages import blocks, under
 pytestmark = pytest.mark.slow
 
 CHANGED = [f"{verb}@tiny_llama-ties" for verb in ("merge", "export", "infer", "judge")]
-AFTER = ["metrics@tiny_llama", "plots@tiny_llama"]
+AFTER = ["metrics@tiny_llama", "models", "plots@tiny_llama"]
 REMOTES = {"folder": 0, "s3": 1, "ssh": 2}  # their blocks' places under `Name the remote`; the next one is for all
 COMPARE, SHARING = "docs/compare.md", "docs/sharing.md"
 # What these must leave behind is looked at by a test of their own.

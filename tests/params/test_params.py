@@ -80,7 +80,7 @@ FAULTS = [
     (change("recipes.ties", SST), ["needs curvature", "add kfac to curvature.forms"]),
     (change("recipes", {"v1.2": RECIPE}), ["recipes has the name 'v1.2'", "underscores"]),
     (change("recipes", {"base": RECIPE}), ["recipes has the name 'base'"]),
-    (rename("catalog.qwen25_14b", "plots"), ["catalog has the name 'plots', a folder of metrics/"]),
+    (rename("catalog.qwen25_14b", "plots"), ["catalog has the name 'plots', which metrics/ needs for itself"]),
     (change("sizes.quick.choice", 0), ["sizes.quick.choice", "found 0"]),
     (change("recipes", {"../up": RECIPE}), ["recipes has the name '../up'"]),
     (change("donors.safety", {"harmful": 0, "benign": 0, "choice": 0, "epochs": 1}), ["at least two tuning rows"]),

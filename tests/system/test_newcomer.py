@@ -71,7 +71,7 @@ def test_models_that_are_no_list_are_said_to_be_none(laid_out: Path, value: Any)
 def test_plots_are_of_the_models_of_params_and_carry_their_names(laid_out: Path) -> None:
     with lay_out({"models": ["tiny"]}) as repo:
         plots = {Path(out.fs_path).relative_to(laid_out).as_posix(): out for out in repo.index.outs if out.plot}
-    assert set(plots) == {"metrics/plots/tiny.json", "metrics/figures/tiny"}
+    assert set(plots) == {"metrics/models.json", "metrics/plots/tiny.json", "metrics/figures/tiny"}
     assert plots["metrics/plots/tiny.json"].plot["title"].endswith(" of tiny")
 
 
