@@ -1,7 +1,7 @@
 """Weights -> `models/onnx/<model>/<variant>/`.  `python -m stages.export MODEL VARIANT`
 
-The base's graph is traced by Optimum and must agree with PyTorch on real prompts. A recipe's variant is that very graph
-over the merged weights: each must equal its tensor, bit for bit.
+The base's graph is traced by Optimum and must agree with PyTorch on real prompts. It reads its weights from the
+checkpoint's own files, which the folder has links to. A recipe's variant is that very graph beside the merged weights.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import logging
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically
 from safety_tax.core.workspace import BASES, MERGED, ONNX
+from safety_tax.engine.weight_files import weights_bytes
 from safety_tax.onnx.exporting import export, require_parity
 from safety_tax.params import load_params
 
@@ -28,15 +29,15 @@ def main() -> None:
     else:
         params.recipe(arguments.variant)
         weights, base_onnx = MERGED / arguments.model / arguments.variant, onnx_folder / "base"
-    say(f"export: {arguments.model} {arguments.variant}, {'traced by Optimum' if base_onnx is None else 'bound'}")
+    say(f"export: {arguments.model} {arguments.variant}, {'traced by Optimum' if base_onnx is None else 'linked'}")
     with folder_written_atomically(onnx_folder / arguments.variant) as folder:
         export(weights, base_onnx, model, params.export, folder)
-        gate = "every weight equals its tensor"
+        gate = "the base's graph"
         if base_onnx is None:
             worst = require_parity(weights, folder, arguments.model, model.dtype, params.export, params.prompting.date)
-            gate += f", {worst:.1e} nats from PyTorch at most"
-        size = sum(file.stat().st_size for file in folder.iterdir())
-    say(f"export: {arguments.model} {arguments.variant}, {size / 1e6:,.0f} MB, {gate}")
+            gate = f"{worst:.1e} nats from PyTorch at most"
+        size = weights_bytes(folder)
+    say(f"export: {arguments.model} {arguments.variant}, over {size / 1e6:,.0f} MB of weights, {gate}")
 
 
 if __name__ == "__main__":

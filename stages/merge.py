@@ -1,13 +1,11 @@
 """Base + donors + a recipe -> `models/merged/<model>/<recipe>/`.  `python -m stages.merge MODEL RECIPE`
 
 Streams: tensors from memory maps, one a processor but together hardly larger than the largest one, arithmetic in
-float32, cast once, written at once. Whole shards wait in `runs/merge/` until the last one is there; a killed merge
-goes on after its last whole shard.
+float32, cast once, written at once, into files that are laid out as the base's. Whole files wait in `runs/merge/` until
+the last one is there; a killed merge goes on after its last whole file.
 """
 
 import argparse
-
-import numpy as np
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
@@ -29,7 +27,6 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     recipe = params.recipe(arguments.recipe)
-    dtype = np.dtype(params.model(arguments.model).dtype)
     base_folder = BASES / arguments.model
     curvature_folder = CURVATURE / arguments.model
     say(f"merge: {arguments.model} {arguments.recipe}, {recipe.method} of {', '.join(recipe.donors)}")
@@ -40,12 +37,12 @@ def main() -> None:
     for folder in donor_folders:
         require_same_vocabulary(base_folder, folder)
     form = recipe.curvature_form()
-    ingredients = Ingredients(base, donors, recipe, dtype, Curvature(curvature_folder, form) if form else None)
-    settings = {"recipe": recipe.model_dump(), "dtype": str(dtype), "shard": params.merge.max_shard_bytes}
+    ingredients = Ingredients(base, donors, recipe, Curvature(curvature_folder, form) if form else None)
+    settings = {"recipe": recipe.model_dump()}
     inputs = [base_folder, *donor_folders, *([curvature_folder] if form else [])]
     work = WorkFolder(RUNS / "merge" / arguments.model / arguments.recipe, fingerprint(settings, inputs))
     try:
-        moved = merge(ingredients, work, params.merge.max_shard_bytes)
+        moved = merge(ingredients, work)
         copy_companions(base_folder, work.model)
         before, after = describe(base_folder), describe(work.model)
         require_unchanged(before, after, arguments.recipe)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -28,6 +29,7 @@ from transformers import (
 )
 
 from safety_tax.core.rows import GENERATED
+from safety_tax.core.tensor_files import Checkpoint, write_alike, write_checkpoint
 
 # Credentials as a person has them in the environment, each one recognised wherever it should not be.
 SECRETS = {
@@ -160,6 +162,26 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedT
 
     folder = made_once(tmp_path_factory, "tiny_models", make)
     return {name: folder / name for name in ARCHITECTURES}
+
+
+def stored_as(weights: Path, folder: Path, dtype: str, shard_bytes: int) -> Path:
+    """The same model with its tensors in another type, and in files of at most so many bytes."""
+    checkpoint = Checkpoint(weights)
+    folder.mkdir()
+    shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
+    write_checkpoint(folder, shapes, np.dtype(dtype), checkpoint.read, shard_bytes)
+    for file in weights.iterdir():
+        if "safetensors" not in file.name:
+            shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def change_numbers(folder: Path, change: Callable[[str, Any], Any]) -> None:
+    """Give the tensors in `folder` other numbers, in new files with the headers of the old ones."""
+    checkpoint = Checkpoint(folder)
+    for file in checkpoint.files:
+        write_alike(file, checkpoint, lambda name: change(name, checkpoint.read(name)), file.with_suffix(".new"))
+        file.with_suffix(".new").replace(file)
 
 
 def real_params() -> dict[str, Any]:

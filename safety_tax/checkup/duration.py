@@ -149,6 +149,7 @@ def stage_seconds(
         "fetch_model": stored,
         "tune": sum(tuning_operations(shape, donor, params) for donor in donors) / (TUNING * rates.tuning),
         "merge": merging + recipes * stored,
+        # DVC reads the linked weights to find that it has them.
         "export": shape.layers / TRACED_LAYERS + gate + (1 + recipes) * stored,
         "infer": (1 + recipes) * inference_seconds(shape, model, params, load, rates, on_gpu),
         "judge, metrics, plots": 0.0,

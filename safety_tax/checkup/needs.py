@@ -126,20 +126,29 @@ def inference_bytes(shape: Shape, model: Model, params: Params, on_gpu: bool) ->
 def disk_need(name: str, stored: int, shape: Shape | None, model: Model, params: Params) -> float:
     """Bytes that the run still writes for one model of `stored` bytes at its source.
 
-    The base, its ONNX, and for each recipe the merged weights and their ONNX; DVC's cache shares them by links. What
-    lies there already is taken off.
+    The base and, for each recipe, the merged weights; the ONNX graphs read these where they lie, and DVC's cache
+    shares them by links. A base of another type is stored once more, in its entry's. What lies there already is taken
+    off.
     """
     copy = shape.bytes(model.dtype) if shape else stored
-    whole = stored + copy * (1 + 2 * len(params.recipes)) + (curvature_bytes(shape, params) if shape else 0)
-    return max(0.0, whole - sum(_there(kind, name) for kind in ("base", "merged", "onnx", "curvature")))
+    whole = stored + copy * len(params.recipes) + (curvature_bytes(shape, params) if shape else 0)
+    if shape and shape.dtype not in (None, model.dtype):
+        whole += copy
+    return max(0.0, whole - sum(_there(kind, name) for kind in ("base", "merged", "curvature")))
 
 
 def judge_disk_need(name: str, stored: int, shape: Shape | None, entry: JudgeModel) -> float:
-    """Bytes that a run still writes for a judge: its source in the Hub's cache, and its ONNX; 0 once that is there."""
+    """Bytes that a run still writes for a judge; 0 once it is there.
+
+    Its source in the Hub's cache, and its ONNX. A guard of the entry's type is read where that cache has it.
+    """
     if _there("judges", name):
         return 0.0
-    cached = stored if isinstance(entry.source, HubSource) else 0
-    return float(cached + (shape.bytes(entry.dtype) if shape else stored))
+    copy = shape.bytes(entry.dtype) if shape else stored
+    if not isinstance(entry.source, HubSource):
+        return float(copy)
+    linked = entry.judge == "guard" and shape is not None and shape.dtype == entry.dtype
+    return float(stored if linked else stored + copy)
 
 
 def donor_disk_need(name: str, stored: int) -> float:

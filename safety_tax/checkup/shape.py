@@ -18,6 +18,8 @@ class Shape(NamedTuple):
     tied: bool
     biased: bool
     """Query, key and value have biases."""
+    dtype: str | None = None
+    """Of the weights at their source, where the configuration says it."""
 
     @property
     def embedding(self) -> int:
@@ -64,6 +66,7 @@ def shape_of(config: dict[str, Any]) -> Shape | None:
             key_values=width // heads * int(config.get("num_key_value_heads") or heads),
             tied=bool(config.get("tie_word_embeddings", False)),
             biased=config.get("model_type") == "qwen2",
+            dtype=config.get("dtype") or config.get("torch_dtype"),
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None

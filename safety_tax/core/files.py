@@ -41,6 +41,17 @@ def folder_written_atomically(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def link_or_copy(file: Path, target: Path) -> None:
+    """Let `target` be `file`: the same bytes on the disk, or a copy where the file system has no links.
+
+    Nobody may write into a file that exists, then: writers make new ones and put them in its place.
+    """
+    try:
+        os.link(file.resolve(), target)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON (NaN and Infinity raise ValueError), indented, with a closing newline."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -9,7 +9,7 @@ import math
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -37,11 +37,18 @@ CHECKED = 1 << 16  # elements at once, so that no mask of a whole tensor is made
 Tensor = NDArray[Any]
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
+    """Where a tensor lies: in `file`, from byte `start` on."""
+
     file: Path
     dtype: Any
     shape: tuple[int, ...]
     start: int
+
+    def bytes(self) -> int:
+        """Its length."""
+        item: int = np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * item
 
 
 class Checkpoint:
@@ -53,7 +60,8 @@ class Checkpoint:
         if not files:
             raise PipelineError(f"Expected safetensors weights in {path}, found none; {how_to_have()}.")
         self.path = path
-        self._places: dict[str, _Place] = {}
+        self.files = files
+        self._places: dict[str, Place] = {}
         if path.is_dir() and (path / INDEX).exists():
             _require_shards(path)
         for file in files:
@@ -71,6 +79,15 @@ class Checkpoint:
     def names(self) -> list[str]:
         """Tensor names, sorted."""
         return sorted(self._places)
+
+    def in_file(self, file: Path) -> list[str]:
+        """Names of the tensors in one of `files`, in the order of their bytes."""
+        found = [name for name, place in self._places.items() if place.file == file]
+        return sorted(found, key=lambda name: (self._places[name].start, self._places[name].bytes()))
+
+    def place(self, name: str) -> Place:
+        """Where one tensor lies."""
+        return self._places[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of one tensor."""
@@ -95,36 +112,29 @@ class Checkpoint:
         return np.asarray(mapped).reshape(place.shape)
 
 
-def _read_header(file: Path) -> dict[str, _Place]:
+def _read_header(file: Path) -> dict[str, Place]:
     """Where each tensor is. Nothing that the file says is believed, and nothing of its size allocated, before it fits.
 
     As in the reference implementation, tensors lie side by side from the header's end to the file's.
     """
-    length = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 0 < size <= min(HEADER_LIMIT, length - 8):
-            raise PipelineError(
-                f"Expected a safetensors file at {file}, found a header of {size} bytes; fetch it again."
-            )
-        try:
-            header = json.loads(stream.read(size).decode("utf-8"), object_pairs_hook=_without_repeats)
-            places = {
-                name: _place(file, entry, 8 + size, length) for name, entry in header.items() if name != "__metadata__"
-            }
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise PipelineError(
-                f"Expected a safetensors header in {file}, found one that cannot be read ({error}); fetch it again."
-            ) from None
-    end = 8 + size
-    for name, place in sorted(places.items(), key=lambda item: (item[1].start, math.prod(item[1].shape))):
+    length, start = file.stat().st_size, header_bytes(file)
+    try:
+        header = json.loads(start[8:].decode("utf-8"), object_pairs_hook=_without_repeats)
+        places = {
+            name: _place(file, entry, len(start), length) for name, entry in header.items() if name != "__metadata__"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PipelineError(
+            f"Expected a safetensors header in {file}, found one that cannot be read ({error}); fetch it again."
+        ) from None
+    end = len(start)
+    for name, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].bytes())):
         if place.start != end:
             raise PipelineError(
                 f"Expected tensor {name!r} of {file} to begin where the one before it ends, at byte {end:,}, found it "
                 f"at {place.start:,}; fetch it again."
             )
-        end += math.prod(place.shape) * np.dtype(place.dtype).itemsize
+        end += place.bytes()
     if end != length:
         raise PipelineError(
             f"Expected {file} to end with its last tensor, at byte {end:,}, found {length:,} bytes; fetch it again."
@@ -132,7 +142,7 @@ def _read_header(file: Path) -> dict[str, _Place]:
     return places
 
 
-def _place(file: Path, entry: dict[str, Any], begin: int, length: int) -> _Place:
+def _place(file: Path, entry: dict[str, Any], begin: int, length: int) -> Place:
     """One entry of a header, checked; raises ValueError, KeyError or TypeError where it is none."""
     shape, offsets = entry["shape"], entry["data_offsets"]
     numbers = [*shape, *offsets]
@@ -152,7 +162,7 @@ def _place(file: Path, entry: dict[str, Any], begin: int, length: int) -> _Place
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if offsets[1] - offsets[0] != size or begin + offsets[1] > length:
         raise ValueError(f"a tensor of {size:,} bytes at {offsets[0]:,} to {offsets[1]:,} in {length - begin:,} bytes")
-    return _Place(file, dtype, tuple(shape), begin + offsets[0])
+    return Place(file, dtype, tuple(shape), begin + offsets[0])
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -243,12 +253,38 @@ def write_shard(
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
     with path.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)))
-        stream.write(text)
+        stream.write(struct.pack("<Q", len(text)) + text)
         for name in names:
-            tensor = np.asarray(make(name), dtype=dtype, order="C")
-            assert tensor.shape == tuple(shapes[name])
-            stream.write(tensor.data if dtype != ml_dtypes.bfloat16 else tensor.view(np.uint16).data)
+            _write_tensor(stream, make(name), shapes[name], dtype)
+
+
+def write_alike(file: Path, model: Checkpoint, make: Callable[[str], Tensor], path: Path) -> None:
+    """Write `make(name)` for every tensor of `file`, a file of `model`, in its type and place.
+
+    The header is the same to the byte: whoever knows where a tensor of the model lies knows where it lies here.
+    """
+    with path.open("wb") as stream:
+        stream.write(header_bytes(file))
+        for name in model.in_file(file):
+            _write_tensor(stream, make(name), model.shape(name), model.dtype(name))
+
+
+def header_bytes(file: Path) -> bytes:
+    """A safetensors file up to its first tensor. Raises PipelineError where it is none."""
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < size <= min(HEADER_LIMIT, file.stat().st_size - 8):
+            raise PipelineError(
+                f"Expected a safetensors file at {file}, found a header of {size} bytes; fetch it again."
+            )
+        return start + stream.read(size)
+
+
+def _write_tensor(stream: BinaryIO, tensor: Tensor, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    tensor = np.asarray(tensor, dtype=dtype, order="C")
+    assert tensor.shape == tuple(shape)
+    stream.write(tensor.data if dtype != ml_dtypes.bfloat16 else tensor.view(np.uint16).data)
 
 
 def require_finite(tensor: Tensor, name: str, where: Path) -> None:

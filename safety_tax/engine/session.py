@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.processors import usable_cores
 from safety_tax.engine.provider_errors import PROVIDER_ERRORS, first_line
+from safety_tax.engine.weight_files import require_weights, weights_bytes
 
 GRAPH = "model.onnx"
 LOGIT_POSITIONS = "logit_positions"
@@ -92,7 +93,7 @@ def cuda_options(folder: Path) -> dict[str, str]:
     """What the CUDA provider is told for a folder's graph."""
     # TF32 rounds to 10 bits: float32 on a GPU must mean float32, or the parity gate means little.
     options = {"use_tf32": "0"}
-    free, weights = free_gpu_memory(), sum(file.stat().st_size for file in folder.glob("*.onnx.data"))
+    free, weights = free_gpu_memory(), weights_bytes(folder)
     if free is not None and free > weights:
         # A session gives nothing back, and takes more than it needs: a quarter is left to the one that gathers rows.
         options["gpu_mem_limit"] = str(weights + (free - weights) * 3 // 4)
@@ -114,8 +115,10 @@ def _starting(folder: Path, provider: str) -> Iterator[None]:
 def start(folder: Path, provider: str, graph: str = GRAPH) -> ort.InferenceSession:
     """A session of one of a folder's graphs.
 
-    Raises PipelineError when ONNX Runtime does not load it, or runs it on another provider than `provider`.
+    Raises PipelineError when its weight files are not those of the export, ONNX Runtime does not load it, or runs it on
+    another provider than `provider`.
     """
+    require_weights(folder)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = usable_cores()

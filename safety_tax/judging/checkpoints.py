@@ -13,28 +13,28 @@ from safety_tax.core.workspace import PROMPTS
 from safety_tax.datasets.matched_benign import read as read_benign
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.stages import Export, JudgeModel
-from safety_tax.sources import fetch
+from safety_tax.sources import fetch, put
 
 
 def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:
-    """Write a guard as any measured model; returns the largest difference to PyTorch, in nats."""
+    """Write a guard as any measured model, all in one folder; returns the largest difference to PyTorch, in nats."""
     # torch and Transformers take seconds to import, and `rules` needs neither.
-    from safety_tax.model_files.bringing import check
-    from safety_tax.model_files.gathering import link_model
+    from safety_tax.model_files.bringing import check, give_type
+    from safety_tax.model_files.gathering import model_files
     from safety_tax.onnx.exporting import export
     from safety_tax.onnx.parity import gate_difference
     from safety_tax.tokens.encoder import Encoder
     from safety_tax.tokens.ends import ANY_DAY, state_ends
 
-    with TemporaryDirectory(prefix="safety-tax-") as scratch:
-        settled = Path(scratch)
-        link_model(weights, settled)
-        check(settled, weights.name)
-        export(settled, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
-        encoder = Encoder.open(settled, weights.name, ANY_DAY)  # plain texts: no template is rendered
-        state_ends(folder, encoder.ends.tokens)
-        texts = [f"{item.text}\n\n{item.answer}" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
-        return gate_difference(settled, folder, [encoder.text(text) for text in texts])
+    for file in model_files(weights):
+        put(file, folder / file.name, entry.source)
+    check(folder, weights.name)
+    give_type(entry.dtype, folder, weights.name)
+    encoder = Encoder.open(folder, weights.name, ANY_DAY)  # plain texts: no template is rendered
+    state_ends(folder, encoder.ends.tokens)
+    export(folder, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
+    texts = [f"{item.text}\n\n{item.answer}" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
+    return gate_difference(folder, folder, [encoder.text(text) for text in texts])
 
 
 def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:
@@ -45,6 +45,7 @@ def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder
     from transformers import AutoModelForSequenceClassification
 
     from safety_tax.engine.session import CPU
+    from safety_tax.engine.weight_files import write_record
     from safety_tax.judging.sequence_classifier import SequenceClassifier
 
     checkpoint = Checkpoint(weights)
@@ -61,6 +62,7 @@ def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder
             dtype={"float32": "fp32", "float16": "fp16"}[entry.dtype],
             do_validation=False,  # only warns, on random inputs
         )
+    write_record(folder)  # of no files: its weights lie in the graph, and only there
     classifier = SequenceClassifier(folder, CPU)
     answers = [item.answer or "" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
     windows = classifier.windows(answers, min(classifier.longest, 512), 0)

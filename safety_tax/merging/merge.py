@@ -14,7 +14,7 @@ from safety_tax.core.arrays import blocks
 from safety_tax.core.console import progress_bar
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.processors import usable_cores
-from safety_tax.core.tensor_files import Checkpoint, Tensor, plan_shards, require_finite, write_index, write_shard
+from safety_tax.core.tensor_files import Checkpoint, Tensor, require_finite, write_alike
 from safety_tax.donors.opening import Donor
 from safety_tax.donors.tensor_names import layer_of
 from safety_tax.merging.ahead import in_order
@@ -36,8 +36,6 @@ class Ingredients:
     base: Checkpoint
     donors: list[Donor]
     recipe: Recipe
-    dtype: np.dtype[Any]
-    """Of the merged weights."""
     curvature: Curvature | None = None
 
 
@@ -57,11 +55,11 @@ def require_layers(recipe: Recipe, base: Checkpoint) -> None:
 
 
 def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
-    """One merged tensor in the merge's dtype, and what it adds to the measurements.
+    """One merged tensor in the base's type, and what it adds to the measurements.
 
     Raises PipelineError when a weight is not finite.
     """
-    base, recipe, dtype = ingredients.base, ingredients.recipe, ingredients.dtype
+    base, recipe, dtype = ingredients.base, ingredients.recipe, ingredients.base.dtype(name)
     stored = base.read(name)
     require_finite(stored, name, base.path)
     weights = [weight_at(recipe.donors[donor.name], layer_of(name)) for donor in ingredients.donors]
@@ -94,26 +92,24 @@ def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
     return merged.reshape(stored.shape), sums
 
 
-def merge(ingredients: Ingredients, work: WorkFolder, shard_bytes: int) -> dict[str, Any]:
-    """Write the merged weights into the work folder, shard by shard; return how far and where they moved.
+def merge(ingredients: Ingredients, work: WorkFolder) -> dict[str, Any]:
+    """Write the merged weights into the work folder, file by file; return how far and where they moved.
 
-    Raises PipelineError when a weight is not finite, or the result equals the base or the whole of one donor
-    of several.
+    Every tensor has its type and place in the base's files, so that the base's ONNX graph reads them. Raises
+    PipelineError when a weight is not finite, or the result equals the base or the whole of one donor of several.
     """
-    base, dtype = ingredients.base, ingredients.dtype
+    base = ingredients.base
     most = max(map(base.size, base.names())) + BESIDE
-    shapes = {name: base.shape(name) for name in base.names()}
-    shards = plan_shards(shapes, dtype, shard_bytes)
     total = new_sums()
     compute, workers = partial(merge_tensor, ingredients), usable_cores()
     with progress_bar() as progress:
-        task = progress.add_task("merging", total=len(shapes), unit="tensors")
-        for file, names in shards.items():
-            sums = work.sums(file)
+        task = progress.add_task("merging", total=len(base.names()), unit="tensors")
+        for file in base.files:
+            sums, names = work.sums(file.name), base.in_file(file)
             if sums is None:
                 sums = new_sums()
                 sizes = {name: base.size(name) for name in names}
-                with work.write(file) as path, closing(in_order(compute, sizes, most, workers)) as results:
+                with work.write(file.name) as path, closing(in_order(compute, sizes, most, workers)) as results:
 
                     def make(name: str, sums: Sums = sums, results: Iterator[tuple[Tensor, Sums]] = results) -> Tensor:
                         merged, added = next(results)  # of that name: both go through `names` in order
@@ -121,20 +117,18 @@ def merge(ingredients: Ingredients, work: WorkFolder, shard_bytes: int) -> dict[
                         progress.advance(task)
                         return merged
 
-                    write_shard(path, names, shapes, dtype, make)
-                work.finish_shard(file, sums)
+                    write_alike(file, base, make, path)
+                work.finish_shard(file.name, sums)
             else:
                 progress.take_up(task, len(names))
             add(total, sums)
-    write_index(work.model, shards, shapes, dtype)
     donors = [donor.name for donor in ingredients.donors]
     require_a_merge(total, donors, work.folder.name)
     return summary(total, donors)
 
 
 def copy_companions(base: Path, folder: Path) -> None:
-    """Configuration and tokenizer are the base's."""
+    """Configuration, tokenizer and the index of shards are the base's."""
     for pattern in COMPANIONS:
         for file in base.glob(pattern):
-            if not file.name.endswith(".safetensors.index.json"):
-                shutil.copyfile(file, folder / file.name)
+            shutil.copyfile(file, folder / file.name)

@@ -1,15 +1,19 @@
 """A model's files from its source, with the chat template that params.yaml names, through the gate."""
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.files import written_atomically
 from safety_tax.core.text_files import read_text
 from safety_tax.core.workspace import CHAT_TEMPLATES
-from safety_tax.model_files.config import read_object
+from safety_tax.model_files.config import CONFIG, read_object
 from safety_tax.model_files.gate import settle, settle_tokenizer
 from safety_tax.model_files.gathering import model_files
+from safety_tax.model_files.weights import store_as
 from safety_tax.settings.catalog import Model
 from safety_tax.sources import fetch, put
 
@@ -60,6 +64,19 @@ def check(folder: Path, name: str | None = None) -> int:
     return settle(folder, name or folder.name)
 
 
+def give_type(dtype: str, folder: Path, name: str) -> None:
+    """Store the weights in the type that they are exported and merged in; see `store_as`. No later stage converts them.
+
+    A checkpoint that has that type keeps its files.
+    """
+    if store_as(folder, np.dtype(dtype), name):
+        file = folder / CONFIG
+        config = read_object(file)
+        config |= {key: dtype for key in ("dtype", "torch_dtype") if key in config}
+        with written_atomically(file) as partial:  # it may be a link into a cache
+            partial.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def check_tokenizer(folder: Path, name: str) -> None:
     """The gate of tokenizer and chat template, after `check`; see `settle_tokenizer`."""
-    settle_tokenizer(folder, name, read_object(folder / "config.json")["vocab_size"])
+    settle_tokenizer(folder, name, read_object(folder / CONFIG)["vocab_size"])

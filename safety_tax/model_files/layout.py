@@ -40,7 +40,8 @@ def layout_of(checkpoint: Checkpoint, network: PreTrainedModel, sees: bool, wher
     """
     wanted = {name: id(parameter) for name, parameter in network.named_parameters(remove_duplicate=False)}
     tables = {name for name, _ in network.named_buffers()} - network.state_dict().keys()
-    ignored = [ROTATION, *(re.compile(key) for key in network._keys_to_ignore_on_load_unexpected or ())]
+    patterns: list[str] = network._keys_to_ignore_on_load_unexpected or []
+    ignored = [ROTATION, *map(re.compile, patterns)]
     unread, homes = [], dict[str, str]()
     for name in checkpoint.names():
         if sees and name.startswith(SIGHT):

@@ -6,9 +6,13 @@ import shutil
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.tensor_files import INDEX, Checkpoint
+from safety_tax.core.tensor_files import INDEX, Checkpoint, Tensor, require_finite, write_checkpoint
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".mar")
 SINGLE = "model.safetensors"
@@ -100,6 +104,37 @@ def rewrite(folder: Path, unwanted: Iterable[str], renamed: Mapping[str, str]) -
         }
         index.unlink()  # it may be a link into a cache
         index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def store_as(folder: Path, dtype: np.dtype[Any], name: str) -> bool:
+    """Let every tensor of the checkpoint in `folder` be of one type; return whether any was of another.
+
+    Raises PipelineError when a number is too large for that type. `name` is the model's, for a person.
+    """
+    checkpoint = Checkpoint(folder)
+    if all(checkpoint.dtype(tensor) == dtype for tensor in checkpoint.names()):
+        return False
+
+    def converted(tensor: str) -> Tensor:
+        with np.errstate(over="ignore"):
+            found: Tensor = checkpoint.read(tensor).astype(dtype)
+        try:
+            require_finite(found, tensor, folder)
+        except PipelineError:
+            raise PipelineError(
+                f"Expected weights that {dtype} can hold in {name!r}, found larger ones in {tensor}; set its dtype to "
+                "float32 in params.yaml."
+            ) from None
+        return found
+
+    shapes = {tensor: checkpoint.shape(tensor) for tensor in checkpoint.names()}
+    with TemporaryDirectory(dir=folder, prefix=".") as scratch:
+        write_checkpoint(Path(scratch), shapes, dtype, converted)
+        for file in (*checkpoint.files, folder / INDEX):
+            file.unlink(missing_ok=True)
+        for file in Path(scratch).iterdir():
+            file.replace(folder / file.name)
+    return True
 
 
 def _copy(source: Path, target: Path, gone: set[str], renamed: Mapping[str, str]) -> None:

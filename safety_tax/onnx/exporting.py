@@ -1,18 +1,15 @@
-"""A variant's folder of graphs, weights and companions, and the gate that compares it with PyTorch."""
+"""A variant's folder of graphs, links to its weights and companions, and the gate that compares it with PyTorch."""
 
 import datetime
 import json
 import shutil
 from pathlib import Path
 
-import onnx
-
 from safety_tax.core.errors import PipelineError, how_to_have
-from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.files import link_or_copy
+from safety_tax.core.tensor_files import INDEX, Checkpoint
 from safety_tax.core.workspace import PROMPTS
-from safety_tax.engine.session import GRAPH
-from safety_tax.onnx.onnx_files import require_contained
-from safety_tax.onnx.onnx_weights import BINDING, load_binding, require_equal_weights, write_weights
+from safety_tax.engine.weight_files import RECORD, describe, read_record, write_record
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.stages import Export
 
@@ -42,23 +39,34 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
     return worst
 
 
-def write_graphs(weights: Path, checkpoint: Checkpoint, model: Model, settings: Export, folder: Path) -> None:
-    """Write the base's graphs, from its config.json and the headers of its weights."""
+def write_graphs(checkpoint: Checkpoint, dtype: str, settings: Export, folder: Path) -> None:
+    """Write the base's graphs, from its config.json and the headers of its weights.
+
+    Raises PipelineError when a tensor is of another type than `dtype`.
+    """
+    # A variant needs none of these, and they take a second to import.
     from transformers import AutoConfig
 
     from safety_tax.model_files.attention import one_attention_fits
     from safety_tax.onnx.grouped_query import write_grouped_graph
+    from safety_tax.onnx.onnx_files import require_contained
     from safety_tax.onnx.onnx_graph import write_graph
 
-    write_graph(weights, checkpoint, model.dtype, settings.opset, folder)
+    write_graph(checkpoint.path, checkpoint, dtype, settings.opset, folder)
     # On a CPU nobody runs float16, which its kernels only widen to float32.
-    if settings.grouped_query and model.dtype == "float32" and one_attention_fits(AutoConfig.from_pretrained(weights)):
+    if settings.grouped_query and dtype == "float32" and one_attention_fits(AutoConfig.from_pretrained(folder)):
         write_grouped_graph(folder)
+    for graph in folder.glob("*.onnx"):
+        require_contained(graph)
 
 
-def copy_graphs(weights: Path, base_onnx: Path, folder: Path) -> None:
-    """Give a variant the base's graphs. Raises PipelineError when there are none, or its config.json is another."""
-    if not (base_onnx / GRAPH).exists():
+def take_graphs(weights: Path, base_onnx: Path, folder: Path) -> None:
+    """Give a variant the base's graphs.
+
+    Raises PipelineError when there are none, or its config.json or the layout of its weights is another.
+    """
+    graphs = sorted(base_onnx.glob("*.onnx"))
+    if not graphs:
         raise PipelineError(f"Expected the base's graph in {base_onnx}, found none; {how_to_have()}.")
     ours, theirs = (json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (weights, base_onnx))
     if differing := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
@@ -66,24 +74,44 @@ def copy_graphs(weights: Path, base_onnx: Path, folder: Path) -> None:
             f"Expected {weights / 'config.json'} to be the base's, whose graph serves every variant, found another "
             f"{differing[0]!r}; merge again."
         )
-    for file in (base_onnx / BINDING, *base_onnx.glob("*.onnx")):
-        shutil.copyfile(file, folder / file.name)
+    require_base_layout(weights, base_onnx)
+    for file in (base_onnx / RECORD, *graphs):
+        link_or_copy(file, folder / file.name)
+
+
+def require_base_layout(weights: Path, base_onnx: Path) -> None:
+    """Raises PipelineError when the weight files differ from the base's in anything but the tensors' numbers."""
+    expected = read_record(base_onnx)
+    found = {file.name: describe(file) for file in weights.glob("*.safetensors")}
+    if found == expected:
+        return
+    ours, theirs = (Checkpoint(folder) for folder in (weights, base_onnx))
+    for name in sorted({*ours.names(), *theirs.names()}):
+        kinds = [(c.shape(name), str(c.dtype(name))) if name in c else "none" for c in (theirs, ours)]
+        if kinds[0] != kinds[1]:
+            raise PipelineError(
+                f"Expected the base's tensors in {weights}, {name} as {kinds[0]}, found {kinds[1]}; merge again."
+            )
+    name = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))[0]
+    raise PipelineError(
+        f"Expected every tensor of {weights} at its place in the base's files, found {name} to differ; merge again."
+    )
 
 
 def export(weights: Path, base_onnx: Path | None, model: Model, settings: Export, folder: Path) -> None:
-    """Write graph, weights and companions of one variant into `folder`; `base_onnx` is None for the base itself.
+    """Write the graphs of one variant into `folder`, beside links to its weights and companions.
 
-    Raises PipelineError when a weight that was written is not its tensor.
+    `base_onnx` is None for the base itself. Where `weights` is `folder`, all but the graphs is there already.
     """
     checkpoint = Checkpoint(weights)
-    for pattern in COMPANIONS:
-        for file in weights.glob(pattern):
+    if weights != folder:
+        for file in (file for pattern in COMPANIONS for file in weights.glob(pattern)):
             shutil.copyfile(file, folder / file.name)
+        for file in (*checkpoint.files, weights / INDEX):
+            if file.exists():
+                link_or_copy(file, folder / file.name)
     if base_onnx is None:
-        write_graphs(weights, checkpoint, model, settings, folder)
+        write_record(folder)
+        write_graphs(checkpoint, model.dtype, settings, folder)
     else:
-        copy_graphs(weights, base_onnx, folder)
-    graph, binding = onnx.load(str(folder / GRAPH), load_external_data=False), load_binding(folder)
-    write_weights(graph, binding, checkpoint, folder)
-    require_contained(folder / GRAPH)
-    require_equal_weights(graph, binding, checkpoint, folder)
+        take_graphs(weights, base_onnx, folder)

@@ -205,7 +205,7 @@ def _presents(layer: int, block: int) -> list[str]:
 
 
 def write_grouped_graph(folder: Path) -> None:
-    """Write `grouped.onnx` beside the `model.onnx` of `folder`, over the same `model.onnx.data`."""
+    """Write `grouped.onnx` beside the `model.onnx` of `folder`, over the same weights."""
     model = onnx.load(str(folder / GRAPH), load_external_data=False)
     use_grouped_query_attention(model, AutoConfig.from_pretrained(folder))
     (folder / GROUPED_GRAPH).write_bytes(model.SerializeToString(deterministic=True))

@@ -1,7 +1,7 @@
-"""One ONNX graph an architecture: traced from the base by Optimum, then bound to any variant's weights.
+"""One ONNX graph an architecture: traced from the base by Optimum, then laid over the checkpoint's own tensors.
 
 Every weight in Optimum's graph is a tensor of the checkpoint or its transpose. So the graph is traced once, from a
-network whose parameters take no memory; a variant is the same `model.onnx` with a `model.onnx.data` of its own.
+network whose parameters take no memory; a variant is the same `model.onnx` beside weight files of its own.
 """
 
 import warnings
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.engine.session import GRAPH, LOGIT_POSITIONS
-from safety_tax.onnx.onnx_weights import Bound, save_graph
+from safety_tax.onnx.over_checkpoint import Bound, read_from_checkpoint, save_graph
 from safety_tax.onnx.weightless import weightless
 
 # The name of a layer's last product of its attention, behind the layer's.
@@ -35,12 +35,13 @@ class Traced(NamedTuple):
 
 
 def write_graph(weights: Path, checkpoint: Checkpoint, dtype: str, opset: int, folder: Path) -> None:
-    """Write `model.onnx` and `binding.json` of the base in the folder `weights`, without its weights."""
+    """Write the `model.onnx` of the base in the folder `weights`; it reads the tensors of `checkpoint`."""
     network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[dtype])
     traced = trace(network, dtype, opset)
     binding = bind(traced, network, checkpoint)
     add_logit_positions(traced.model)
-    save_graph(traced.model, binding, folder / GRAPH)
+    read_from_checkpoint(traced.model, binding, checkpoint)
+    save_graph(traced.model, folder / GRAPH)
 
 
 def trace(network: PreTrainedModel, dtype: str, opset: int) -> Traced:
@@ -189,7 +190,7 @@ def bind(traced: Traced, network: PreTrainedModel, base: Checkpoint) -> dict[str
             f"Expected every tensor of {base.path} in the graph, found {sorted(left_over)[0]} unused; "
             "remove it from the checkpoint, or export this model by itself."
         )
-    return _without_tied_copies(graph, binding)
+    return binding
 
 
 def _multiply_in(graph: onnx.GraphProto, node: onnx.NodeProto, kind: int, around: int) -> None:
@@ -203,16 +204,3 @@ def _multiply_in(graph: onnx.GraphProto, node: onnx.NodeProto, kind: int, around
     graph.node.insert(place, helper.make_node("Cast", [node.input[0]], [narrow], narrow, to=kind))
     graph.node.insert(place + 2, helper.make_node("Cast", [f"{wide}_input"], [node.output[0]], wide, to=around))
     node.input[0], node.output[0] = narrow, f"{wide}_input"
-
-
-def _without_tied_copies(graph: onnx.GraphProto, binding: dict[str, Bound]) -> dict[str, Bound]:
-    """Store a tensor that the graph wants both as it is and transposed (a tied head's) once; a node transposes it."""
-    plain = {bound.tensor: name for name, bound in binding.items() if not bound.transposed}
-    copies = {
-        name: plain[bound.tensor] for name, bound in binding.items() if bound.transposed and bound.tensor in plain
-    }
-    for weight in [weight for weight in graph.initializer if weight.name in copies]:
-        graph.initializer.remove(weight)
-        node = helper.make_node("Transpose", [copies[weight.name]], [weight.name], f"{weight.name}_tied", perm=[1, 0])
-        graph.node.insert(0, node)
-    return {name: bound for name, bound in binding.items() if name not in copies}

@@ -14,7 +14,7 @@ from safety_tax.settings.catalog import Model, Prompting
 from safety_tax.settings.data import Dataset, FetchData, SampleSizes
 from safety_tax.settings.donors import AnyDonor, Curvature, Donor, GivenDonor, Tune
 from safety_tax.settings.section import OneOfEach, Section, entry_of
-from safety_tax.settings.stages import Export, Infer, JudgeModel, Merge, Metrics, Run
+from safety_tax.settings.stages import Export, Infer, JudgeModel, Metrics, Run
 
 LIBRARY = Path(__file__).parents[1]
 # Beside the folders of the models.
@@ -36,7 +36,6 @@ class Params(Section):
     donors: dict[str, AnyDonor]
     recipes: dict[str, AnyRecipe]
     curvature: Curvature
-    merge: Merge
     export: Export
     infer: Infer
     run: Run

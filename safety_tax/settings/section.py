@@ -23,7 +23,6 @@ CountOrNone = Annotated[int, Field(ge=0, le=MOST)]
 Batch = Annotated[int, Field(gt=0, le=65_536)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy takes no other."""
-Bytes = Annotated[int, Field(ge=1, le=2**50)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Price = Annotated[float, Field(ge=1e-6, le=1e6)]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]

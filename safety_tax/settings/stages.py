@@ -1,4 +1,4 @@
-"""The sections of the stages from `merge` to `metrics`."""
+"""The sections of the stages from `export` to `metrics`."""
 
 from typing import Annotated, Literal
 
@@ -10,14 +10,8 @@ from pydantic import (
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.errors import did_you_mean
 from safety_tax.core.rows import Kind
-from safety_tax.settings.section import Batch, Bytes, Count, Positive, Price, Section, Seed
+from safety_tax.settings.section import Batch, Count, Positive, Price, Section, Seed
 from safety_tax.settings.sources import Source
-
-
-class Merge(Section):
-    """Stage `merge`."""
-
-    max_shard_bytes: Bytes
 
 
 class Export(Section):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from safety_tax.engine.session import ModelSession
-from safety_tax.onnx.onnx_weights import WEIGHTS
+from safety_tax.engine.weight_files import weights_bytes
 from tests.benchmarks.pairing import timed
 
 COPIED = 1 << 30
@@ -42,4 +42,4 @@ def decoding_bandwidth(session: ModelSession, rows: int, length: int) -> tuple[f
     step()
     spent = statistics.median(timed(step)[0] for _ in range(9))
     of_past = sum(int(np.prod(value.shape())) * np.dtype(session.dtype).itemsize for value in past)
-    return rows / spent, ((session.folder / WEIGHTS).stat().st_size + of_past) / spent
+    return rows / spent, (weights_bytes(session.folder) + of_past) / spent

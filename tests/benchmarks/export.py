@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from safety_tax.onnx.onnx_weights import WEIGHTS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from safety_tax.core.console import say
 from safety_tax.core.tensor_files import write_checkpoint
-from safety_tax.onnx.onnx_weights import WEIGHTS
 from tests.benchmarks.merge import SMOLLM2, shapes_of
 from tests.benchmarks.results import keep
 

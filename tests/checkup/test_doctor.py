@@ -28,6 +28,7 @@ from safety_tax.checkup.machine import (
 from safety_tax.checkup.needs import (
     PROGRAM,
     curvature_bytes,
+    disk_need,
     donor_disk_need,
     export_bytes,
     judge_disk_need,
@@ -249,7 +250,7 @@ def test_a_fresh_clone_knows_a_wheels_size_and_says_what_it_cannot_check(hub: Hu
     shutil.copy(ROOT / "dvc.lock", work)
     result = doctor(hub, tmp_path, real_params())
     assert result.returncode == 0, result.stderr
-    assert "disk, smollm2_135m" in result.stdout and "about 4.3 GB" in result.stdout
+    assert "disk, smollm2_135m" in result.stdout and "about 2.2 GB" in result.stdout
     assert "not checked, until fetched: memory for smollm2_135m" in " ".join(result.stdout.split())
     changed = real_params()
     changed["catalog"]["smollm2_135m"]["source"]["sha256"] = "0" * 64  # the lock is of another file
@@ -262,12 +263,29 @@ def test_what_lies_there_already_takes_no_more_room(tmp_path: Path, monkeypatch:
     judge = JudgeModel.model_validate({"judge": "guard", "source": {"kind": "folder", "path": "."}, "dtype": "float16"})
     hub = judge.model_copy(update={"source": HubSource(kind="hub", repository="a/b", commit="c" * 40)})
     assert (judge_disk_need("g", 100, None, judge), judge_disk_need("g", 100, None, hub)) == (100, 200)
+    small = Shape(layers=2, width=64, inner=128, words=600, key_values=32, tied=True, biased=False, dtype="bfloat16")
+    half = small.bytes("float16")
+    assert judge_disk_need("g", half, small, hub) == 2 * half  # the guard is stored in its entry's type
+    assert judge_disk_need("g", half, small._replace(dtype="float16"), hub) == half
     assert donor_disk_need("safety of mistral_7b", 100) == 100
     for place in ("judges/g", "donors/mistral_7b/safety"):
         (tmp_path / "models" / place).mkdir(parents=True)
         (tmp_path / "models" / place / "weights").write_bytes(b"x" * 60)
     assert judge_disk_need("g", 100, None, hub) == 0
     assert donor_disk_need("safety of mistral_7b", 100) == 40
+
+
+def test_each_weight_is_stored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = validated(report_params())
+    model, recipes = params.model("mistral_7b"), len(params.recipes)
+    shape = shape_of(CONFIGS["mistral_7b"])
+    assert shape is not None
+    half = shape.bytes("float16")
+    stored = {"float16": half, "bfloat16": half, "float32": 2 * half}
+    for dtype, copies in (("float16", 0), ("bfloat16", 1), ("float32", 1)):
+        asked = disk_need("mistral_7b", stored[dtype], shape._replace(dtype=dtype), model, params)
+        assert asked == stored[dtype] + (recipes + copies) * half
 
 
 def test_the_shape_gives_the_published_number_of_weights() -> None:

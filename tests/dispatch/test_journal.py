@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import workplace
+from conftest import change_numbers
 from workplace import ITEMS, JOURNAL, OUTPUT, infer, output_of, record_of, write_params
 
 import stages.infer
@@ -165,7 +166,7 @@ def test_a_key_is_of_weights_prompts_settings_and_code(
     copied = tmp_path / "onnx"
     shutil.copytree(onnx, copied)
     assert folder_digest(copied) == weights
-    data = np.memmap(copied / "model.onnx.data", np.uint8, mode="r+")
+    data = np.memmap(copied / "model.safetensors", np.uint8, mode="r+")
     data[len(data) // 2] ^= 1
     data.flush()
     key_of(digest=folder_digest(copied))
@@ -197,9 +198,7 @@ def test_a_journal_of_other_weights_is_not_used(
     infer(folder, STOPPED.format(at=40, share=1.0, signal="SIGKILL"), status=-9)
     other = tmp_path / "other"
     shutil.copytree(folder, other)
-    weights = np.memmap(other / "models/onnx/tiny_llama/base/model.onnx.data", np.float32, mode="r+")
-    weights[:] *= np.float32(1.01)
-    weights.flush()
+    change_numbers(other / "models/onnx/tiny_llama/base", lambda _, tensor: tensor * np.float32(1.01))
     infer(other)
     assert record_of(other)["resumed_items"] == 0
     assert output_of(other) != built[2]

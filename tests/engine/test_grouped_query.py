@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import SIZES, fit_to_answers
+from conftest import SIZES, change_numbers, fit_to_answers
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from test_inference import RUN, SETTINGS, direct_logprob, model_entry, prompts_of, questions
@@ -336,13 +336,9 @@ def test_the_graph_is_chosen_openly(llama: Path, tmp_path: Path) -> None:
 
 
 def test_broken_weights_raise_and_do_not_answer(llama: Path, tmp_path: Path) -> None:
-    from safety_tax.onnx.onnx_weights import WEIGHTS
-
     for file in llama.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    data = np.memmap(tmp_path / WEIGHTS, np.float32, mode="r+")
-    data[:] = np.nan
-    data.flush()
+    change_numbers(tmp_path, lambda _, tensor: tensor * np.nan)
     session = GroupedSession(tmp_path)
     with pytest.raises(PipelineError, match="finite logits"):
         generate_grouped(session, [[5, 6, 7]], STOP, Limits(4, 100, 1), 16)

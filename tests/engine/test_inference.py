@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import benign_rows
+from conftest import benign_rows, change_numbers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from workplace import DATE, encoder_of
 
@@ -26,7 +26,6 @@ from safety_tax.engine.rows import asked_in, choice_scores
 from safety_tax.engine.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_options, cuda_problem
 from safety_tax.judging.verdicts import outcome, require_same_items, softmax
 from safety_tax.onnx.exporting import export
-from safety_tax.onnx.onnx_weights import WEIGHTS
 from safety_tax.onnx.parity import largest_difference
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.stages import Export, Infer, NewTokens, Run
@@ -112,10 +111,14 @@ def test_parity_sees_a_single_changed_weight(
     weights, onnx = exported
     for file in onnx.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    data = np.memmap(tmp_path / WEIGHTS, np.float32, mode="r+")
-    place = int(np.flatnonzero(data)[len(np.flatnonzero(data)) // 2])
-    data[place] += 5
-    data.flush()
+
+    def change(name: str, tensor: np.ndarray) -> np.ndarray:
+        other = np.array(tensor)
+        if name == "model.layers.1.mlp.up_proj.weight":
+            other.flat[other.size // 2] += 5
+        return other
+
+    change_numbers(tmp_path, change)
     assert largest_difference(weights, tmp_path, prompts_of(tokenizer, 3)) > 1e-3
 
 
@@ -359,7 +362,7 @@ def test_a_gpus_memory_is_asked_for_once(llama: tuple[Path, Path]) -> None:
 
 
 def test_cuda_leaves_a_quarter_beside_the_weights(llama: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = (llama[1] / "model.onnx.data").stat().st_size
+    weights = (llama[1] / "model.safetensors").stat().st_size
     monkeypatch.setattr("safety_tax.engine.session.free_gpu_memory", lambda: weights + 4000)
     assert cuda_options(llama[1]) == {"use_tf32": "0", "gpu_mem_limit": str(weights + 3000)}
     # Weights that do not fit, or a torch that knows no GPU, set no limit: ONNX Runtime says what is wrong.
@@ -386,9 +389,7 @@ def test_a_session_on_another_provider_is_refused(llama: tuple[Path, Path]) -> N
 def test_broken_weights_raise_and_do_not_score(llama: tuple[Path, Path], tmp_path: Path) -> None:
     for file in llama[1].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    data = np.memmap(tmp_path / WEIGHTS, np.float32, mode="r+")
-    data[:] = np.nan
-    data.flush()
+    change_numbers(tmp_path, lambda _, tensor: tensor * np.nan)
     session = ModelSession(tmp_path, CPU)
     with pytest.raises(PipelineError, match="finite logits"):
         generate(session, [[5, 6, 7]], frozenset([2]), Limits(4, 100, 1))

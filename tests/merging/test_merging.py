@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import stored_as
 from peft import LoraConfig, get_peft_model
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from safety_tax.core.arrays import BLOCK
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.tensor_files import Checkpoint, header_bytes
 from safety_tax.donors.checks import describe, require_same_vocabulary, require_unchanged
 from safety_tax.donors.opening import Adapter, open_donor
 from safety_tax.merging.ahead import in_order
@@ -185,11 +186,11 @@ def test_an_adapters_task_vector_is_what_peft_merges(adapter: Path, tiny_models:
         np.testing.assert_allclose(ours, expected[name].numpy(), atol=1e-6)
 
 
-def run_merge(adapter: Path, base_folder: Path, folder: Path, scale: float = 1.0, **options: Any) -> dict[str, Any]:
+def run_merge(adapter: Path, base_folder: Path, folder: Path, scale: float = 1.0) -> dict[str, Any]:
     base = Checkpoint(base_folder)
     recipe = TaskArithmetic(method="task_arithmetic", donors={"donor": 1.0}, scale=scale)
-    ingredients = Ingredients(base, [Adapter(adapter, base)], recipe, np.dtype("float32"))
-    return merge(ingredients, WorkFolder(folder, "key"), options.get("shard_bytes", 10**9))
+    ingredients = Ingredients(base, [Adapter(adapter, base)], recipe)
+    return merge(ingredients, WorkFolder(folder, "key"))
 
 
 def test_a_merge_is_read_by_transformers_as_peft_would_have_it(
@@ -313,8 +314,8 @@ def test_full_checkpoints_that_do_not_fit_are_refused(full: Path, tiny_models: d
 def test_a_killed_merge_goes_on_after_its_last_whole_shard(
     adapter: Path, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    base_folder = tiny_models["tiny_llama"]
-    straight = run_merge(adapter, base_folder, tmp_path / "straight", shard_bytes=50_000)
+    base_folder = stored_as(tiny_models["tiny_llama"], tmp_path / "base", "float32", 50_000)
+    straight = run_merge(adapter, base_folder, tmp_path / "straight")
     file = adapter / "adapter_model.safetensors"
     content = file.read_bytes()
     tensors = load_file(file)
@@ -322,12 +323,12 @@ def test_a_killed_merge_goes_on_after_its_last_whole_shard(
     tensors[last] = np.full_like(tensors[last], np.nan)  # stops the run in a late shard
     save_file(tensors, file)
     with pytest.raises(PipelineError, match="NaN"):
-        run_merge(adapter, base_folder, tmp_path / "work", shard_bytes=50_000)
+        run_merge(adapter, base_folder, tmp_path / "work")
     file.write_bytes(content)
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "work/model").iterdir()}
     assert len(done) > 2
     assert not [path for path in done if path.name.endswith(".partial")]
-    assert run_merge(adapter, base_folder, tmp_path / "work", shard_bytes=50_000) == straight
+    assert run_merge(adapter, base_folder, tmp_path / "work") == straight
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
     for path in (tmp_path / "straight/model").iterdir():
         assert path.read_bytes() == (tmp_path / "work/model" / path.name).read_bytes()
@@ -336,14 +337,33 @@ def test_a_killed_merge_goes_on_after_its_last_whole_shard(
 
 
 def test_sharding_does_not_change_a_random_merge(adapter: Path, tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    base = Checkpoint(tiny_models["tiny_llama"])
     recipe = DareLinear(method="dare_linear", donors={"donor": 1.0}, density=0.5)
-    ingredients = Ingredients(base, [Adapter(adapter, base)], recipe, np.dtype("float32"))
-    for shard_bytes in (1, 10**9):
-        merge(ingredients, WorkFolder(tmp_path / str(shard_bytes), "key"), shard_bytes)
-    one, many = (Checkpoint(tmp_path / str(size) / "model") for size in (10**9, 1))
+    folders = tiny_models["tiny_llama"], stored_as(tiny_models["tiny_llama"], tmp_path / "shards", "float32", 1)
+    for number, folder in enumerate(folders):
+        base = Checkpoint(folder)
+        merge(Ingredients(base, [Adapter(adapter, base)], recipe), WorkFolder(tmp_path / f"work{number}", "key"))
+    one, many = (Checkpoint(tmp_path / f"work{number}/model") for number in range(2))
     assert one.names() == many.names() == base.names()
+    assert len(many.files) == len(many.names())
     assert all(np.array_equal(one.read(name), many.read(name)) for name in base.names())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_merge_has_the_headers_of_its_base_to_the_byte(
+    dtype: str, adapter: Path, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    shards = stored_as(tiny_models["tiny_llama"], tmp_path / "base", dtype, 100_000)
+    odd = sorted(shards.glob("*.safetensors"))[0]
+    content, size = odd.read_bytes(), int.from_bytes(odd.read_bytes()[:8], "little")
+    header = content[8 : 8 + size].replace(b'"format":"pt"', b'"format":"pt","by":"someone"') + b" " * 5
+    odd.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+    run_merge(adapter, shards, tmp_path / "work")
+    merged = tmp_path / "work/model"
+    assert {file.name for file in merged.iterdir()} == {file.name for file in shards.glob("*.safetensors")}
+    for file in shards.glob("*.safetensors"):
+        assert header_bytes(merged / file.name) == header_bytes(file)
+        assert (merged / file.name).stat().st_size == file.stat().st_size
+    assert {tensor.dtype for tensor in load_file(merged / odd.name).values()} == {np.dtype(dtype)}
 
 
 @pytest.mark.parametrize("name", ["distinct", "equals", "zeros"])
@@ -410,7 +430,7 @@ def test_the_number_of_processors_does_not_change_a_merge(
     for cores in (1, 4):
         monkeypatch.setattr("safety_tax.merging.merge.usable_cores", lambda cores=cores: cores)
         work = WorkFolder(tmp_path / f"work{cores}", "key")
-        moved = merge(Ingredients(base, donors, recipe, np.dtype("float32")), work, 10**9)
+        moved = merge(Ingredients(base, donors, recipe), work)
         results.append((moved, (work.model / "model.safetensors").read_bytes()))
     assert results[0] == results[1]
 
@@ -421,7 +441,7 @@ def test_a_weight_of_a_layer_range_moves_those_layers_alone(
     base = Checkpoint(tiny_models["tiny_mistral"])
     recipe = TaskArithmetic(method="task_arithmetic", donors={"full": {"1-": 0.5}})
     work = WorkFolder(tmp_path / "work", "key")
-    merge(Ingredients(base, [open_donor(full, base)], recipe, np.dtype("float32")), work, 10**9)
+    merge(Ingredients(base, [open_donor(full, base)], recipe), work)
     merged = Checkpoint(work.model)
     for name in base.names():
         moved = 0.5 if ".layers.1." in name else 0.0  # every tensor of the donor is the base's plus one
@@ -440,7 +460,7 @@ def test_a_merge_says_how_far_it_went_and_whether_its_donors_agree(
     donors = [open_donor(folder, base) for folder in (full, tmp_path / "half")]
     recipe = TaskArithmetic(method="task_arithmetic", donors={"full": 1.0, "half": 0.5})
     work = WorkFolder(tmp_path / "work", "key")
-    moved = merge(Ingredients(base, donors, recipe, np.dtype("float32")), work, 10**9)
+    moved = merge(Ingredients(base, donors, recipe), work)
     total = sum(base.size(name) for name in base.names())
     embedded = base.size("model.embed_tokens.weight")
     rest = total - embedded

@@ -79,7 +79,7 @@ def ours(folders: dict[str, Path], folder: Path, method: str, **parameters: Any)
     donors = [open_donor(folders[name], base) for name in NAMES]
     recipe = RECIPE_TYPES[method].model_validate({"method": method, "donors": WEIGHTS, **parameters})
     work = WorkFolder(folder / "ours", "key")
-    merge(Ingredients(base, donors, recipe, np.dtype("float32")), work, 10**9)
+    merge(Ingredients(base, donors, recipe), work)
     return Checkpoint(work.model)
 
 
@@ -124,7 +124,7 @@ def test_slerp_is_theirs_between_task_vectors(folders: dict[str, Path], tmp_path
     donors = [open_donor(folders[name], base) for name in NAMES]
     recipe = RECIPE_TYPES["slerp"].model_validate({"method": "slerp", "donors": dict.fromkeys(NAMES, 1.0), "t": 0.3})
     work = WorkFolder(tmp_path / "ours", "key")
-    merge(Ingredients(base, donors, recipe, np.dtype("float32")), work, 10**9)
+    merge(Ingredients(base, donors, recipe), work)
     found = Checkpoint(work.model)
     off = [np.max(np.abs(found.read(name) - (base.read(name) + expected.read(name)))) for name in base.names()]
     assert max(off) <= 1e-6

@@ -109,7 +109,6 @@ FAULTS = [
             ("fetch_data.tune_share.harmful", float("nan")),
             ("donors.safety.epochs", True),
             ("export.opset", 99),
-            ("merge.max_shard_bytes", 2**60),
             ("metrics.price.knowledge", 1e-300),
         )
     ),

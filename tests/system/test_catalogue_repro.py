@@ -14,7 +14,7 @@ from hub_server import Hub, serving
 from safetensors.torch import load_file
 
 from safety_tax.core.rows import GENERATED, ChoiceScore, read_examples, read_rows
-from safety_tax.onnx.onnx_weights import load_binding
+from safety_tax.onnx.over_checkpoint import tensors_of
 
 pytestmark = pytest.mark.slow
 RECIPES = ("safety_donor", "ties")
@@ -95,17 +95,15 @@ def test_every_question_is_scored_by_letter_and_the_first_few_by_continuation(me
 def test_weights_are_float16_after_bfloat16_and_each_architecture_keeps_what_is_its_own(measured: Project) -> None:
     models = measured.folder / "models"
     for name in MODELS:
-        fetched = load_file(next((models / "base" / name).glob("model-*")))
-        assert {tensor.dtype for tensor in fetched.values()} == {torch.bfloat16}
+        for file in (models / "base" / name).glob("model*.safetensors"):
+            assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float16}
         (file,) = (models / "merged" / name / "ties").glob("model*.safetensors")
         merged = load_file(file)
         assert {tensor.dtype for tensor in merged.values()} == {torch.float16}
         assert "lm_head.weight" in merged  # untied
         graph = onnx.load(models / "onnx" / name / "ties/model.onnx", load_external_data=False).graph
-        bound = load_binding(models / "onnx" / name / "ties")
-        kinds = {weight.data_type for weight in graph.initializer if weight.name in bound}
-        assert kinds == {onnx.TensorProto.FLOAT16}
-        biases = [tensor for tensor, _ in bound.values() if tensor.endswith("_proj.bias")]
+        assert {weight.data_type for weight in tensors_of(graph)} == {onnx.TensorProto.FLOAT16}
+        biases = [weight.name for weight in tensors_of(graph) if weight.name.endswith("_proj.bias")]
         assert len(biases) == (2 * 3 if name == "qwen25_14b" else 0)
     configs = {name: json.loads((models / "onnx" / name / "ties/config.json").read_text("utf-8")) for name in MODELS}
     assert configs["mistral_7b"]["sliding_window"] == 4096

@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import hashlib
 import importlib
 import json
 import re
@@ -131,7 +132,7 @@ def test_a_run_leaves_these_files_and_no_others(project: Project) -> None:
         expected |= {f"metrics/figures/{model}/{figure}.svg" for figure in DRAWN}
     assert left == expected
     onnx = {p.name for p in (folder / "models/onnx/tiny_qwen2/ties").iterdir()}
-    assert {"model.onnx", "model.onnx.data", "binding.json", "tokenizer.json", "config.json"} <= onnx
+    assert {"model.onnx", "model.safetensors", "weights.json", "tokenizer.json", "config.json"} <= onnx
     assert not list(folder.rglob("*.partial"))
 
 
@@ -164,10 +165,23 @@ def test_every_variant_answers_the_same_items(project: Project) -> None:
 
 def test_the_graph_is_the_same_file_in_every_variant(project: Project) -> None:
     for model in MODELS:
-        graphs = {p.read_bytes() for p in (project.folder / "models/onnx" / model).glob("*/model.onnx")}
-        weights = {p.read_bytes() for p in (project.folder / "models/onnx" / model).glob("*/model.onnx.data")}
-        assert len(graphs) == 1
-        assert len(weights) == 3
+        folders = list((project.folder / "models/onnx" / model).iterdir())
+        for graph in ("model.onnx", "grouped.onnx"):
+            assert len({(folder / graph).read_bytes() for folder in folders}) == 1
+        assert len({(folder / "model.safetensors").read_bytes() for folder in folders}) == 3
+
+
+def test_every_weight_is_on_the_disk_once(project: Project) -> None:
+    """In models/merged, models/onnx and DVC's cache together, by links."""
+    for model in MODELS:
+        for variant in ("base", "safety_donor", "ties"):
+            source = f"models/base/{model}" if variant == "base" else f"models/merged/{model}/{variant}"
+            weights = project.folder / source / "model.safetensors"
+            assert weights.samefile(project.folder / f"models/onnx/{model}/{variant}/model.safetensors")
+            digest = hashlib.md5(weights.read_bytes(), usedforsecurity=False).hexdigest()
+            cached = project.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+            assert weights.samefile(cached)
+            assert not weights.stat().st_mode & 0o222  # so nobody writes into the cache by accident
 
 
 def test_an_untouched_tensor_of_a_merge_is_the_bases(project: Project) -> None:

@@ -100,7 +100,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Project:
             path.write_text('{"base": {"safety": 0.5}}\n', encoding="utf-8")
         else:
             path.mkdir(parents=True)
-            for name in ("config.json", "binding.json", "model.onnx"):
+            for name in ("config.json", "weights.json", "model.onnx"):
                 (path / name).write_text(f"{name} of {out}\n", encoding="utf-8")
             (path / "model.safetensors").write_bytes(f"weights of {out}\n".encode() * 200)
             if path.parts[-3] == "responses":
