@@ -7,14 +7,12 @@ taken for a part of the model's function, which the pinned version would compute
 import inspect
 import re
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING, PretrainedConfig
-from transformers.models.auto.configuration_auto import model_type_to_module_name
 
 from safety_tax.core.errors import PipelineError
+from safety_tax.model_files.families import source_of
 
 # Read by networks of the pinned version that say so in their source, though not in their class's signature.
 READ_BESIDE = ("rope_scaling", "head_dim")
@@ -94,7 +92,8 @@ def known_keys(model_type: str) -> frozenset[str] | None:
         return None
     kind = CONFIG_MAPPING[model_type]
     named = [set(inspect.signature(made.__init__).parameters) for made in (kind, PretrainedConfig)]
-    beside = {key for key in READ_BESIDE if f"config.{key}" in _source(model_type) or f'"{key}"' in _source(model_type)}
+    source = source_of(model_type)
+    beside = {key for key in READ_BESIDE if f"config.{key}" in source or f'"{key}"' in source}
     beside |= {"original_max_position_embeddings"} if "rope_scaling" in beside | named[0] else set()
     return frozenset.union(
         frozenset(beside | kind.attribute_map.keys() | {"model_type"}), *named, PretrainedConfig().to_dict()
@@ -107,14 +106,6 @@ def _computed(config: dict[str, Any]) -> dict[str, Any]:
         return CONFIG_MAPPING[config["model_type"]](**config).to_dict()
     except Exception:  # whatever the class of a damaged file makes of it: `empty_network` says it
         return {}
-
-
-@cache
-def _source(model_type: str) -> str:
-    """Of the networks of a type, in the pinned Transformers."""
-    folder = f"transformers.models.{model_type_to_module_name(model_type)}"
-    found = find_spec(f"{folder}.modeling_{folder.rpartition('.')[2]}")
-    return Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
 
 
 def _computed_activation(kind: str, config: dict[str, Any]) -> str | None:
@@ -132,6 +123,6 @@ def _harmless(key: str, config: dict[str, Any], kind: str) -> bool:
         return SAME_ACTIVATION.get(str(value), str(value)) == _computed_activation(kind, config)
     flag = isinstance(value, bool)  # to Python it is an int, too: 1 is not True here
     if flag and key in SHOWN_BY_SOURCE:
-        return value is (SHOWN_BY_SOURCE[key].search(_source(kind)) is not None)
+        return value is (SHOWN_BY_SOURCE[key].search(source_of(kind)) is not None)
     neutral = any(value == known and flag == isinstance(known, bool) for known in NEUTRAL.get(key, ()))
     return neutral or (flag and SHOWN_BY_TENSORS.fullmatch(key) is not None)
