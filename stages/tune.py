@@ -55,7 +55,11 @@ def main() -> None:
     require_embedded(prompts, rows, encoder.tokenizer, vocabulary)
     fitting = fitting_rows(rows, tune.max_tokens, arguments.donor)
     say(f"tune: {arguments.model} {arguments.donor}, {len(fitting):,} rows, {len(rows) - len(fitting)} too long")
-    settings = {"donor": donor.model_dump(), "tune": tune.model_dump(), "lora_targets": model.lora_targets}
+    settings: dict[str, Any] = {
+        "donor": donor.model_dump(),
+        "tune": tune.model_dump(),
+        "lora_targets": model.lora_targets,
+    }
     settings |= {"base_weights": str(base_dtype(model, tune))}
     runs = RUNS / "tune" / arguments.model / arguments.donor
     checkpoints = TuningCheckpoints(runs, fingerprint(base, fitting, settings))
@@ -67,7 +71,8 @@ def main() -> None:
         raise
     with folder_written_atomically(DONORS / arguments.model / arguments.donor) as folder:
         # PEFT keeps the names in a set, whose order differs from process to process.
-        cast(LoraConfig, network.peft_config["default"]).target_modules = sorted(model.lora_targets)
+        adapter = cast(LoraConfig, network.peft_config["default"])
+        adapter.target_modules = sorted(adapter.target_modules or ())
         network.save_pretrained(str(folder))
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, all blanks
         write_json(folder / "tune.json", losses)

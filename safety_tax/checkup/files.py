@@ -39,9 +39,13 @@ def check_files(name: str, folder: Path, template: str | None) -> list[Finding]:
 def check_config(name: str, file: Path) -> list[Finding]:
     """The same of a config.json alone, which is all of a model on the Hub that is at hand."""
     from safety_tax.model_files.config import read_object, translated
+    from safety_tax.model_files.families import inner_text, require_family
 
     try:
-        translated(read_object(file), f"config.json of {name!r}")
+        config = read_object(file)
+        config = inner_text(config) or config
+        require_family(config, name)
+        translated(config, f"config.json of {name!r}")
     except PipelineError as error:
         return [Finding(f"files of {name}", "refused", str(file), str(error))]
     return []

@@ -19,6 +19,7 @@ WORKSPACE = 0.5e9
 """Bytes of what one pass of the model writes down between its layers."""
 EXPORT_COPIES = {"float16": 0.2, "float32": 1.0}
 """What an export's peak grows by with the bytes of its weights: the gate of float32 holds them all, in a session."""
+ALL_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Need(NamedTuple):
@@ -103,7 +104,8 @@ def tuning_bytes(shape: Shape, model: Model, params: Params) -> float:
     widths = {"k_proj": shape.width + shape.key_values, "v_proj": shape.width + shape.key_values}
     widths |= {"gate_proj": shape.width + shape.inner, "up_proj": shape.width + shape.inner}
     widths |= {"down_proj": shape.width + shape.inner}
-    adapter = shape.layers * tune.rank * sum(widths.get(name, 2 * shape.width) for name in model.lora_targets)
+    targets = ALL_LAYERS if model.lora_targets == "all" else model.lora_targets
+    adapter = shape.layers * tune.rank * sum(widths.get(name, 2 * shape.width) for name in targets)
     # A layer keeps about ten vectors of its width and five of its inner width, some in two bytes, some in four.
     layer = 3.0 * (10 * shape.width + 5 * shape.inner) * tokens
     kept = 4.0 * shape.width * tokens * shape.layers + layer if tune.gradient_checkpointing else layer * shape.layers

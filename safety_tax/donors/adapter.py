@@ -10,9 +10,10 @@ from safety_tax.core.arrays import Float32
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, Tensor, require_finite
 from safety_tax.donors.adapter_settings import read_settings
-from safety_tax.donors.model_config import has_tied_embeddings
+from safety_tax.donors.model_config import has_tied_embeddings, read_config
 from safety_tax.donors.task_vectors import difference, is_copy, require_fit, with_rows
 from safety_tax.donors.tensor_names import embedding_of, in_base, is_embedding, is_head, unwrapped
+from safety_tax.model_files.families import stores_inputs_first
 
 ADAPTER_CONFIG = "adapter_config.json"
 # `q_proj.lora_A.weight`, `embed_tokens.lora_embedding_B`, and both with an adapter's name inside.
@@ -46,6 +47,8 @@ class Adapter:
         self._base = base
         self._settings = read_settings(folder / ADAPTER_CONFIG)
         self._tensors = Checkpoint(folder, "adapter_model*.safetensors")
+        # GPT-2's linear layers, its head apart, keep their weights transposed, and B · A with them.
+        self._inputs_first = stores_inputs_first(str(read_config(base.path / "config.json").get("model_type")))
         self._pairs: dict[str, Pair] = {}
         self._whole: dict[str, str] = {}
         self._sort()
@@ -142,7 +145,8 @@ class Adapter:
                 f"Expected the LoRA matrices of {module} in {self._folder} to share a rank, found shapes {down} and "
                 f"{up}; tune it again."
             )
-        require_fit(self._folder, name, (down[1], up[0]) if pair.embedding else (up[0], down[1]), self._base)
+        turned = self._turned(name)
+        require_fit(self._folder, name, (down[1], up[0]) if turned else (up[0], down[1]), self._base)
         if pair.embedding != is_embedding(name):
             raise PipelineError(
                 f"Expected LoRA matrices of {'a linear layer' if pair.embedding else 'embeddings'} at {module} in "
@@ -169,7 +173,11 @@ class Adapter:
         """The two matrices whose product has the weight's shape, [rows, rank] and [rank, columns]."""
         pair = self._pairs[name]
         down, up = (self._tensors.read(key) for key in (pair.down, pair.up))
-        return (down.T, up.T) if pair.embedding else (up, down)
+        return (down.T, up.T) if self._turned(name) else (up, down)
+
+    def _turned(self, name: str) -> bool:
+        """Whether the base keeps the transpose of B · A."""
+        return self._pairs[name].embedding or (self._inputs_first and not is_head(name))
 
     def names(self) -> list[str]:
         """Names of the base's tensors that the donor changes, sorted."""

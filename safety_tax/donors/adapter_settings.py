@@ -20,6 +20,7 @@ READ = {
 # PEFT leaves them where it has turned such an adapter into a plain one.
 HARMLESS = {
     *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode"),
+    "fan_in_fan_out",  # the base's class says it, and PEFT goes by that
     *("lora_dropout", "layers_pattern", "megatron_core", "qalora_group_size", "runtime_config"),
     *("loftq_config", "eva_config", "corda_config", "lora_ga_config"),
 }

@@ -47,7 +47,7 @@ def write_kfac(model: Any, rows: "dict[str, list[TuningRow]]", epsilon: float, f
     harmful, benign = ([row.prompt for row in rows[kind]] for kind in ("harmful", "benign"))
     folder.mkdir()
     with progress_bar() as progress:
-        total = len(model.model.layers) * (len(harmful) + len(benign))
+        total = model.config.num_hidden_layers * (len(harmful) + len(benign))
         task = progress.add_task("second moments", total=total, unit="rows")
         for moments in stream_moments(model, harmful, benign, lambda: progress.advance(task)):
             source = moments.names[0]
@@ -84,11 +84,13 @@ def collect(name: str, model: Model, settings: Curvature, date: datetime.date, f
     import torch
     from transformers import AutoModelForCausalLM
 
+    from safety_tax.donors.moments import require_curved
     from safety_tax.tokens.encoder import Encoder
 
     base = BASES / name
     encoder = Encoder.open(base, name, date)
     network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    require_curved(network)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     rows = {
         kind: read_rows_of(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh
+from transformers.pytorch_utils import Conv1D
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.donors.tuning_rows import TuningRow
@@ -34,23 +35,54 @@ class _Calls(NamedTuple):
 def _calls(model: Any, rows: list[list[int]]) -> list[_Calls]:
     """Of each row of token ids, what the layers are called with. No layer computes anything."""
     seen: list[tuple[torch.Tensor, dict[str, Any]]] = []
+    inner, layers = model.base_model, list(decoder_layers(model).values())
+    in_tuple = False
 
-    def note(hidden_states: torch.Tensor, **settings: Any) -> torch.Tensor:
+    def note(hidden_states: torch.Tensor, **settings: Any) -> Any:
         seen.append((hidden_states, settings))
-        return hidden_states
+        return (hidden_states, None) if in_tuple else hidden_states
 
+    def look(layer: Any, given: Any, output: Any) -> None:
+        nonlocal in_tuple
+        in_tuple = isinstance(output, tuple)
+
+    handle = layers[0].register_forward_hook(look)
+    inner(input_ids=torch.tensor([rows[0][:1]], device=model.device), use_cache=False)  # what a layer returns
+    handle.remove()
     found = []
-    for layer in model.model.layers:
+    for layer in layers:
         layer.forward = note
     try:
         for row in rows:
             seen.clear()
-            model.model(input_ids=torch.tensor([row], device=model.device), use_cache=False)
+            inner(input_ids=torch.tensor([row], device=model.device), use_cache=False)
             found.append(_Calls(seen[0][0], [settings for _, settings in seen]))
     finally:
-        for layer in model.model.layers:
+        for layer in layers:
             del layer.forward  # the class's own is back
     return found
+
+
+def decoder_layers(model: Any) -> dict[str, Any]:
+    """The decoder's layers by their names, first to last."""
+    depth = model.config.num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == depth:
+            return {f"{name}.{number}": layer for number, layer in enumerate(module)}
+    raise AssertionError(f"a decoder keeps its {depth} layers in a list")
+
+
+def require_curved(model: Any) -> None:
+    """Raises PipelineError for a model whose weights have no second moments of inputs as [out, in] weights have."""
+    kinds = {type(module) for layer in decoder_layers(model).values() for module in layer.modules()}
+    experts = any(hasattr(module, "experts") for module in model.modules())
+    if experts or Conv1D in kinds:
+        found = "experts, which see a token only where it is sent to them" if experts else "weights stored as [in, out]"
+        raise PipelineError(
+            f"Expected layers that all see every token, with weights [out, in], to measure curvature, found {found} in "
+            f"the family {model.config.model_type!r}; set curvature.forms to [] in params.yaml, and use recipes that "
+            "want none."
+        )
 
 
 def _note(seen: dict[str, Any], name: str, module: Any, args: Any) -> None:
@@ -71,7 +103,7 @@ def stream_moments(
     """
     kinds = ["harmful"] * len(harmful) + ["benign"] * len(benign)
     calls = _calls(model, harmful + benign)
-    for number, layer in enumerate(model.model.layers):
+    for number, (path, layer) in enumerate(decoder_layers(model).items()):
         linears = _linears(layer)
         seen: dict[str, Any] = {}
         handles = [module.register_forward_pre_hook(partial(_note, seen, name)) for name, module in linears.items()]
@@ -95,7 +127,7 @@ def stream_moments(
                 (sums[group[0], kind] / sum(len(row) for row in rows)).cpu().numpy()
                 for kind, rows in (("harmful", harmful), ("benign", benign))
             ]
-            yield Moments([f"model.layers.{number}.{name}.weight" for name in group], *scaled)
+            yield Moments([f"{path}.{name}.weight" for name in group], *scaled)
 
 
 def _sharing(seen: dict[str, Any]) -> list[list[str]]:
@@ -130,8 +162,8 @@ def diagonal_fisher(model: Any, rows: list[TuningRow], advance: Callable[[], Non
     arXiv:1905.12558, on how it differs from the true one).
     """
     weights = {
-        f"model.layers.{number}.{name}.weight": module.weight
-        for number, layer in enumerate(model.model.layers)
+        f"{place}.{name}.weight": module.weight
+        for place, layer in decoder_layers(model).items()
         for name, module in _linears(layer).items()
     }
     model.requires_grad_(False)

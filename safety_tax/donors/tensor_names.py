@@ -3,13 +3,14 @@
 import re
 
 from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.model_files.weights import EMBEDDINGS, HEADS
 
-LAYER = re.compile(r"\.layers\.(\d+)\.")
+LAYER = re.compile(r"\.(?:layers|h)\.(\d+)\.")
 # torch.compile, FSDP, activation checkpointing, DistributedDataParallel.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
 PEFT = "base_model.model."
-EMBEDDINGS = ("embed_tokens", "embed_in", "wte", "word_embeddings")
-HEADS = ("lm_head", "embed_out")
+# Prefixes of the network without its head, in a checkpoint of the one with it.
+INNER = ("model.", "transformer.", "gpt_neox.")
 
 
 def unwrapped(key: str) -> str:
@@ -22,7 +23,7 @@ def unwrapped(key: str) -> str:
 
 def in_base(name: str, base: Checkpoint) -> str:
     """The base's name of a tensor that was saved from the model with its head, or from the one inside it."""
-    candidates = (name, f"model.{name}", name.removeprefix("model."))
+    candidates = (name, *(f"{inner}{name}" for inner in INNER), *(name.removeprefix(inner) for inner in INNER))
     return next((candidate for candidate in candidates if candidate in base), name)
 
 

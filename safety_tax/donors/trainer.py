@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Iterator
+from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -21,12 +23,14 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.pytorch_utils import Conv1D
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from safety_tax.core.console import progress_bar, say
-from safety_tax.core.errors import PipelineError, did_you_mean
+from safety_tax.core.errors import PipelineError
 from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, saved_order
 from safety_tax.donors.tuning_rows import TuningRow
+from safety_tax.model_files.families import stores_inputs_first
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Donor, Tune
 
@@ -72,8 +76,19 @@ class Tuner(Trainer):
 
     order: EpochOrder
 
+    @cached_property
+    def picks_logits(self) -> bool:
+        """Whether the network takes `logits_to_keep`."""
+        model: Any = self.model
+        return "logits_to_keep" in signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
+
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *others: Any, **more: Any) -> Any:
-        """Called by the Trainer: the same loss, without the head's work and memory on prompts and padding."""
+        """Called by the Trainer: the same loss, without the head's work and memory on prompts and padding.
+
+        Some older networks make all logits, always.
+        """
+        if not self.picks_logits:
+            return super().compute_loss(model, inputs, *others, **more)
         following = inputs["labels"][:, 1:]
         places = (following != IGNORED).any(dim=0).nonzero().squeeze(1)
         wanted = following[:, places].contiguous()
@@ -154,22 +169,26 @@ def base_dtype(model: Model, tune: Tune) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[chosen]
 
 
-def require_targets(network: PreTrainedModel, targets: list[str]) -> None:
-    """Each of `lora_targets` must name a linear layer. Raises PipelineError otherwise.
+def tuned_layers(network: PreTrainedModel, targets: list[str] | Literal["all"]) -> list[str]:
+    """The names for PEFT: those of `lora_targets`, or for `all` the ends of the names of all linear layers.
 
-    A head that is the embeddings is none: what is tuned there alone cannot be merged.
+    A head that is the embeddings is none: what is tuned there alone cannot be merged. `all` leaves out any head. Raises
+    PipelineError when a target names no linear layer: one of several would go untuned without a word.
     """
-    tied = network.get_output_embeddings() if network.config.tie_word_embeddings else None
-    linear = [
-        name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear) and module is not tied
-    ]
+    head, tied = network.get_output_embeddings(), network.config.tie_word_embeddings
+    kinds = (torch.nn.Linear, Conv1D)
+    found = [(name, module) for name, module in network.named_modules() if isinstance(module, kinds)]
+    linear = [name for name, module in found if module is not head or not tied]
+    if targets == "all":
+        return sorted({name.rpartition(".")[2] for name, module in found if module is not head})
     for target in targets:
         if not any(f".{name}".endswith(f".{target}") for name in linear):
-            known = {name.rpartition(".")[2] for name in linear}
+            known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
             raise PipelineError(
-                f"Expected each of lora_targets in params.yaml to name a linear layer of the model, found {target!r}; "
-                f"{did_you_mean(target, known)}"
+                "Expected each of lora_targets in params.yaml to name a linear layer of the model, found "
+                f"{target!r}; it has {known}: name some of these, or write `all`."
             )
+    return targets
 
 
 def train(
@@ -188,8 +207,13 @@ def train(
     set_seed(tune.seed)
     trained, held = split_rows(rows, tune)
     bare = AutoModelForCausalLM.from_pretrained(base, dtype=base_dtype(model, tune))
-    require_targets(bare, model.lora_targets)
-    lora = LoraConfig(r=tune.rank, lora_alpha=tune.alpha, lora_dropout=0.0, target_modules=model.lora_targets)
+    lora = LoraConfig(
+        r=tune.rank,
+        lora_alpha=tune.alpha,
+        lora_dropout=0.0,
+        target_modules=tuned_layers(bare, model.lora_targets),
+        fan_in_fan_out=stores_inputs_first(bare.config.model_type),
+    )
     network = get_peft_model(bare, lora)
     order = EpochOrder(trained, tune.batch_size * tune.accumulation)
     checkpoint = checkpoints.last()

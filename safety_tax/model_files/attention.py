@@ -1,5 +1,6 @@
 """How far each layer looks back, and how far a model reads at all, as the pinned Transformers computes it."""
 
+from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,14 +10,8 @@ from transformers import AutoConfig, PretrainedConfig
 CHECKED_TOKENS = 1024
 BEYOND = 32
 """Tokens of the gate's longest prompt behind the last window."""
-WITHOUT_WINDOW = ("llama",)
-"""Their classes read no `sliding_window`, whatever the file says."""
-ONE_WINDOW = ("mistral",)
-"""Their classes give `sliding_window` to every layer, and read no `layer_types`."""
-
-
 ONE_NODE = ("llama", "mistral", "qwen2")
-"""Projection, rotation, attention: nothing stands between."""
+"""Projection, rotation of the whole head, attention: nothing stands between. Tests show it."""
 
 
 class Attention(NamedTuple):
@@ -63,21 +58,34 @@ def read_attention(folder: Path) -> Attention:
 
 
 def one_attention_fits(config: PretrainedConfig) -> bool:
-    """Whether one node a layer with one rotation and one window for all is the model's attention.
+    """Whether one node a layer with one rotation and one window for all is the model's attention."""
+    return unfit(config) is None
 
-    The parity gate does not show this: its prompts are few. Qwen3 normalises queries and keys before it rotates them.
+
+def unfit(config: PretrainedConfig) -> str | None:
+    """Why one node a layer is not the model's attention, in words for "it has ...", or None where it is.
+
+    The parity gate does not show all of this: its prompts are few.
     """
-    whole = (getattr(config, "partial_rotary_factor", None) or 1) == 1
-    fits = whole and config.model_type in ONE_NODE and _rope_kind(config) != "longrope"
-    return fits and attention_of(config).uniform
+    if (getattr(config, "partial_rotary_factor", None) or 1) != 1:
+        return "heads that are rotated in part"
+    if _rope_kind(config) == "longrope":
+        return "two rotations, one of them for long texts (longrope)"
+    if not attention_of(config).uniform:
+        return "layers that look back differently far"
+    if config.model_type not in ONE_NODE:
+        return f"the attention of {config.model_type!r}, which is not one of {', '.join(ONE_NODE)}"
+    return None
 
 
 def _windows(config: PretrainedConfig) -> tuple[int | None, ...]:
-    window = getattr(config, "sliding_window", None)
+    """By what the class reads: one that takes no `layer_types` gives its window to every layer."""
+    reads = signature(type(config).__init__).parameters
     layers = range(config.num_hidden_layers)
-    if config.model_type in WITHOUT_WINDOW:
-        return tuple(None for _ in layers)
-    kinds = None if config.model_type in ONE_WINDOW else getattr(config, "layer_types", None)
+    if "attention_types" in reads:  # GPT-Neo's
+        return tuple(config.window_size if kind == "local" else None for kind in config.attention_layers)
+    window = getattr(config, "sliding_window", None) if "sliding_window" in reads else None
+    kinds = config.layer_types if "layer_types" in reads else None
     if kinds is None:
         return tuple(window for _ in layers)
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)

@@ -11,13 +11,15 @@ from typing import Any
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.model_files.quantised import require_unpacked_config
-from safety_tax.model_files.rope import with_pinned_rope
+from safety_tax.model_files.rope import with_older_names, with_pinned_rope
 
 CONFIG = "config.json"
 DTYPES = ("float32", "float16", "bfloat16", "float64")
-# How to return what is computed, classes of a classifier, and how attention is run: none is the model's function, and
-# each can break a program that reads the file.
+# How to return what is computed, classes of a classifier, how attention is run, and where code lies that is never run
+# (the class of that very name is Transformers' own): none is the model's function, and each can break a program that
+# reads the file.
 LEFT_OUT = (
+    "auto_map",
     *("output_attentions", "output_hidden_states", "return_dict", "torchscript", "attn_implementation"),
     *("id2label", "label2id", "num_labels"),
 )
@@ -47,15 +49,21 @@ def translate(file: Path, name: str, **absent: Any) -> dict[str, Any]:
     given = {key: value for key, value in config.items() if value is not None or key not in absent}
     pinned = translated({**absent, **given}, f"{CONFIG} of {name!r}")
     if pinned != config:
-        file.unlink()  # it may be a link into a cache
-        file.write_text(json.dumps(pinned, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        replace_config(file, pinned)
     return pinned
+
+
+def replace_config(file: Path, config: dict[str, Any]) -> None:
+    """Write another config.json in the place of the one that is there."""
+    file.unlink()  # it may be a link into a cache
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def translated(config: dict[str, Any], where: str) -> dict[str, Any]:
     """The same model in the keys that the pinned Transformers reads.
 
-    What the class of its type takes for granted and readers here ask for (`tie_word_embeddings`) is said outright.
+    What the class of its type takes for granted and readers here ask for (`tie_word_embeddings`, `vocab_size`) is said
+    outright.
     Raises PipelineError when the checkpoint is quantised, or a key that decides results is unknown to that version.
     """
     from transformers import CONFIG_MAPPING  # only here: it takes a second
@@ -71,11 +79,15 @@ def translated(config: dict[str, Any], where: str) -> dict[str, Any]:
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
         return config
+    if config.get("rope_scaling") and hasattr(CONFIG_MAPPING[kind], "_rope_scaling_validation"):
+        config["rope_scaling"] = with_older_names(config)
     reads = inspect.signature(CONFIG_MAPPING[kind].__init__).parameters
     config = _with_pinned_windows(config, reads, where)
     require_known_keys(config, where)
-    if "tie_word_embeddings" in reads and config.get("tie_word_embeddings") is None:
-        config["tie_word_embeddings"] = reads["tie_word_embeddings"].default
+    stated = {"tie_word_embeddings": bool(CONFIG_MAPPING[kind]().tie_word_embeddings)}
+    if "vocab_size" in reads:
+        stated["vocab_size"] = reads["vocab_size"].default
+    config |= {key: value for key, value in stated.items() if config.get(key) is None}
     words, pad = config.get("vocab_size"), config.get("pad_token_id")
     if type(words) is int and type(pad) is int and pad >= words:
         config["pad_token_id"] = None  # a token that was added without a row of the embeddings; pads are masked

@@ -8,27 +8,21 @@ from typing import Any, NamedTuple
 
 from transformers import GenerationConfig, PreTrainedModel
 
-from safety_tax.core.errors import PipelineError, did_you_mean
+from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
-from safety_tax.model_files.config import CONFIG, read_object, translate
+from safety_tax.model_files.config import CONFIG, read_object, replace_config, translate
 from safety_tax.model_files.embedding_rows import beyond_rows
+from safety_tax.model_files.families import inner_text, require_family, require_positions
+from safety_tax.model_files.layout import COMPILED, Layout, layout_of, text_tensors
 from safety_tax.model_files.network import FAULTS, empty_network, require_forward, require_shapes
-from safety_tax.model_files.quantised import require_unpacked_tensors
+from safety_tax.model_files.quantised import require_unpacked_config, require_unpacked_tensors
+from safety_tax.model_files.sizes import require_sizes
 from safety_tax.model_files.tokenizer import translate_tokenizer
-from safety_tax.model_files.weights import drop_tensors, unread_tensors, write_missing_index
+from safety_tax.model_files.weights import rewrite, write_missing_index
+from safety_tax.sources.published import brings_code
 from safety_tax.tokens.encoder import Encoder
 from safety_tax.tokens.ends import ANY_DAY
 
-MOST_POSITIONS = 2**23  # the tables of a rotary embedding hold a row for each
-ARCHITECTURES = {
-    "LlamaForCausalLM": "llama",
-    "MistralForCausalLM": "mistral",
-    "Qwen2ForCausalLM": "qwen2",
-    "Qwen3ForCausalLM": "qwen3",
-}
-# Their heads may be of any size: the tests compare answers and scores with those of Transformers.
-FREE_HEAD_SIZE = ("Qwen3ForCausalLM",)
-COMPILED = "_orig_mod."
 GENERATION = "generation_config.json"
 QUESTION = "What is the capital of France?"
 
@@ -39,8 +33,7 @@ class Examined(NamedTuple):
     network: PreTrainedModel
     """Without weights."""
     checkpoint: Checkpoint
-    unread: list[str]
-    """Tensors that Transformers leaves unread."""
+    layout: Layout
 
 
 def examine(folder: Path, name: str) -> Examined:
@@ -50,20 +43,27 @@ def examine(folder: Path, name: str) -> Examined:
     step, for whatever a later stage would fail at.
     """
     with _told(folder, name):
-        checkpoint, config, unread = _settled_weights(folder, name)
-        network = empty_network(config, name)
-        require_shapes(network, checkpoint, unread, name)
+        network, checkpoint, layout = _laid_out(folder, name)
+        if compiled := [tensor for tensor in checkpoint.names() if tensor.startswith(COMPILED)]:
+            raise PipelineError(
+                f"Expected tensors by the names of Transformers in {name!r}, found {compiled[0][:120]}, as a network "
+                "saves itself after torch.compile; save its `_orig_mod` and give the folder."
+            )
+        require_shapes(network, checkpoint, layout, name)
+        require_positions(network, name)
         require_forward(network, name)
         _settle_generation(folder, network.config, name)
-    return Examined(network, checkpoint, unread)
+    return Examined(network, checkpoint, layout)
 
 
 def settle(folder: Path, name: str) -> int:
-    """`examine`, and take out the tensors that nothing reads. Returns the number of parameters.
+    """`examine`, take out the tensors that nothing reads, and give the others the network's names.
+
+    Returns the number of parameters.
 
     Raises PipelineError when a tensor holds NaN or infinity, too.
     """
-    drop_tensors(folder, examine(folder, name).unread)
+    rewrite(folder, *examine(folder, name).layout)
     write_missing_index(folder)
     checkpoint = Checkpoint(folder)
     for tensor in checkpoint.names():
@@ -89,107 +89,40 @@ def settle_tokenizer(folder: Path, name: str, rows: int) -> None:
 
 
 def settle_donor(folder: Path, name: str) -> None:
-    """The same translation of a full checkpoint that is a donor: its configuration, and tensors that nothing reads."""
+    """The same translation of a full checkpoint that is a donor: its configuration, and tensors' names.
+
+    What wraps a network while it is trained may have left its name in a donor's tensors.
+    """
     with _told(folder, name):
-        config = translate(folder / CONFIG, name)
-        checkpoint = Checkpoint(folder)
-        require_unpacked_tensors(checkpoint)
-        drop_tensors(folder, unread_tensors(checkpoint, config))
+        rewrite(folder, *_laid_out(folder, name).layout)
         write_missing_index(folder)
 
 
-def _settled_weights(folder: Path, name: str) -> tuple[Checkpoint, dict[str, Any], list[str]]:
-    """The checkpoint, its translated configuration, and the tensors that are left unread; sizes agree."""
+def _laid_out(folder: Path, name: str) -> Examined:
+    """The empty network of the translated configuration, and what the checkpoint's tensors are to it."""
     if not (folder / CONFIG).exists():
         raise PipelineError(f"Expected a {CONFIG} among the files of {name!r}, found none; correct its source.")
     raw = read_object(folder / CONFIG)
-    architecture = _require_architecture(raw, name)
+    text = inner_text(raw)
     _require_no_code(folder, name)
-    config = translate(folder / CONFIG, name, architectures=[architecture], model_type=ARCHITECTURES[architecture])
-    head_size = _size(config, "hidden_size", name) // _size(config, "num_attention_heads", name)
-    if architecture not in FREE_HEAD_SIZE and (config.get("head_dim") or head_size) != head_size:
-        raise PipelineError(
-            f"Expected head_dim = hidden_size / num_attention_heads = {head_size} in {name!r}, found "
-            f"{config['head_dim']}, which is tried with {', '.join(FREE_HEAD_SIZE)} alone; choose another model."
-        )
-    if "max_position_embeddings" in config:
-        positions = _size(config, "max_position_embeddings", name)
-        if positions > MOST_POSITIONS:
-            raise PipelineError(
-                f"Expected max_position_embeddings of {MOST_POSITIONS:,} at most in {CONFIG} of {name!r}, found "
-                f"{positions:,}; fetch it again."
-            )
+    family, architecture = require_family(text or raw, name)
+    require_unpacked_config(raw, f"{CONFIG} of {name!r}")
     checkpoint = Checkpoint(folder)
     require_unpacked_tensors(checkpoint)
-    _require_sizes(checkpoint, config, name)
-    unread = unread_tensors(checkpoint, config)
-    return checkpoint, config, unread
-
-
-def _require_architecture(config: dict[str, Any], name: str) -> str:
-    """The name of the class. Raises PipelineError when it is not one of those that are tried, or not its type's."""
-    architectures = config.get("architectures")
-    if architectures is None:
-        of_type = {kind: [name] for name, kind in ARCHITECTURES.items()}
-        architectures = of_type.get(str(config.get("model_type")))
-    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
-    if architecture not in ARCHITECTURES:
-        nested = "text_config" in config
-        step = "take its text model's weights out, and give them as a folder" if nested else ""
-        raise PipelineError(
-            f"Expected a model of {', '.join(ARCHITECTURES)}, found {architecture} in {name!r}; "
-            f"{step + '.' if step else did_you_mean(architecture, ARCHITECTURES)}"
-        )
-    expected, found = ARCHITECTURES[architecture], config.get("model_type", ARCHITECTURES[architecture])
-    if found != expected:
-        raise PipelineError(
-            f"Expected the model_type {expected!r} of {architecture} in {CONFIG} of {name!r}, found "
-            f"{str(found)[:40]!r}, by which Transformers chooses the network; correct the one that is wrong."
-        )
-    return architecture
+    require_sizes({**(text or raw), "model_type": family}, text_tensors(checkpoint, text is not None), name)
+    if text is not None:
+        replace_config(folder / CONFIG, text)
+    config = translate(folder / CONFIG, name, architectures=[architecture], model_type=family)
+    network = empty_network(config, name)
+    return Examined(network, checkpoint, layout_of(checkpoint, network, text is not None, name))
 
 
 def _require_no_code(folder: Path, name: str) -> None:
     for file in sorted(folder.glob("*config.json")):
-        if "auto_map" in read_object(file):
+        if brings_code(read_object(file)):
             raise PipelineError(
                 f"Expected a model that Transformers knows, found one in {name!r} that brings its own code "
                 f"(auto_map in {file.name}), which is never run; use a checkpoint without it."
-            )
-
-
-def _size(config: dict[str, Any], key: str, name: str) -> int:
-    """A number of at least 1. Raises PipelineError when the config has none."""
-    size = config.get(key)
-    if type(size) is not int or size < 1:
-        raise PipelineError(
-            f"Expected a size as {key} in {CONFIG} of {name!r}, found {str(size)[:80]!r}; fetch it again."
-        )
-    return size
-
-
-def _require_sizes(checkpoint: Checkpoint, config: dict[str, Any], name: str) -> None:
-    """The config's sizes are the tensors', before anything of the config's size is built. Raises PipelineError."""
-    keys = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-    words, width, inner, depth = (_size(config, key, name) for key in keys)
-    if compiled := [tensor for tensor in checkpoint.names() if tensor.startswith(COMPILED)]:
-        raise PipelineError(
-            f"Expected tensors by the names of Transformers in {name!r}, found {compiled[0][:120]}, as a network saves "
-            f"itself after torch.compile; save its `_orig_mod` and give the folder."
-        )
-    layers = {tensor.split(".")[2] for tensor in checkpoint.names() if tensor.startswith("model.layers.")}
-    if len(layers) != depth:
-        raise PipelineError(
-            f"Expected {depth:,} layers in the weights of {name!r}, as its {CONFIG} says, found {len(layers):,}; fetch "
-            "the model again."
-        )
-    expected = {"model.embed_tokens.weight": (words, width), "model.layers.0.mlp.up_proj.weight": (inner, width)}
-    for tensor, shape in expected.items():
-        found = checkpoint.shape(tensor) if tensor in checkpoint else "none"
-        if found != shape:
-            raise PipelineError(
-                f"Expected {tensor} of {name!r} in the shape {shape} of its {CONFIG}, found {found}; fetch the model "
-                "again."
             )
 
 

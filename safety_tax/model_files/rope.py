@@ -58,6 +58,20 @@ def with_pinned_rope(config: dict[str, Any], where: str) -> dict[str, Any]:
     return config
 
 
+def with_older_names(config: dict[str, Any]) -> dict[str, Any]:
+    """`rope_scaling` for a class that wants the kind under `type`, and no `attention_factor` beside it (Phi-3).
+
+    Such a class computes the factor of `longrope` from the two lengths; another one stays, and the class refuses it.
+    """
+    scaling = {"type" if key == "rope_type" else key: value for key, value in config["rope_scaling"].items()}
+    longest, switch = config.get("max_position_embeddings"), config.get("original_max_position_embeddings")
+    if scaling.get("type") == "longrope" and type(longest) is int and type(switch) is int and longest > switch > 1:
+        computed = math.sqrt(1 + math.log(longest / switch) / math.log(switch))
+        if math.isclose(scaling.get("attention_factor") or computed, computed, rel_tol=1e-6):
+            scaling.pop("attention_factor", None)
+    return scaling
+
+
 def _flat(parameters: Any, config: dict[str, Any], where: str) -> dict[str, Any] | None:
     """The settings that all layers share, or None where the file has no `rope_parameters`."""
     if parameters is None:

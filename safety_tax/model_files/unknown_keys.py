@@ -12,9 +12,10 @@ from typing import Any
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from safety_tax.core.errors import PipelineError
+from safety_tax.model_files.families import source_of
 
-# Read by the networks of the pinned version, though not named in every class's signature.
-READ_BESIDE = frozenset({"rope_scaling", "head_dim", "original_max_position_embeddings", "model_type"})
+# Read by networks of the pinned version that say so in their source, though not in their class's signature.
+READ_BESIDE = ("rope_scaling", "head_dim")
 # Of training, of who saved the file, and of other programs.
 BOOKKEEPING = re.compile(
     r"""_.*|.*unsloth.*|.*mergekit.*|.*version.*|transformers\.js_config|is_llama_config|architecture
@@ -38,11 +39,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "use_rotary_embeddings": (True,),
     "is_causal": (True,),
     "causal": (True,),
-    "qk_layernorm": (False,),
-    "use_qk_norm": (False,),
-    "qk_norm": (False,),
-    "use_rms_norm": (True,),
-    "rms_norm": (True,),
     "parallel_attn": (False,),
     "use_parallel_residual": (False,),
     "alibi": (False,),
@@ -52,10 +48,18 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "embedding_multiplier": (1,),
     "residual_multiplier": (1,),
     "use_mup": (False,),
-    "activation": ("swiglu", "silu"),
-    "hidden_activation": ("silu",),
     "attention_type": ("full", "full_attention"),
+    "full_attn_mod": (1,),
+    "interpolate_factor": (1,),
 }
+# What the network's source, in the pinned version, shows to be there or not.
+SHOWN_BY_SOURCE = {
+    **dict.fromkeys(("qk_layernorm", "use_qk_norm", "qk_norm"), re.compile(r"\b[qk]_(layer)?norm\b")),
+    **dict.fromkeys(("use_rms_norm", "rms_norm"), re.compile("RMSNorm")),
+}
+# One thing by several names. What the class computes is under the name that it reads, or its default.
+ACTIVATION = ("hidden_act", "hidden_activation", "activation_function", "activation")
+SAME_ACTIVATION = {"swiglu": "silu", "gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
 # The tensors show whether there are biases, and the network's shapes are compared with them.
 SHOWN_BY_TENSORS = re.compile(r".*bias")
 
@@ -65,11 +69,14 @@ def require_known_keys(config: dict[str, Any], where: str) -> None:
 
     A null decides nothing. Of a type that the pinned version does not have at all, nothing is said here.
     """
-    known = known_keys(str(config.get("model_type")))
+    kind = str(config.get("model_type"))
+    known = known_keys(kind)
     if known is None:
         return
-    for key in sorted(config.keys() - known):
-        if _harmless(key, config[key]):
+    unknown = sorted(key for key in config.keys() - known if not _harmless(key, config, kind))
+    computed = _computed({key: config[key] for key in config.keys() & known}) if unknown else {}
+    for key in unknown:
+        if key in computed and computed[key] == config[key]:
             continue
         raise PipelineError(
             f"Expected keys in {where} that the pinned Transformers reads for {config['model_type']!r}, found "
@@ -83,15 +90,39 @@ def known_keys(model_type: str) -> frozenset[str] | None:
     """What the class of a type reads, or None where the pinned version has no such type."""
     if model_type not in CONFIG_MAPPING:
         return None
-    named = [
-        set(inspect.signature(made.__init__).parameters) for made in (CONFIG_MAPPING[model_type], PretrainedConfig)
-    ]
-    return frozenset.union(READ_BESIDE, *named, PretrainedConfig().to_dict()) - {"self", "kwargs"}
+    kind = CONFIG_MAPPING[model_type]
+    named = [set(inspect.signature(made.__init__).parameters) for made in (kind, PretrainedConfig)]
+    source = source_of(model_type)
+    beside = {key for key in READ_BESIDE if f"config.{key}" in source or f'"{key}"' in source}
+    beside |= {"original_max_position_embeddings"} if "rope_scaling" in beside | named[0] else set()
+    return frozenset.union(
+        frozenset(beside | kind.attribute_map.keys() | {"model_type"}), *named, PretrainedConfig().to_dict()
+    ) - {"self", "kwargs"}
 
 
-def _harmless(key: str, value: Any) -> bool:
+def _computed(config: dict[str, Any]) -> dict[str, Any]:
+    """What the class of a configuration makes of its keys, under names of its own; none where it makes nothing."""
+    try:
+        return CONFIG_MAPPING[config["model_type"]](**config).to_dict()
+    except Exception:  # whatever the class of a damaged file makes of it: `empty_network` says it
+        return {}
+
+
+def _computed_activation(kind: str, config: dict[str, Any]) -> str | None:
+    """The activation that the class computes, or None where it reads none."""
+    parameters = inspect.signature(CONFIG_MAPPING[kind].__init__).parameters
+    read = [config.get(key, parameters[key].default) for key in ACTIVATION if key in parameters]
+    return SAME_ACTIVATION.get(str(read[0]), str(read[0])) if read else None
+
+
+def _harmless(key: str, config: dict[str, Any], kind: str) -> bool:
+    value = config[key]
     if value is None or BOOKKEEPING.fullmatch(key):
         return True
+    if key in ACTIVATION:
+        return SAME_ACTIVATION.get(str(value), str(value)) == _computed_activation(kind, config)
     flag = isinstance(value, bool)  # to Python it is an int, too: 1 is not True here
+    if flag and key in SHOWN_BY_SOURCE:
+        return value is (SHOWN_BY_SOURCE[key].search(source_of(kind)) is not None)
     neutral = any(value == known and flag == isinstance(known, bool) for known in NEUTRAL.get(key, ()))
     return neutral or (flag and SHOWN_BY_TENSORS.fullmatch(key) is not None)

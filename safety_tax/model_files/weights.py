@@ -1,10 +1,10 @@
-"""Which files hold a model's weights, and tensors among them that Transformers leaves unread."""
+"""Which files hold a model's weights, and a copy of them without some tensors, or with other names."""
 
 import json
 import re
 import shutil
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,9 +17,8 @@ from safety_tax.core.tensor_files import INDEX, Checkpoint, Tensor, require_fini
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".mar")
 SINGLE = "model.safetensors"
 SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
-# Tables of angles: old files hold them, networks compute them.
-ROTATION = re.compile(r".*rotary_emb\.(inv_freq|cos_cached|sin_cached)")
-HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+EMBEDDINGS = ("embed_tokens", "embed_in", "wte", "word_embeddings")
+HEADS = ("lm_head", "embed_out")
 BLOCK = 1 << 24  # bytes copied at once
 
 
@@ -86,45 +85,23 @@ def write_missing_index(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def unread_tensors(checkpoint: Checkpoint, config: dict[str, Any]) -> list[str]:
-    """Tensors that Transformers does not load: tables of angles, and a head that repeats tied embeddings.
-
-    Raises PipelineError when such a head differs from the embeddings: then the file says two things.
-    """
-    unread = [name for name in checkpoint.names() if ROTATION.fullmatch(name)]
-    if config.get("tie_word_embeddings") and HEAD in checkpoint and EMBEDDING in checkpoint:
-        if not _equal(checkpoint, HEAD, EMBEDDING):
-            raise PipelineError(
-                f"Expected {HEAD} of {checkpoint.path} to equal {EMBEDDING}, since config.json ties the two, found "
-                "another tensor, which Transformers would not read; set tie_word_embeddings to false in config.json if "
-                f"the model was trained with a head of its own, else remove {HEAD}."
-            )
-        unread.append(HEAD)
-    return unread
-
-
-def _equal(checkpoint: Checkpoint, one: str, other: str) -> bool:
-    if checkpoint.shape(one) != checkpoint.shape(other):
-        return False
-    a, b = checkpoint.read(one), checkpoint.read(other)
-    return all(np.array_equal(a[row : row + 1024], b[row : row + 1024]) for row in range(0, len(a), 1024))
-
-
-def drop_tensors(folder: Path, names: Iterable[str]) -> None:
-    """Take tensors out of the checkpoint in `folder`; every other one keeps its bytes."""
-    unwanted = set(names)
-    for file in sorted(folder.glob("*.safetensors")) if unwanted else ():
-        if unwanted & set(Checkpoint(file).names()):
-            _copy_without(file, file.with_suffix(".kept"), unwanted)
+def rewrite(folder: Path, unwanted: Iterable[str], renamed: Mapping[str, str]) -> None:
+    """Take tensors out of the checkpoint in `folder`, and give others their new names; all keep their bytes."""
+    gone = set(unwanted)
+    touched = gone | renamed.keys()
+    for file in sorted(folder.glob("*.safetensors")) if touched else ():
+        names = set(Checkpoint(file).names())
+        if names <= gone:
+            file.unlink()
+        elif names & touched:
+            _copy(file, file.with_suffix(".kept"), gone, renamed)
             file.with_suffix(".kept").replace(file)
     index = folder / INDEX
-    if unwanted and index.exists():
+    if touched and index.exists():
         content = json.loads(index.read_text(encoding="utf-8"))
-        content["weight_map"] = {name: file for name, file in content["weight_map"].items() if name not in unwanted}
-        left = set(content["weight_map"].values())
-        for file in folder.glob("*.safetensors"):
-            if file.name not in left:
-                file.unlink()
+        content["weight_map"] = {
+            renamed.get(name, name): file for name, file in content["weight_map"].items() if name not in gone
+        }
         index.unlink()  # it may be a link into a cache
         index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -160,11 +137,11 @@ def store_as(folder: Path, dtype: np.dtype[Any], name: str) -> bool:
     return True
 
 
-def _copy_without(source: Path, target: Path, unwanted: set[str]) -> None:
+def _copy(source: Path, target: Path, gone: set[str], renamed: Mapping[str, str]) -> None:
     with source.open("rb") as stream, target.open("wb") as out:
         length = struct.unpack("<Q", stream.read(8))[0]
         header = json.loads(stream.read(length))
-        kept = {name: entry for name, entry in header.items() if name not in unwanted}
+        kept = {renamed.get(name, name): entry for name, entry in header.items() if name not in gone}
         tensors = sorted((entry["data_offsets"], name) for name, entry in kept.items() if name != "__metadata__")
         end = 0
         for (start, stop), name in tensors:

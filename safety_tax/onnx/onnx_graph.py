@@ -14,57 +14,56 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from transformers import PreTrainedModel
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
-from safety_tax.engine.session import GRAPH, LOGIT_POSITIONS
+from safety_tax.engine.session import GRAPH
+from safety_tax.model_files.families import export_config
+from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import Bound, read_from_checkpoint, save_graph
 from safety_tax.onnx.weightless import weightless
 
-# The name of a layer's last product of its attention, behind the layer's.
-ATTENTION_OUTPUT = "/self_attn/o_proj/MatMul"
-
 
 class Traced(NamedTuple):
-    """A graph whose weights are still inputs without a value, and the names of those weights, in the graph's order."""
+    """A graph whose weights are still inputs without a value."""
 
     model: onnx.ModelProto
     weights: list[str]
+    """Names of those inputs, in the graph's order."""
+    transposed: dict[str, str]
+    """A weight -> the parameter that it is the transpose of, where that is known."""
+
+
+class Unexplained(PipelineError):
+    """A weight of the graph is neither a parameter nor its transpose: the tracer computed it from one."""
 
 
 def write_graph(weights: Path, checkpoint: Checkpoint, dtype: str, opset: int, folder: Path) -> None:
     """Write the `model.onnx` of the base in the folder `weights`; it reads the tensors of `checkpoint`."""
     network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[dtype])
-    traced = trace(network, dtype, opset)
-    binding = bind(traced, network, checkpoint)
+    try:
+        traced = trace(network, dtype, opset)
+        binding = bind(traced, network, checkpoint)
+    except Unexplained:  # Gemma's norms multiply by 1 + weight
+        traced = without_transposes(trace(network, dtype, opset, fold=False))
+        binding = bind(traced, network, checkpoint)
     add_logit_positions(traced.model)
     read_from_checkpoint(traced.model, binding, checkpoint)
     save_graph(traced.model, folder / GRAPH)
 
 
-def trace(network: PreTrainedModel, dtype: str, opset: int) -> Traced:
+def trace(network: PreTrainedModel, dtype: str, opset: int, fold: bool = True) -> Traced:
     """The text-generation graph with past key values, as Optimum's exporter makes it from a `weightless` network.
 
     Inputs: `input_ids`, `attention_mask` [batch, past + time], `position_ids` [batch, time],
-    `past_key_values.*` [batch, key-value heads, past, head size].
+    `past_key_values.*` [batch, key-value heads, past, head size]. `fold` lets the tracer compute what hangs on weights
+    alone, once: transposes, mostly.
     Raises PipelineError when Optimum cannot export the architecture.
     """
-    import optimum.exporters.onnx.model_configs  # noqa: F401  # registers the architectures; slow to import
-    from optimum.exporters.tasks import TasksManager
-
-    try:
-        make_config = TasksManager.get_exporter_config_constructor(
-            "onnx", model=network, task="text-generation-with-past", library_name="transformers"
-        )
-    except (KeyError, ValueError):
-        raise PipelineError(
-            f"Expected an architecture that Optimum exports as a text generator, found {network.config.model_type!r}; "
-            "choose another model."
-        ) from None
     float_dtype = {"float32": "fp32", "float16": "fp16"}[dtype]
-    config = make_config(network.config, float_dtype=float_dtype, use_past_in_inputs=True)
+    config = export_config(network, float_dtype)
     network.config.use_cache = network.config.return_dict = True
     # `optimum.exporters.onnx.main_export` does what follows, but with the weights inside the graph: a model of several
     # gigabytes would be loaded, written and loaded again, several times its size in memory.
@@ -83,12 +82,13 @@ def trace(network: PreTrainedModel, dtype: str, opset: int) -> Traced:
                 dynamic_axes=inputs | config.outputs,
                 opset_version=opset,
                 export_params=False,
+                do_constant_folding=fold,
                 keep_initializers_as_inputs=True,  # or equal weights would become one
                 dynamo=False,
             )
         config.fix_dynamic_axes(path, dtype=float_dtype)
         model = onnx.load(str(path))
-    return Traced(model, [entry.name for entry in model.graph.input if entry.name not in inputs])
+    return Traced(model, [entry.name for entry in model.graph.input if entry.name not in inputs], {})
 
 
 @contextmanager
@@ -107,51 +107,44 @@ def _shapes_without_weights() -> Iterator[None]:
         setattr(torch._C, name, infer)
 
 
-def add_logit_positions(model: onnx.ModelProto) -> None:
-    """Go on only where a logit is wanted, after the last layer's attention: `logit_positions`, int64 [batch, wanted].
+def without_transposes(traced: Traced) -> Traced:
+    """The graph without the nodes that transpose (and widen) a weight for a product: they are a weight of their own.
 
-    `logits` becomes [batch, wanted, vocabulary]. No later token sees what follows that attention. It is most of the
-    last layer and the head, a fifth of a small model's work; and logits of every position are gigabytes with a large
-    vocabulary.
-
-    Raises PipelineError when the graph has no such place, or does not end in a linear head.
+    Of a graph that was traced without folding.
     """
-    graph = model.graph
-    head = next(node for node in graph.node if "logits" in node.output)
-    if head.op_type != "MatMul":
-        raise PipelineError(f"Expected the graph to end in a MatMul head, found {head.op_type}; report this model.")
-    projections = [node.name for node in graph.node if node.name.endswith(ATTENTION_OUTPUT)]
-    last = projections[-1].removesuffix(ATTENTION_OUTPUT) if projections else ""
-    attended = next((node for node in graph.node if node.name == f"{last}/Add"), None)
-    if attended is None:
-        raise PipelineError(
-            f"Expected layers that add what {ATTENTION_OUTPUT} gives in a node /Add, found none; report this model."
-        )
-    axis = numpy_helper.from_array(np.array([2], np.int64), "logit_positions_axis")
-    graph.initializer.append(axis)
-    everywhere = attended.output[0]
+    graph, weights, transposed = traced.model.graph, list(traced.weights), dict[str, str]()
+    shapes = {entry.name: entry.type.tensor_type for entry in graph.input}
+    users: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
     for node in graph.node:
         for place, name in enumerate(node.input):
-            if name == everywhere:
-                node.input[place] = "wanted_hidden"
-    nodes = [
-        helper.make_node("Unsqueeze", [LOGIT_POSITIONS, axis.name], ["logit_indices"], "logit_indices"),
-        helper.make_node("GatherND", [everywhere, "logit_indices"], ["wanted_hidden"], "wanted_hidden", batch_dims=1),
-    ]
-    place = list(graph.node).index(attended) + 1
-    for offset, node in enumerate(nodes):
-        graph.node.insert(place + offset, node)
-    graph.input.append(helper.make_tensor_value_info(LOGIT_POSITIONS, TensorProto.INT64, ["batch_size", "wanted"]))
-    logits = next(output for output in graph.output if output.name == "logits")
-    logits.type.tensor_type.shape.dim[1].dim_param = "wanted"
+            users.setdefault(name, []).append((node, place))
+    for node in [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in set(weights)]:
+        weight, chain, kind = node.input[0], [node], shapes[node.input[0]].elem_type
+        while len(users.get(chain[-1].output[0], ())) == 1 and users[chain[-1].output[0]][0][0].op_type == "Cast":
+            chain.append(users[chain[-1].output[0]][0][0])
+            kind = helper.get_node_attr_value(chain[-1], "to")
+        places = users.get(chain[-1].output[0], [])
+        if len(shapes[weight].shape.dim) != 2 or any((use.op_type, place) != ("MatMul", 1) for use, place in places):
+            continue
+        name, shape = chain[-1].output[0], [dimension.dim_value for dimension in shapes[weight].shape.dim]
+        transposed[name] = weight
+        weights.append(name)
+        graph.input.append(helper.make_tensor_value_info(name, kind, shape[::-1]))
+        for gone in chain:
+            graph.node.remove(gone)
+    read = {name for node in graph.node for name in node.input}
+    for entry in [entry for entry in graph.input if entry.name in set(weights) and entry.name not in read]:
+        graph.input.remove(entry)
+        weights.remove(entry.name)
+    return Traced(traced.model, weights, transposed)
 
 
 def bind(traced: Traced, network: PreTrainedModel, base: Checkpoint) -> dict[str, Bound]:
     """Turn the traced weights into initializers of the network's type, and say which tensor of the base each is.
 
     A weight has its parameter's name, or it is a linear layer's, transposed by the tracer: then the name of the node
-    that multiplies by it is the layer's. Raises PipelineError when a weight is neither, its tensor is missing or has
-    another shape, or a tensor of the base is left over.
+    that multiplies by it is the layer's. Raises Unexplained when a weight is neither, PipelineError when its tensor is
+    missing or has another shape, or a tensor of the base is left over.
     """
     graph = traced.model.graph
     parameters = dict(network.named_parameters(remove_duplicate=False))
@@ -160,13 +153,12 @@ def bind(traced: Traced, network: PreTrainedModel, base: Checkpoint) -> dict[str
     binding: dict[str, Bound] = {}
     for entry in [entry for entry in graph.input if entry.name in set(traced.weights)]:
         node = users[entry.name]
-        layer = node.name.strip("/").replace("/", ".").rpartition(".")[0]
         transposed = entry.name not in parameters
-        name = f"{layer}.weight" if transposed else entry.name
+        name = _transposed_at(node, entry.name, traced) if transposed else entry.name
         shape = tuple(dimension.dim_value for dimension in entry.type.tensor_type.shape.dim)
         parameter = parameters.get(name)
         if parameter is None or shape != tuple(parameter.shape)[:: -1 if transposed else 1]:
-            raise PipelineError(
+            raise Unexplained(
                 f"Expected the graph's weight {entry.name} to be a parameter or the transposed weight of a linear "
                 f"layer, found it at {node.op_type} {node.name}; this architecture cannot be exported once for all "
                 "variants."
@@ -178,12 +170,17 @@ def bind(traced: Traced, network: PreTrainedModel, base: Checkpoint) -> dict[str
                 f"Expected the tensor {name} {tuple(parameter.shape)} in {base.path}, as its config.json says, "
                 f"found {found}; fetch the model again."
             )
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(str(parameter.dtype).removeprefix("torch.")))
+        if kind != entry.type.tensor_type.elem_type:
+            if node.op_type != "MatMul":
+                raise Unexplained(
+                    f"Expected the graph's weight {entry.name} in the type of its parameter, found it widened at "
+                    f"{node.op_type} {node.name}; this architecture cannot be exported once for all variants."
+                )
+            _multiply_in(graph, node, kind, entry.type.tensor_type.elem_type)
         binding[entry.name] = Bound(tensor, transposed)
         graph.input.remove(entry)
-        kind = helper.np_dtype_to_tensor_dtype(np.dtype(str(parameter.dtype).removeprefix("torch.")))
         graph.initializer.append(TensorProto(name=entry.name, data_type=kind, dims=shape))
-        if kind != entry.type.tensor_type.elem_type:
-            _multiply_in(graph, node, kind, entry.type.tensor_type.elem_type)
     left_over = set(base.names()) - {bound.tensor for bound in binding.values()}
     if left_over:
         raise PipelineError(
@@ -191,6 +188,15 @@ def bind(traced: Traced, network: PreTrainedModel, base: Checkpoint) -> dict[str
             "remove it from the checkpoint, or export this model by itself."
         )
     return binding
+
+
+def _transposed_at(node: onnx.NodeProto, weight: str, traced: Traced) -> str:
+    """The parameter whose transpose a product multiplies by; empty where it is no such product."""
+    if weight in traced.transposed:
+        return traced.transposed[weight]
+    if node.op_type != "MatMul" or node.input[1] != weight:
+        return ""
+    return node.name.strip("/").replace("/", ".").rpartition(".")[0] + ".weight"
 
 
 def _multiply_in(graph: onnx.GraphProto, node: onnx.NodeProto, kind: int, around: int) -> None:

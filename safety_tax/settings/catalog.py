@@ -27,8 +27,8 @@ class Model(Section):
     """Solved dev questions of the subject before each question in the format `letter`."""
     problem_format: Literal["chat", "worked_examples"]
     """`chat`: the problem in the chat template, with a request to reason; `worked_examples`: after solved ones."""
-    lora_targets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), OneOfEach]
-    """Names of linear layers, whole or the end of them."""
+    lora_targets: Literal["all"] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), OneOfEach]
+    """Names of linear layers, whole or the end of them; `all`: every one but the head."""
 
 
 class Published(Section):

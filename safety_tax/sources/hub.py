@@ -16,7 +16,7 @@ from safety_tax.core.console import progress_bar, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.settings.sources import HubSource
 from safety_tax.sources.hub_errors import STORED, HubUnreachable, ask_hub, require_digest
-from safety_tax.sources.published import SETTINGS, TOKENIZER
+from safety_tax.sources.published import SETTINGS, TOKENIZER, brings_code
 
 ADAPTER_CONFIG = "adapter_config.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -113,7 +113,7 @@ def choose(files: Iterable[RemoteFile], what: str) -> list[RemoteFile]:
 def require_no_code(files: Iterable[Path], what: str) -> None:
     """Raises PipelineError when a configuration wants Python code of the repository's own."""
     for file in files:
-        if file.name in ("config.json", "tokenizer_config.json") and _json(file, what).get("auto_map"):
+        if file.name in ("config.json", "tokenizer_config.json") and brings_code(_json(file, what)):
             raise PipelineError(
                 f"Expected a model that Transformers itself knows, found `auto_map` in {file.name} of {what}, which "
                 "asks to run the repository's own code; choose another model, or a commit without it."

@@ -37,9 +37,9 @@ from safety_tax.donors.trainer import (
     base_dtype,
     fitting_rows,
     require_learned,
-    require_targets,
     split_rows,
     train,
+    tuned_layers,
 )
 from safety_tax.donors.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
 from safety_tax.donors.tuning_rows import TuningRow, as_tokens, choose, read_refusals, refusal_for
@@ -396,15 +396,17 @@ def test_a_lora_target_that_matches_nothing_is_refused_with_the_names_that_exist
     sizes = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
     sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2}
     untied, tied = (LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=tied)) for tied in (False, True))
-    require_targets(untied, ["q_proj", "mlp.down_proj", "model.layers.1.self_attn.v_proj", "lm_head"])
-    with pytest.raises(PipelineError, match=r"lora_targets .* found 'q_prj'; did you mean 'q_proj'"):
-        require_targets(untied, ["v_proj", "q_prj"])
-    every = "known: down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
+    tuned_layers(untied, ["q_proj", "mlp.down_proj", "model.layers.1.self_attn.v_proj", "lm_head"])
+    with pytest.raises(PipelineError, match=r"lora_targets .* found 'q_prj'"):
+        tuned_layers(untied, ["v_proj", "q_prj"])
+    every = "it has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj: name some .* write `all`"
+    seven = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert tuned_layers(untied, "all") == tuned_layers(tied, "all") == seven
     for target in ("Wqkv", "layers.2.mlp.xx", "embed_tokens"):
         with pytest.raises(PipelineError, match=f"found '{target}'"):
-            require_targets(untied, [target])
+            tuned_layers(untied, [target])
     with pytest.raises(PipelineError, match=every):
-        require_targets(untied, ["Wqkv"])
+        tuned_layers(untied, ["Wqkv"])
     # A head that is the embeddings cannot be changed alone.
     with pytest.raises(PipelineError, match="found 'lm_head'"):
-        require_targets(tied, ["q_proj", "lm_head"])
+        tuned_layers(tied, ["q_proj", "lm_head"])
