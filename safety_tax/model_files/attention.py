@@ -17,6 +17,8 @@ ONE_WINDOW = ("mistral",)
 
 ONE_NODE = ("llama", "mistral", "qwen2")
 """Projection, rotation, attention: nothing stands between."""
+WRITTEN = (*ONE_NODE, "qwen3")
+"""Those whose whole graph is written node by node."""
 
 
 class Attention(NamedTuple):
@@ -67,9 +69,17 @@ def one_attention_fits(config: PretrainedConfig) -> bool:
 
     The parity gate does not show this: its prompts are few. Qwen3 normalises queries and keys before it rotates them.
     """
+    return config.model_type in ONE_NODE and _one_rotation(config)
+
+
+def rows_fit(config: PretrainedConfig) -> bool:
+    """The same of the graph that is written node by node, norms of queries and keys included."""
+    return config.model_type in WRITTEN and _one_rotation(config) and config.hidden_act == "silu"
+
+
+def _one_rotation(config: PretrainedConfig) -> bool:
     whole = (getattr(config, "partial_rotary_factor", None) or 1) == 1
-    fits = whole and config.model_type in ONE_NODE and _rope_kind(config) != "longrope"
-    return fits and attention_of(config).uniform
+    return whole and _rope_kind(config) != "longrope" and attention_of(config).uniform
 
 
 def _windows(config: PretrainedConfig) -> tuple[int | None, ...]:

@@ -26,13 +26,10 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
     Raises PipelineError when it exceeds the type's own tolerance.
     """
     # torch and Transformers take seconds to import, and a variant needs neither.
-    from safety_tax.datasets.matched_benign import read as read_benign
     from safety_tax.onnx.parity import gate_difference
-    from safety_tax.tokens.encoder import Encoder
 
-    encoder = Encoder.open(weights, model, date)
-    texts = [item.text for item in read_benign(PROMPTS)][: settings.parity_prompts]
-    worst = gate_difference(weights, folder, [encoder.chat(text) for text in texts])
+    prompts = parity_prompts(weights, model, settings, date)
+    worst = gate_difference(weights, folder, prompts, settings.tolerance_on_gpu(dtype))
     tolerance = settings.tolerance(dtype)
     if not worst <= tolerance:
         raise PipelineError(
@@ -42,18 +39,38 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
     return worst
 
 
+def expect(weights: Path, folder: Path, model: str, dtype: str, settings: Export, date: datetime.date) -> None:
+    """Keep in `folder` what PyTorch says of a variant that GPUs may run: they compare before their first item."""
+    from safety_tax.onnx.parity import write_expected
+
+    write_expected(weights, folder, parity_prompts(weights, model, settings, date), settings.tolerance_on_gpu(dtype))
+
+
+def parity_prompts(weights: Path, model: str, settings: Export, date: datetime.date) -> list[list[int]]:
+    """Token ids of the first of the project's own benign prompts."""
+    from safety_tax.datasets.matched_benign import read as read_benign
+    from safety_tax.tokens.encoder import Encoder
+
+    encoder = Encoder.open(weights, model, date)
+    return [encoder.chat(item.text) for item in read_benign(PROMPTS)][: settings.parity_prompts]
+
+
 def write_graphs(weights: Path, checkpoint: Checkpoint, model: Model, settings: Export, folder: Path) -> None:
     """Write the base's graphs, from its config.json and the headers of its weights."""
     from transformers import AutoConfig
 
-    from safety_tax.model_files.attention import one_attention_fits
+    from safety_tax.model_files.attention import one_attention_fits, rows_fit
     from safety_tax.onnx.grouped_query import write_grouped_graph
     from safety_tax.onnx.onnx_graph import write_graph
+    from safety_tax.onnx.rows_export import write_rows_graph
 
     write_graph(weights, checkpoint, model.dtype, settings.opset, folder)
-    # On a CPU nobody runs float16, which its kernels only widen to float32.
-    if settings.grouped_query and model.dtype == "float32" and one_attention_fits(AutoConfig.from_pretrained(weights)):
+    config = AutoConfig.from_pretrained(weights)
+    # On a CPU nobody runs 16 bits, which its kernels only widen; CUDA's operator takes nothing else.
+    if settings.grouped_query and model.dtype == "float32" and one_attention_fits(config):
         write_grouped_graph(folder)
+    if settings.grouped_query and model.dtype != "float32" and rows_fit(config):
+        write_rows_graph(folder)
 
 
 def copy_graphs(weights: Path, base_onnx: Path, folder: Path) -> None:

@@ -35,11 +35,17 @@ class Traced(NamedTuple):
 
 
 def write_graph(weights: Path, checkpoint: Checkpoint, dtype: str, opset: int, folder: Path) -> None:
-    """Write `model.onnx` and `binding.json` of the base in the folder `weights`, without its weights."""
-    network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[dtype])
-    traced = trace(network, dtype, opset)
+    """Write `model.onnx` and `binding.json` of the base in the folder `weights`, without its weights.
+
+    What is stored in bfloat16, which the tracer does not know, is multiplied in float32.
+    """
+    computed = "float16" if dtype == "float16" else "float32"
+    network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[computed])
+    traced = trace(network, computed, opset)
     binding = bind(traced, network, checkpoint)
     add_logit_positions(traced.model)
+    if dtype != computed:
+        _store_as(TensorProto.BFLOAT16, traced.model.graph, binding)
     save_graph(traced.model, binding, folder / GRAPH)
 
 
@@ -203,6 +209,20 @@ def _multiply_in(graph: onnx.GraphProto, node: onnx.NodeProto, kind: int, around
     graph.node.insert(place, helper.make_node("Cast", [node.input[0]], [narrow], narrow, to=kind))
     graph.node.insert(place + 2, helper.make_node("Cast", [f"{wide}_input"], [node.output[0]], wide, to=around))
     node.input[0], node.output[0] = narrow, f"{wide}_input"
+
+
+def _store_as(kind: int, graph: onnx.GraphProto, binding: dict[str, Bound]) -> None:
+    """Give every bound weight another type; a node widens it where it is read."""
+    for weight in graph.initializer:
+        if weight.name not in binding:
+            continue
+        wide = f"{weight.name}_wide"
+        for node in graph.node:
+            for place, name in enumerate(node.input):
+                if name == weight.name:
+                    node.input[place] = wide
+        graph.node.insert(0, helper.make_node("Cast", [weight.name], [wide], wide, to=weight.data_type))
+        weight.data_type = kind
 
 
 def _without_tied_copies(graph: onnx.GraphProto, binding: dict[str, Bound]) -> dict[str, Bound]:

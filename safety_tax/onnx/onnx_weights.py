@@ -73,7 +73,7 @@ def write_weights(model: ModelProto, binding: dict[str, Bound], checkpoint: Chec
                     f"found {array.shape}; the donor is of another architecture or vocabulary."
                 )
             stream.seek(place["offset"])
-            stream.write(array.data)
+            stream.write(array.reshape(-1).view(np.uint8).data)  # NumPy hands out no bfloat16
 
 
 def require_equal_weights(model: ModelProto, binding: dict[str, Bound], checkpoint: Checkpoint, folder: Path) -> None:

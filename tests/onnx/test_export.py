@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, write_checkpoint
-from safety_tax.engine.grouped_session import GROUPED_GRAPH
+from safety_tax.engine.gqa.session import GROUPED_GRAPH
 from safety_tax.engine.session import GRAPH
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.graph_pieces import cut, run_in_pieces
