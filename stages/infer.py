@@ -18,10 +18,10 @@ from safety_tax.core.workspace import JOURNALS, ONNX, RESPONSES, RUNS
 from safety_tax.dispatch.journal import Journal, folder_digest
 from safety_tax.dispatch.runners import ResumedRun
 from safety_tax.dispatch.variant import respond, score_format, start_runner
-from safety_tax.engine.open_session import Choice, choose
+from safety_tax.engine.opening import choose, engine_of, remarks
 from safety_tax.engine.preparing import Asking, Form, Prepared, prepare
+from safety_tax.engine.protocol import Choice
 from safety_tax.engine.rows import choice_scores, read_asked
-from safety_tax.engine.session import CPU, CUDA, choose_provider, cuda_problem
 from safety_tax.params import load_params
 from safety_tax.tokens.chat_template import tells_date
 
@@ -41,13 +41,12 @@ def main() -> None:
     name = f"{arguments.model} {arguments.variant}"
     # Asked first: without what `provider` wants there is nothing to read.
     here = choose(folder, settings) if settings.cluster == "none" else None
-    if here and choose_provider(settings.provider) == CPU and settings.provider == "auto":
-        say(f"infer: on the CPU, because {cuda_problem()}")
+    for remark in remarks(here, settings) if here else ():
+        say(f"infer: {remark}")
 
     def prepared_for(choice: Choice) -> tuple[Asking, list[Prepared], dict[Form, Prepared]]:
-        asking = Asking.of(
-            folder, arguments.model, model, params.infer, settings, params.prompting.date, choice.grouped
-        )
+        date, engine = params.prompting.date, engine_of(choice)
+        asking = Asking.of(folder, arguments.model, model, params.infer, settings, date, engine)
         return asking, *prepare(asking, asked.prompts, asked.forms, asked.examples)
 
     # Before the weights are read, which takes minutes for a large model; a cluster says only then which graph it runs.
@@ -64,9 +63,6 @@ def main() -> None:
             f"infer: {name} on {choice.provider}, {choice.attention()} attention, {len(asked.prompts)} prompts, "
             f"{len(asked.questions)} questions" + (f", {processes} processes" if processes > 1 else "")
         )
-        if settings.attention == "auto" and not choice.grouped:
-            reason = "the faster graph is for the CPU" if choice.provider == CUDA else "the export wrote no other graph"
-            say(f"infer: plain attention, because {reason}")
         run = ResumedRun(folder, settings, runner, journal, weights)
         started = time.monotonic()
         answered = {

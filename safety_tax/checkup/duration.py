@@ -196,7 +196,7 @@ def inference_seconds(shape: Shape, model: Model, params: Params, load: Load, ra
     rate = (GROUPED if grouped else PLAIN) * rates.multiply
     read_once = load.answer_prompts + load.question_tokens + load.option_tokens
     reading = 2 * (read_once * shape.linear + (load.questions + load.option_tokens) * shape.embedding) / rate
-    item = 2 if model.dtype == "float16" and on_gpu else 4
+    item = 2 if model.dtype != "float32" and on_gpu else 4
     weights = shape.linear + shape.embedding
     writing = 0.0
     for part in load.answered:

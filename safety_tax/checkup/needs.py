@@ -17,7 +17,7 @@ PROGRAM = 0.7e9
 """Bytes of Python with torch, Transformers and ONNX Runtime loaded."""
 WORKSPACE = 0.5e9
 """Bytes of what one pass of the model writes down between its layers."""
-EXPORT_COPIES = {"float16": 0.2, "float32": 1.0}
+EXPORT_COPIES = {"float16": 0.2, "bfloat16": 0.2, "float32": 1.0}
 """What an export's peak grows by with the bytes of its weights: the gate of float32 holds them all, in a session."""
 ALL_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

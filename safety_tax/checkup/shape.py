@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ITEM = {"float32": 4, "float16": 2}
+ITEM = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 class Shape(NamedTuple):

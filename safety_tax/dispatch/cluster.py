@@ -1,4 +1,4 @@
-"""A Ray cluster: shards of a part are its tasks, and a task whose node is lost runs again on another one.
+"""A Ray cluster: slices of a part are its tasks, and a task whose node is lost runs again on another one.
 
 Each node has this project's dependencies installed; the code travels with the tasks. The weights are on a path that all
 nodes share, or come from the DVC remote.
@@ -20,10 +20,10 @@ from filelock import FileLock
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.dispatch.journal import folder_digest
-from safety_tax.dispatch.slices import shards
-from safety_tax.engine.open_session import Choice, Session, open_session
-from safety_tax.engine.parts import Part, Report, Result, run_items
-from safety_tax.engine.session import ModelSession
+from safety_tax.dispatch.slices import slices
+from safety_tax.engine.opening import open_engine
+from safety_tax.engine.protocol import Budget, Choice, Engine, Hooks, Part, Result
+from safety_tax.engine.running import run_items
 from safety_tax.settings.stages import Run
 
 PACKAGE = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ class Cluster:
         try:
             self._weights = Weights(folder.resolve(), digest, _dvc_files())
             self.slots, asked = _slots(ray, settings)
-            self._task = ray.remote(max_retries=RETRIES, **asked)(_run_shard)
+            self._task = ray.remote(max_retries=RETRIES, **asked)(_run_slice)
             self._give_weights(folder)
             self.choice = Choice(
                 *self._get(ray.remote(max_retries=RETRIES, **asked)(_look).remote(self._weights, settings))
@@ -81,30 +81,30 @@ class Cluster:
             self.close()
             raise
 
-    def run(self, part: Part, wanted: Sequence[int], report: Report) -> None:
+    def run(self, part: Part, wanted: Sequence[int], hooks: Hooks) -> None:
         """See Runner. A task's items are reported together, when it ends."""
         shared = self._ray.put(part)
-        cut = shards(part, wanted, self.choice.grouped, self._settings, self.slots * TASKS_PER_SLOT)
-        waiting = [self._task.remote(self._weights, shared, shard, self._settings, self.choice) for shard in cut]
+        cut = slices(part, wanted, self.choice, Budget.of(self._settings), self.slots * TASKS_PER_SLOT)
+        waiting = [self._task.remote(self._weights, shared, items, self._settings, self.choice) for items in cut]
         try:
             while waiting:
                 ended, waiting = self._ray.wait(waiting, num_returns=1)
-                self._pass_on(ended[0], report)
+                self._pass_on(ended[0], hooks)
         except PipelineError:
             # What other tasks have finished by now is finished, too.
             for task in self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if waiting else ():
                 with contextlib.suppress(PipelineError):
-                    self._pass_on(task, report)
+                    self._pass_on(task, hooks)
             raise
 
-    def _pass_on(self, task: Any, report: Report) -> None:
+    def _pass_on(self, task: Any, hooks: Hooks) -> None:
         """Report what a task finished. Raises PipelineError when that is not all."""
         results, said, advanced, failure = self._get(task)
         for item, result in results:
-            report.finished(item, result)
+            hooks.finished(item, result)
         for message in said:
-            report.say(message)
-        report.advance(advanced)
+            hooks.say(message)
+        hooks.advance(advanced)
         if failure:
             raise PipelineError(failure)
 
@@ -179,14 +179,13 @@ def _file_sizes(folder: Path) -> tuple[str, dict[str, int]]:
 def _look(weights: Weights, settings: Run) -> tuple[str, Any]:
     """On what a node runs the model."""
     try:
-        session = _session(weights, settings)
+        return "choice", tuple(_engine(weights, settings).choice)
     except PipelineError as error:
         return "error", str(error)
-    return "choice", (session.provider, not isinstance(session, ModelSession))
 
 
-def _run_shard(weights: Weights, part: Part, wanted: list[int], settings: Run, choice: Choice) -> tuple[str, Any]:
-    """Results of a shard by item, what there is to say, the progress made, and why it ended before its end, if so."""
+def _run_slice(weights: Weights, part: Part, wanted: list[int], settings: Run, choice: Choice) -> tuple[str, Any]:
+    """Results of a slice by item, what there is to say, the progress made, and why it ended before its end, if so."""
     failure = None
     results: list[tuple[int, Result]] = []
     said: list[str] = []
@@ -196,30 +195,30 @@ def _run_shard(weights: Weights, part: Part, wanted: list[int], settings: Run, c
         steps[0] += count
 
     try:
-        session = _session(weights, settings)
-        found = Choice(session.provider, not isinstance(session, ModelSession))
-        if found != choice:
+        engine = _engine(weights, settings)
+        if engine.choice != choice:
             raise PipelineError(
-                f"Expected all nodes to run on {choice.provider}, found one on {found.provider}; set run.provider to "
-                "cuda or cpu in params.yaml."
+                f"Expected all nodes to run on {choice.provider}, found one on {engine.choice.provider}; set "
+                "run.provider to cuda or cpu in params.yaml."
             )
-        run_items(session, part, wanted, settings, Report(advance, lambda *result: results.append(result), said.append))
-        session.require_provider()
+        hooks = Hooks(advance, lambda *result: results.append(result), said.append)
+        run_items(engine, part, wanted, Budget.of(settings), hooks)
+        engine.require_provider()
     except PipelineError as error:
         failure = str(error)
     return "results", (results, said, steps[0], failure)
 
 
-def _session(weights: Weights, settings: Run) -> Session:
-    return _session_of(weights.folder, weights.digest, tuple(weights.dvc_files.items()), settings)
+def _engine(weights: Weights, settings: Run) -> Engine:
+    return _engine_of(weights.folder, weights.digest, tuple(weights.dvc_files.items()), settings)
 
 
 @lru_cache(maxsize=1)
-def _session_of(folder: Path, digest: str, dvc_files: tuple[tuple[str, str], ...], settings: Run) -> Session:
-    """A worker's session, kept for its next task."""
+def _engine_of(folder: Path, digest: str, dvc_files: tuple[tuple[str, str], ...], settings: Run) -> Engine:
+    """A worker's engine, kept for its next task."""
     if not folder.is_dir() or folder_digest(folder) != digest:
         folder = _pulled(folder, digest, dict(dvc_files))
-    return open_session(folder, settings)
+    return open_engine(folder, settings)
 
 
 def _pulled(folder: Path, digest: str, dvc_files: dict[str, str]) -> Path:

@@ -16,9 +16,7 @@ import numpy as np
 import onnxruntime as ort
 
 from safety_tax.core.processors import usable_cores
-from safety_tax.engine.open_session import Choice
-from safety_tax.engine.parts import Answers, Part
-from safety_tax.engine.session import CPU
+from safety_tax.engine.protocol import Answers, Choice, Part
 from safety_tax.settings.stages import Run
 
 CODE = Path(__file__).parents[1] / "engine"
@@ -103,11 +101,11 @@ def _stop(part: Answers) -> list[Any]:
 
 def part_key(part: Part, weights: str, choice: Choice, settings: Run) -> str:
     """Digest of all that a part's results depend on: weights, token ids of all its items, settings, code, libraries."""
-    code = {path.name: path.read_text(encoding="utf-8") for path in sorted(CODE.glob("*.py"))}
+    code = {str(path.relative_to(CODE)): path.read_text(encoding="utf-8") for path in sorted(CODE.rglob("*.py"))}
     facts = [
         weights,
         *choice,
-        None if choice.provider == CPU else settings.model_dump(include=BUDGETS),
+        None if choice.exact() else settings.model_dump(include=BUDGETS),
         code,
         [ort.__version__, np.__version__],
         [part.name, len(part.items), _stop(part) if isinstance(part, Answers) else None],

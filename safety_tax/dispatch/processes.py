@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.dispatch.slices import shards
-from safety_tax.engine.open_session import Choice, open_session
-from safety_tax.engine.parts import Part, Report, Result, run_items
-from safety_tax.engine.session import ModelSession
+from safety_tax.dispatch.slices import slices
+from safety_tax.engine.opening import open_engine
+from safety_tax.engine.protocol import Budget, Choice, Hooks, Part, Result
+from safety_tax.engine.running import run_items
 from safety_tax.settings.stages import Run
 
 # A worker tells of its progress so often, in seconds.
@@ -33,7 +33,7 @@ class Processes:
 
         Raises PipelineError when one does not start.
         """
-        self._settings = settings
+        self._budget = Budget.of(settings)
         self._workers: dict[Connection, SpawnProcess] = {}
         context = multiprocessing.get_context("spawn")
         for number in range(count):
@@ -57,13 +57,13 @@ class Processes:
             )
         (self.choice,) = choices
 
-    def run(self, part: Part, wanted: Sequence[int], report: Report) -> None:
-        """See Runner: every worker gets a shard."""
-        cut = shards(part, wanted, self.choice.grouped, self._settings, len(self._workers))
+    def run(self, part: Part, wanted: Sequence[int], hooks: Hooks) -> None:
+        """See Runner: every worker gets a slice."""
+        cut = slices(part, wanted, self.choice, self._budget, len(self._workers))
         busy = set()
-        for connection, shard in zip(self._workers, cut, strict=False):
+        for connection, of_worker in zip(self._workers, cut, strict=False):
             try:
-                connection.send((part, shard))
+                connection.send((part, of_worker))
             except OSError:
                 self._raise_of(connection)
             busy.add(connection)
@@ -75,9 +75,9 @@ class Processes:
                     if kind == "done":
                         busy.discard(connection)
                     else:
-                        _pass_on(kind, value, report)
+                        _pass_on(kind, value, hooks)
         except PipelineError:
-            self._keep_what_is_heard(busy, report)
+            self._keep_what_is_heard(busy, hooks)
             raise
 
     def close(self) -> None:
@@ -109,24 +109,24 @@ class Processes:
             "what was finished is kept: run `dvc repro` again, with fewer processes if memory was short."
         )
 
-    def _keep_what_is_heard(self, busy: set[Connection], report: Report) -> None:
+    def _keep_what_is_heard(self, busy: set[Connection], hooks: Hooks) -> None:
         """What the other workers have said by now is finished, too."""
         for connection in busy:
             try:
                 while connection.poll():
                     kind, value = connection.recv()
-                    _pass_on(kind, value, report)
+                    _pass_on(kind, value, hooks)
             except (EOFError, OSError):
                 continue
 
 
-def _pass_on(kind: str, value: Any, report: Report) -> None:
+def _pass_on(kind: str, value: Any, hooks: Hooks) -> None:
     if kind == "finished":
-        report.finished(*value)
+        hooks.finished(*value)
     elif kind == "advance":
-        report.advance(value)
+        hooks.advance(value)
     elif kind == "say":
-        report.say(value)
+        hooks.say(value)
 
 
 @contextmanager
@@ -161,14 +161,15 @@ def _work(connection: Connection, folder: Path, settings: Run, cores: tuple[int,
     if cores:
         os.sched_setaffinity(0, cores)
     try:
-        session = open_session(folder, settings)
-        connection.send(("ready", Choice(session.provider, not isinstance(session, ModelSession))))
+        engine = open_engine(folder, settings)
+        connection.send(("ready", engine.choice))
         while True:
             part, wanted = connection.recv()
-            report = _Telling(connection)
-            run_items(session, part, wanted, settings, Report(report.advance, report.finished, report.say))
-            report.tell()
-            session.require_provider()
+            telling = _Telling(connection)
+            hooks = Hooks(telling.advance, telling.finished, telling.say)
+            run_items(engine, part, wanted, Budget.of(settings), hooks)
+            telling.tell()
+            engine.require_provider()
             connection.send(("done", None))
     except PipelineError as error:
         connection.send(("error", str(error)))

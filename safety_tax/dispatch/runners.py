@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Protocol
 
 from safety_tax.dispatch.journal import Journal, part_key
-from safety_tax.engine.generation import Generated
-from safety_tax.engine.open_session import Choice, Session, open_session
-from safety_tax.engine.parts import Part, Report, Result, first_alike, result_of, run_items
-from safety_tax.engine.session import ModelSession
+from safety_tax.engine.opening import open_engine
+from safety_tax.engine.protocol import Budget, Choice, Engine, Generated, Hooks, Part, Result
+from safety_tax.engine.running import first_alike, result_of, run_items
 from safety_tax.settings.stages import Run
 
 
@@ -17,7 +16,7 @@ class Runner(Protocol):
 
     choice: Choice
 
-    def run(self, part: Part, wanted: Sequence[int], report: Report) -> None:
+    def run(self, part: Part, wanted: Sequence[int], hooks: Hooks) -> None:
         """Raises PipelineError when an item cannot be run, or the provider is not the one asked for; those reported are
         finished.
         """
@@ -27,22 +26,22 @@ class Runner(Protocol):
 
 
 class Here:
-    """This process, with a session of its own."""
+    """This process, with an engine of its own."""
 
-    def __init__(self, session: Session, settings: Run) -> None:
-        self._session = session
-        self._settings = settings
-        self.choice = Choice(session.provider, not isinstance(session, ModelSession))
+    def __init__(self, engine: Engine, settings: Run) -> None:
+        self._engine = engine
+        self._budget = Budget.of(settings)
+        self.choice = engine.choice
 
     @classmethod
     def opened(cls, folder: Path, settings: Run) -> "Here":
         """Raises PipelineError when the settings ask for what cannot be had."""
-        return cls(open_session(folder, settings), settings)
+        return cls(open_engine(folder, settings), settings)
 
-    def run(self, part: Part, wanted: Sequence[int], report: Report) -> None:
+    def run(self, part: Part, wanted: Sequence[int], hooks: Hooks) -> None:
         """See Runner."""
-        run_items(self._session, part, wanted, self._settings, report)
-        self._session.require_provider()
+        run_items(self._engine, part, wanted, self._budget, hooks)
+        self._engine.require_provider()
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -90,5 +89,5 @@ class ResumedRun:
         first = first_alike(part)
         wanted = [item for item in dict.fromkeys(first) if item not in done]
         if wanted:
-            self.runner.run(part, wanted, Report(advance, finished, say))
+            self.runner.run(part, wanted, Hooks(advance, finished, say))
         return [done[item] for item in first]

@@ -1,22 +1,21 @@
-"""A part's items cut into shards: whole batches, neighbours together, equal in tokens."""
+"""A part's items cut into slices: whole batches, neighbours together, equal in tokens."""
 
 from collections.abc import Collection, Sequence
 
-from safety_tax.engine.parts import Part, costs, plan
-from safety_tax.settings.stages import Run
+from safety_tax.engine.opening import engine_of
+from safety_tax.engine.protocol import Budget, Choice, Part
+from safety_tax.engine.running import costs
 
 
-def shards(part: Part, wanted: Collection[int], grouped: bool, settings: Run, count: int) -> list[list[int]]:
-    """At most `count` shards of the wanted items, none of them empty.
+def slices(part: Part, wanted: Collection[int], choice: Choice, budget: Budget, count: int) -> list[list[int]]:
+    """At most `count` slices of the wanted items, none of them empty.
 
     A batch stays whole, so it runs once; and neighbours stay together, because they begin alike (a subject's shots).
     """
     needed = set(wanted)
-    groups = [[item for item in group if item in needed] for group in plan(part, grouped, settings)]
+    groups = [[item for item in group if item in needed] for group in engine_of(choice).plan(part, budget)]
     groups = [group for group in groups if group]
-    return [
-        [item for place in places for item in groups[place]] for places in _cut(costs(part, groups, settings), count)
-    ]
+    return [[item for place in places for item in groups[place]] for places in _cut(costs(part, groups), count)]
 
 
 def _cut(weights: Sequence[int], count: int) -> list[list[int]]:

@@ -9,13 +9,10 @@ from safety_tax.core.rows import (
 )
 from safety_tax.dispatch.processes import Processes
 from safety_tax.dispatch.runners import Here, ResumedRun, Runner
-from safety_tax.engine.choice import Scores
-from safety_tax.engine.devices import visible_devices
-from safety_tax.engine.open_session import choose
-from safety_tax.engine.parts import Answers
+from safety_tax.engine.opening import choose, devices_for
 from safety_tax.engine.preparing import Prepared
+from safety_tax.engine.protocol import Answers, Scores
 from safety_tax.engine.rows import responses_of
-from safety_tax.engine.session import CUDA
 from safety_tax.settings.stages import Run
 
 
@@ -29,8 +26,7 @@ def start_runner(folder: Path, settings: Run, weights: str) -> tuple[Runner, int
 
         cluster = Cluster(folder, settings, weights)
         return cluster, cluster.slots
-    on_cuda = choose(folder, settings).provider == CUDA
-    devices = visible_devices() if on_cuda and settings.processes != 1 else []
+    devices = devices_for(choose(folder, settings)) if settings.processes != 1 else []
     count = max(1, len(devices)) if settings.processes == "auto" else settings.processes
     if count == 1:
         return Here.opened(folder, settings), 1

@@ -164,7 +164,7 @@ def split_rows(rows: list[TuningRow], tune: Tune) -> tuple[list[TuningRow], list
 
 def base_dtype(model: Model, tune: Tune) -> torch.dtype:
     """Of the frozen weights while a donor is tuned; the adapter's own are float32 either way."""
-    auto = "bfloat16" if model.dtype == "float16" else "float32"
+    auto = "float32" if model.dtype == "float32" else "bfloat16"
     chosen = auto if tune.base_weights == "auto" else tune.base_weights
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[chosen]
 

@@ -51,11 +51,16 @@ def right_padded(rows: Sequence[Sequence[int]], fill: int = 0, width: int = 0) -
     return values, mask
 
 
+def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of leading tokens that both have."""
+    for place, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return place
+    return min(len(one), len(other))
+
+
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     """Number of leading tokens that all rows share."""
     # In the order of lists, what the first and the last share, all share.
     shortest, longest = min(map(list, rows)), max(map(list, rows))
-    for index, token in enumerate(shortest):
-        if index >= len(longest) or token != longest[index]:
-            return index
-    return len(shortest)
+    return shared_length(shortest, longest)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import LETTERS
 from safety_tax.core.rows import Prompt
-from safety_tax.engine.choice import Question
+from safety_tax.engine.protocol import Question
 
 # Of the items with a fault of one sort, the message names so many.
 NAMED_ITEMS = 3

@@ -19,8 +19,6 @@ from safety_tax.core.prompting import (
     worked_prompt,
 )
 from safety_tax.core.rows import LABELLED, Prompt
-from safety_tax.engine.choice import tokenized
-from safety_tax.engine.generation import Sampling, StopText
 from safety_tax.engine.item_checks import (
     Faults,
     Reach,
@@ -36,7 +34,7 @@ from safety_tax.engine.item_checks import (
     title,
     without_beginning,
 )
-from safety_tax.engine.parts import Answers, Questions
+from safety_tax.engine.protocol import Answers, Engine, Question, Questions, Sampling, StopText
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.stages import Infer, Run
 from safety_tax.tokens.encoder import Encoder
@@ -73,12 +71,12 @@ class Asking:
     reach: Reach
     stops: Stops
     """Tokens and texts that end an answer."""
-    grouped: bool
-    """Whether the graph is the one with grouped-query attention."""
+    engine: type[Engine]
+    """That will run the items."""
 
     @classmethod
     def of(
-        cls, folder: Path, name: str, model: Model, settings: Infer, run: Run, date: datetime.date, grouped: bool
+        cls, folder: Path, name: str, model: Model, settings: Infer, run: Run, date: datetime.date, engine: type[Engine]
     ) -> "Asking":
         """The model that was exported to `folder`; `date` is the day that its chat template is told.
 
@@ -89,7 +87,7 @@ class Asking:
         stops = Stops(encoder.ends.tokens | named.tokens, named.texts)
         if not stops.tokens and not stops.texts:
             encoder.end_of_turn()  # raises, with what to do
-        return cls(name, model, settings, run, encoder, reach_of(folder), stops, grouped)
+        return cls(name, model, settings, run, encoder, reach_of(folder), stops, engine)
 
     def shows_worked_examples(self) -> bool:
         """Whether a problem comes after solved ones, in place of the chat template."""
@@ -159,7 +157,7 @@ def prepare_answers(
         truncated = [item.id for tokens, item in zip(ids, items, strict=True) if len(tokens) > room]
         ids = [tokens[-room:] for tokens in ids]
     check_context(ids, items, limit, asking.reach, faults)
-    if not asking.grouped:
+    if asking.engine.padded:
         check_window(ids, items, limit, "max_new_tokens", asking.reach, faults)
     lengths = [len(tokens) + limit for tokens in ids]
     check_budget(lengths, items, asking.run.generation_tokens, "generation_tokens", faults)
@@ -192,25 +190,25 @@ def prepare_questions(
             return letter_prompt(question, examples.shots.get(question.group, ()))
         return continuation_prompt(question)
 
-    tokens = [tokenized(context(item), options(item), asking.encoder.text) for item in items]
+    tokens = [Question.encoded(context(item), options(item), asking.encoder.text) for item in items]
     check_scored(tokens, items, faults, form)
     together = [sum(question.full, list(question.context)) for question in tokens]
     check_rows(together, items, asking.encoder.tokenizer.decode, asking.reach, faults)
     truncated: list[str] = []
     if asking.settings.truncate == "left":
-        # The grouped-query graph runs a question's options one after another, each of which sees its own tokens only.
-        cut = [without_beginning(question, asking.reach.context, asking.grouped) for question in tokens]
+        # In a prefix tree a question's options lie one after another, each of which sees its own tokens only.
+        cut = [without_beginning(question, asking.reach.context, asking.engine.together) for question in tokens]
         lost = [len(after.context) < len(before.context) for before, after in zip(tokens, cut, strict=True)]
         truncated = [item.id for item, shorter in zip(items, lost, strict=True) if shorter]
         tokens = cut
     asked = f" in the format `{form}`"
     check_context([max(question.full, key=len) for question in tokens], items, 0, asking.reach, faults, asked)
-    if not asking.grouped:
+    if asking.engine.padded:
         # A long question may share its batch with another one's long option.
         tail = max((len(full) - question.shared() for question in tokens for full in question.full), default=0)
         contexts = [question.context for question in tokens]
         check_window(contexts, items, tail, "`shots`", asking.reach, faults, asked)
-        # The grouped-query graph runs a longer question in several passes.
+        # Without padding, a longer question runs in several passes.
         lengths = [question.shared() for question in tokens]
         check_budget(lengths, items, asking.run.scoring_tokens, "scoring_tokens", faults, asked)
     return Prepared(Questions(form, tokens, [title(item) for item in items]), items, truncated)

@@ -5,10 +5,8 @@ from typing import Literal, NamedTuple
 
 from safety_tax.core.rows import GENERATED, ChoiceScore, Prompt, Response, read_examples, read_items
 from safety_tax.core.workspace import BENCHMARKS
-from safety_tax.engine.choice import Scores
-from safety_tax.engine.generation import Generated
-from safety_tax.engine.parts import Answers, Result
 from safety_tax.engine.preparing import Examples, Form, Prepared, examples_of
+from safety_tax.engine.protocol import Answers, Generated, Result, Scores
 from safety_tax.settings.catalog import Model
 
 

@@ -55,11 +55,6 @@ def read_record(folder: Path) -> dict[str, WeightFile]:
     return found
 
 
-def weights_bytes(folder: Path) -> int:
-    """Bytes of all weight files, from the record."""
-    return sum(entry.bytes for entry in read_record(folder).values())
-
-
 def require_weights(folder: Path) -> None:
     """Raises PipelineError when a weight file of `folder` is missing, leads elsewhere or is not the one of the export.
 

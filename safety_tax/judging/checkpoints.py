@@ -34,7 +34,8 @@ def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Pat
     state_ends(folder, encoder.ends.tokens)
     export(folder, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
     texts = [f"{item.text}\n\n{item.answer}" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
-    return gate_difference(folder, folder, [encoder.text(text) for text in texts])
+    prompts = [encoder.text(text) for text in texts]
+    return gate_difference(folder, folder, prompts, settings.tolerance_on_gpu(entry.dtype))
 
 
 def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder: Path) -> float:

@@ -18,9 +18,9 @@ from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.workspace import JOURNALS
 from safety_tax.dispatch.journal import Journal, folder_digest
 from safety_tax.dispatch.runners import Here, ResumedRun
-from safety_tax.engine.generation import Generated
-from safety_tax.engine.parts import Answers
-from safety_tax.engine.session import GRAPH, ModelSession, choose_provider
+from safety_tax.engine.opening import open_engine
+from safety_tax.engine.protocol import Answers, Engine, Generated
+from safety_tax.engine.session import GRAPH
 from safety_tax.judging import rules
 from safety_tax.judging.exchange import Exchange
 from safety_tax.judging.guard_templates import TEMPLATES
@@ -55,13 +55,13 @@ def load_guard(
     """Raises PipelineError when there is no such guard, or the provider cannot be had."""
     if not (folder / GRAPH).exists():
         raise PipelineError(f"Expected an exported guard in {folder}, found none; {how_to_have()}.")
-    session = ModelSession(folder, choose_provider(run.provider))
-    say(f"judge: guard {settings.model} on {session.provider}")
-    return partial(label_exchanges, session, Encoder.open(folder, settings.model, date), settings, run)
+    engine = open_engine(folder, run)
+    say(f"judge: guard {settings.model} on {engine.choice.provider}, {engine.choice.attention()} attention")
+    return partial(label_exchanges, engine, Encoder.open(folder, settings.model, date), settings, run)
 
 
 def label_exchanges(
-    session: ModelSession,
+    engine: Engine,
     encoder: Encoder,
     settings: GuardSettings,
     run: Run,
@@ -73,12 +73,12 @@ def label_exchanges(
     if len(asked) < len(exchanges):
         others = sorted({exchange.kind for exchange in exchanges} - kinds)
         say(f"judge: {settings.template} cannot label {', '.join(others)}; {len(exchanges) - len(asked):,} go to rules")
-    labelled = iter(ask(session, encoder, settings, run, asked) if asked else [])
+    labelled = iter(ask(engine, encoder, settings, run, asked) if asked else [])
     return [next(labelled) if exchange.kind in kinds else _by_rules(exchange) for exchange in exchanges]
 
 
 def ask(
-    session: ModelSession,
+    engine: Engine,
     encoder: Encoder,
     settings: GuardSettings,
     run: Run,
@@ -88,7 +88,7 @@ def ask(
 
     Raises PipelineError as `Run.results` does, and on an answer outside the guard's format.
     """
-    prompts = [token_ids(session, encoder, settings, exchange) for exchange in exchanges]
+    prompts = [token_ids(engine.folder, encoder, settings, exchange) for exchange in exchanges]
     titles = [f"item {exchange.id}" for exchange in exchanges]
     part = Answers("verdicts", prompts, encoder.ends.tokens, titles, settings.max_new_tokens)
     # Of these exchanges alone: another variant's judging, when it ends, removes its own.
@@ -98,7 +98,7 @@ def ask(
         say(f"judge: {journal.dropped} torn or damaged lines of {journal.path} are left out; their items run again")
     with progress_bar() as progress:
         task = progress.add_task("verdicts", total=len(prompts) * settings.max_new_tokens, unit="tokens")
-        answering = ResumedRun(session.folder, run, Here(session, run), journal, folder_digest(session.folder))
+        answering = ResumedRun(engine.folder, run, Here(engine, run), journal, folder_digest(engine.folder))
         answers = answering.results(
             part, say, lambda tokens: progress.advance(task, tokens), lambda tokens: progress.take_up(task, tokens)
         )
@@ -120,14 +120,14 @@ def ask(
     return judgements
 
 
-def token_ids(session: ModelSession, encoder: Encoder, settings: GuardSettings, exchange: Exchange) -> list[int]:
+def token_ids(folder: Path, encoder: Encoder, settings: GuardSettings, exchange: Exchange) -> list[int]:
     """The exchange in the guard's template. Raises PipelineError when it is longer than the guard reads."""
     prompt, response = (
         without_special_tokens(encoder.tokenizer, text) for text in (exchange.prompt, exchange.response)
     )
     rendered = TEMPLATES[settings.template].render(encoder, prompt, response)
     ids = encoder.bare(rendered)
-    longest = AutoConfig.from_pretrained(session.folder).max_position_embeddings
+    longest = AutoConfig.from_pretrained(folder).max_position_embeddings
     if len(ids) + settings.max_new_tokens > longest:
         raise PipelineError(
             f"Expected item {exchange.id} to fit the {longest:,} tokens of {settings.model}, found {len(ids):,} and "

@@ -12,6 +12,8 @@ BEYOND = 32
 """Tokens of the gate's longest prompt behind the last window."""
 ONE_NODE = ("llama", "mistral", "qwen2")
 """Projection, rotation of the whole head, attention: nothing stands between. Tests show it."""
+WRITTEN = (*ONE_NODE, "qwen3")
+"""Those whose whole graph is written node by node, norms of queries and keys included."""
 
 
 class Attention(NamedTuple):
@@ -67,15 +69,24 @@ def unfit(config: PretrainedConfig) -> str | None:
 
     The parity gate does not show all of this: its prompts are few.
     """
+    if reason := _several_rotations(config):
+        return reason
+    if config.model_type not in ONE_NODE:
+        return f"the attention of {config.model_type!r}, which is not one of {', '.join(ONE_NODE)}"
+    return None
+
+
+def rows_fit(config: PretrainedConfig) -> bool:
+    """Whether the graph that is written node by node is the model."""
+    return config.model_type in WRITTEN and _several_rotations(config) is None and config.hidden_act == "silu"
+
+
+def _several_rotations(config: PretrainedConfig) -> str | None:
     if (getattr(config, "partial_rotary_factor", None) or 1) != 1:
         return "heads that are rotated in part"
     if _rope_kind(config) == "longrope":
         return "two rotations, one of them for long texts (longrope)"
-    if not attention_of(config).uniform:
-        return "layers that look back differently far"
-    if config.model_type not in ONE_NODE:
-        return f"the attention of {config.model_type!r}, which is not one of {', '.join(ONE_NODE)}"
-    return None
+    return None if attention_of(config).uniform else "layers that look back differently far"
 
 
 def _windows(config: PretrainedConfig) -> tuple[int | None, ...]:

@@ -23,13 +23,10 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
     Raises PipelineError when it exceeds the type's own tolerance.
     """
     # torch and Transformers take seconds to import, and a variant needs neither.
-    from safety_tax.datasets.matched_benign import read as read_benign
     from safety_tax.onnx.parity import gate_difference
-    from safety_tax.tokens.encoder import Encoder
 
-    encoder = Encoder.open(weights, model, date)
-    texts = [item.text for item in read_benign(PROMPTS)][: settings.parity_prompts]
-    worst = gate_difference(weights, folder, [encoder.chat(text) for text in texts])
+    prompts = parity_prompts(weights, model, settings, date)
+    worst = gate_difference(weights, folder, prompts, settings.tolerance_on_gpu(dtype))
     tolerance = settings.tolerance(dtype)
     if not worst <= tolerance:
         raise PipelineError(
@@ -37,6 +34,15 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
             f"difference of {worst:.2g}; do not measure this export: check dtype and opset in params.yaml."
         )
     return worst
+
+
+def parity_prompts(weights: Path, model: str, settings: Export, date: datetime.date) -> list[list[int]]:
+    """Token ids of the first of the project's own benign prompts."""
+    from safety_tax.datasets.matched_benign import read as read_benign
+    from safety_tax.tokens.encoder import Encoder
+
+    encoder = Encoder.open(weights, model, date)
+    return [encoder.chat(item.text) for item in read_benign(PROMPTS)][: settings.parity_prompts]
 
 
 def write_graphs(checkpoint: Checkpoint, dtype: str, settings: Export, folder: Path) -> None:
@@ -47,15 +53,19 @@ def write_graphs(checkpoint: Checkpoint, dtype: str, settings: Export, folder: P
     # A variant needs none of these, and they take a second to import.
     from transformers import AutoConfig
 
-    from safety_tax.model_files.attention import one_attention_fits
+    from safety_tax.model_files.attention import one_attention_fits, rows_fit
     from safety_tax.onnx.grouped_query import write_grouped_graph
     from safety_tax.onnx.onnx_files import require_contained
     from safety_tax.onnx.onnx_graph import write_graph
+    from safety_tax.onnx.rows_export import write_rows_graph
 
     write_graph(checkpoint.path, checkpoint, dtype, settings.opset, folder)
-    # On a CPU nobody runs float16, which its kernels only widen to float32.
-    if settings.grouped_query and dtype == "float32" and one_attention_fits(AutoConfig.from_pretrained(folder)):
+    config = AutoConfig.from_pretrained(folder)
+    # On a CPU nobody runs 16 bits, which its kernels only widen; CUDA's operator takes nothing else.
+    if settings.grouped_query and dtype == "float32" and one_attention_fits(config):
         write_grouped_graph(folder)
+    if settings.grouped_query and dtype != "float32" and rows_fit(config):
+        write_rows_graph(folder)
     for graph in folder.glob("*.onnx"):
         require_contained(graph)
 

@@ -17,16 +17,16 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.engine.grouped_session import (
+from safety_tax.engine.gqa.prefix_tree import Unit, packs
+from safety_tax.engine.gqa.session import (
     BLOCK_LENGTHS,
     BLOCKS,
     GROUPED_GRAPH,
     IN_BLOCKS,
     NODE_INPUTS,
-    GroupedSession,
+    TreeSession,
     of_block,
 )
-from safety_tax.engine.prefix_tree import Unit, packs
 from safety_tax.engine.session import GRAPH
 from safety_tax.onnx.graph_pieces import read_by
 
@@ -236,7 +236,7 @@ def grouped_logits(folder: Path, prompts: list[list[int]]) -> list[NDArray[np.fl
 
     It gets all prompts as one tree after what they share, and each one's last token as its own step.
     """
-    grouped = GroupedSession(folder)
+    grouped = TreeSession(folder)
     units = [Unit([prompt[:-1]], len(prompt) - 2) for prompt in prompts]
     tokens = sum(map(len, prompts))
     (pack,) = packs(units, tokens)

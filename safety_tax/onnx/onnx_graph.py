@@ -41,13 +41,17 @@ class Unexplained(PipelineError):
 
 
 def write_graph(weights: Path, checkpoint: Checkpoint, dtype: str, opset: int, folder: Path) -> None:
-    """Write the `model.onnx` of the base in the folder `weights`; it reads the tensors of `checkpoint`."""
-    network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[dtype])
+    """Write the `model.onnx` of the base in the folder `weights`; it reads the tensors of `checkpoint`.
+
+    What is stored in bfloat16, which the tracer does not know, is multiplied in float32.
+    """
+    computed = "float16" if dtype == "float16" else "float32"
+    network = weightless(weights, {"float32": torch.float32, "float16": torch.float16}[computed])
     try:
-        traced = trace(network, dtype, opset)
+        traced = trace(network, computed, opset)
         binding = bind(traced, network, checkpoint)
     except Unexplained:  # Gemma's norms multiply by 1 + weight
-        traced = without_transposes(trace(network, dtype, opset, fold=False))
+        traced = without_transposes(trace(network, computed, opset, fold=False))
         binding = bind(traced, network, checkpoint)
     add_logit_positions(traced.model)
     read_from_checkpoint(traced.model, binding, checkpoint)

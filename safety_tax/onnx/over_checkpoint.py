@@ -17,6 +17,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
 
 CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
+BFLOAT16 = TensorProto.BFLOAT16
 
 
 class Bound(NamedTuple):
@@ -29,12 +30,16 @@ class Bound(NamedTuple):
 def read_from_checkpoint(model: ModelProto, binding: dict[str, Bound], checkpoint: Checkpoint) -> None:
     """Let the weights that `binding` names be the tensors of `checkpoint`, by their names there, each once.
 
-    Raises PipelineError when a transposed weight is read by anything but a product, or a tensor has another type or
-    shape than the graph's weight.
+    What the checkpoint has in bfloat16, which the tracer does not know, a node widens. Raises PipelineError when a
+    transposed weight is read by anything but a product, or a tensor has another type or shape than the graph's weight.
     """
     graph = model.graph
+    kinds = {binding[weight.name].tensor: weight.data_type for weight in graph.initializer if weight.name in binding}
+    wide = {name: f"{name}.wide" for name, kind in kinds.items() if _kind(checkpoint, name) == BFLOAT16 != kind}
     for node in graph.node:
-        _read_tensors(node, binding)
+        _read_tensors(node, binding, wide)
+    for place, (name, widened) in enumerate(sorted(wide.items())):
+        graph.node.insert(place, helper.make_node("Cast", [name], [widened], widened, to=kinds[name]))
     weights: dict[str, TensorProto] = {}
     for weight in graph.initializer:
         bound = binding.get(weight.name)
@@ -62,7 +67,7 @@ def tensors_of(graph: GraphProto) -> list[TensorProto]:
     return [weight for weight in graph.initializer if weight.data_location == TensorProto.EXTERNAL]
 
 
-def _read_tensors(node: NodeProto, binding: dict[str, Bound]) -> None:
+def _read_tensors(node: NodeProto, binding: dict[str, Bound], wide: dict[str, str]) -> None:
     """Rename what a node reads; a product with a transposed weight reads the tensor as it is."""
     for place, name in enumerate(node.input):
         bound = binding.get(name)
@@ -76,14 +81,14 @@ def _read_tensors(node: NodeProto, binding: dict[str, Bound]) -> None:
                 )
             node.op_type, node.domain = "FusedMatMul", CONTRIB
             node.attribute.append(helper.make_attribute("transB", 1))
-        node.input[place] = bound.tensor
+        node.input[place] = wide.get(bound.tensor, bound.tensor)
 
 
 def _external(weight: TensorProto, bound: Bound, checkpoint: Checkpoint) -> TensorProto:
     place = checkpoint.place(bound.tensor)
     shape = tuple(weight.dims)[:: -1 if bound.transposed else 1]
-    kind = helper.np_dtype_to_tensor_dtype(checkpoint.dtype(bound.tensor))
-    if (shape, weight.data_type) != (place.shape, kind):
+    kind = _kind(checkpoint, bound.tensor)
+    if shape != place.shape or kind not in (weight.data_type, BFLOAT16):
         raise PipelineError(
             f"Expected {bound.tensor} of {checkpoint.path} as {_said(weight.data_type, shape)}, found "
             f"{_said(kind, place.shape)}; fetch the model again."
@@ -94,6 +99,10 @@ def _external(weight: TensorProto, bound: Bound, checkpoint: Checkpoint) -> Tens
     set_external_data(tensor, location=place.file.name, offset=place.start, length=place.bytes())
     tensor.ClearField("raw_data")
     return tensor
+
+
+def _kind(checkpoint: Checkpoint, name: str) -> int:
+    return helper.np_dtype_to_tensor_dtype(checkpoint.dtype(name))
 
 
 def _said(kind: int, shape: tuple[int, ...]) -> str:

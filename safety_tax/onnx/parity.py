@@ -12,15 +12,21 @@ from numpy.typing import NDArray
 from onnx import helper
 from transformers import PreTrainedModel
 
+from safety_tax.core.files import write_json
 from safety_tax.core.tensor_files import Checkpoint
-from safety_tax.engine.grouped_session import GROUPED_GRAPH
+from safety_tax.engine.gate import EXPECTED
+from safety_tax.engine.gqa.rows_session import ROWS_GRAPH
+from safety_tax.engine.gqa.session import GROUPED_GRAPH
 from safety_tax.engine.session import GRAPH, LOGIT_POSITIONS
 from safety_tax.model_files.attention import read_attention
 from safety_tax.onnx.graph_pieces import Values, run_in_pieces
 from safety_tax.onnx.grouped_query import grouped_logits
+from safety_tax.onnx.rows_export import rows_difference
 from safety_tax.onnx.weightless import weightless
 
 Float32 = NDArray[np.float32]
+KEPT = 5
+"""Most likely tokens of a place, whose log-probabilities an export keeps."""
 
 
 @contextmanager
@@ -121,10 +127,11 @@ def largest_difference(weights: Path, folder: Path, prompts: list[list[int]]) ->
     return worst_difference(onnx_logits(folder, prompts), expected)
 
 
-def gate_difference(weights: Path, folder: Path, prompts: list[list[int]]) -> float:
+def gate_difference(weights: Path, folder: Path, prompts: list[list[int]], on_gpu: float) -> float:
     """The same for every graph of `folder`, on the CPU, with one more prompt that ends behind all windows.
 
-    Within a window, all tokens are seen whichever way a graph limits attention.
+    Within a window, all tokens are seen whichever way a graph limits attention. What PyTorch says is kept in the
+    folder, for a GPU that runs it: there `on_gpu` nats are granted.
     """
     length = read_attention(weights).gate_length()
     if length is not None:
@@ -133,4 +140,18 @@ def gate_difference(weights: Path, folder: Path, prompts: list[list[int]]) -> fl
     worst = worst_difference(onnx_logits(folder, prompts), expected)
     if (folder / GROUPED_GRAPH).exists():
         worst = max(worst, worst_difference(grouped_logits(folder, prompts), expected))
+    if (folder / ROWS_GRAPH).exists():
+        worst = max(worst, rows_difference(folder, prompts, [log_softmax(logits) for logits in expected]))
+    keep_expected(folder, prompts, expected, on_gpu)
     return worst
+
+
+def keep_expected(folder: Path, prompts: list[list[int]], logits: list[Float32], on_gpu: float) -> None:
+    """Write `parity.json`: of each place in the prompts' second halves the most likely next tokens, by PyTorch."""
+    entries = []
+    for prompt, of_prompt in zip(prompts, logits, strict=True):
+        of_half = log_softmax(of_prompt[len(prompt) // 2 :])
+        likely = np.argsort(-of_half, axis=-1, kind="stable")[:, :KEPT]
+        kept = np.take_along_axis(of_half, likely, axis=-1)
+        entries.append({"tokens": prompt, "targets": likely.tolist(), "logprobs": kept.round(6).tolist()})
+    write_json(folder / EXPECTED, {"tolerance": on_gpu, "prompts": entries})

@@ -14,7 +14,7 @@ class Model(Section):
     """One entry of the catalogue."""
 
     source: Source
-    dtype: Literal["float32", "float16"]
+    dtype: Literal["float32", "float16", "bfloat16"]
     """Of all its weights: fetched, merged, and read by the ONNX graph."""
     chat_template: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     """`own`, or the name of a file in `data/chat_templates/` for a model that has none."""

@@ -22,11 +22,16 @@ class Export(Section):
     parity_prompts: Batch
     parity_tolerance: Positive
     parity_tolerance_float16: Positive
+    parity_tolerance_bfloat16: Positive = 1.0
     grouped_query: bool
 
     def tolerance(self, dtype: str) -> float:
-        """Of a model exported in that type, in nats."""
+        """Of a model exported in that type, on the CPU, in nats: bfloat16 weights are multiplied in float32 there."""
         return self.parity_tolerance_float16 if dtype == "float16" else self.parity_tolerance
+
+    def tolerance_on_gpu(self, dtype: str) -> float:
+        """The same on a GPU, which multiplies in the type itself."""
+        return self.parity_tolerance_bfloat16 if dtype == "bfloat16" else self.tolerance(dtype)
 
 
 class NewTokens(Section):
@@ -58,6 +63,8 @@ class Run(Section):
 
     provider: Literal["auto", "cuda", "cpu"]
     attention: Literal["auto", "grouped_query", "plain"]
+    schedule: Literal["auto", "rows"] = "auto"
+    """`rows` runs a GPU's schedule on the CPU, too: a test's setting."""
     generation_tokens: Count
     rows_per_batch: Batch
     pass_tokens: Annotated[int, Field(gt=0, le=4096)]

@@ -41,8 +41,9 @@ OPENED = """
 import sys
 from pathlib import Path
 import numpy as np
-from safety_tax.engine.session import CPU, ModelSession
-session = ModelSession(Path(sys.argv[1]), CPU)
+from safety_tax.engine.plain.session import PlainSession
+from safety_tax.engine.session import CPU
+session = PlainSession(Path(sys.argv[1]), CPU)
 row = np.array([[5, 6, 7]], np.int64)
 output = session.run(row, np.ones_like(row), np.arange(3)[None], np.array([[2]]), session.empty_past(1))
 assert np.isfinite(output.logits).all()

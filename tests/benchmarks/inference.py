@@ -6,9 +6,9 @@ After `dvc repro`, on the base. Parts, all by default:
   lm-evaluation-harness (hf backend, its best batch size) where LM_EVAL_PYTHON names the Python of an environment that
   has it.
 - `growth`: seconds at a quarter, half and all of the items.
-With `--provider cuda` the plain graph runs in float16, in which a float32 base is exported first, as does `generate`.
-Ways take turns in each repeat. Medians, ratios and the share of the machine's float32 matrix rate (on CUDA: of its
-copy bandwidth) are printed and kept in `metrics/benchmarks/inference.json`, each part on its own. Exit status 1 when
+With `--provider cuda` the model runs in float16, in which a float32 base is exported first, as does `generate`.
+Ways take turns in each repeat. Medians, ratios and the share of the machine's float32 matrix rate (not on CUDA) are
+printed and kept in `metrics/benchmarks/inference.json`, each part on its own. Exit status 1 when
 two ways disagree beyond ties.
 """
 
@@ -32,17 +32,14 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, continuations, letter_prompt, letters
 from safety_tax.core.rows import Prompt, read_rows
 from safety_tax.core.workspace import TUNING_PROMPTS
-from safety_tax.engine.choice import Question, score, tokenized
-from safety_tax.engine.generation import Limits, generate
-from safety_tax.engine.grouped_choice import score_grouped
-from safety_tax.engine.grouped_generation import generate_grouped
-from safety_tax.engine.grouped_session import GroupedSession
-from safety_tax.engine.prefix_tree import shared_length
-from safety_tax.engine.session import CPU, CUDA, ModelSession, choose_provider
+from safety_tax.engine.batches import shared_length
+from safety_tax.engine.gqa.tree import Tree
+from safety_tax.engine.opening import open_engine
+from safety_tax.engine.protocol import Answers, Budget, Hooks, Question, Questions
+from safety_tax.engine.session import CPU, CUDA, choose_provider
 from safety_tax.onnx.exporting import export
 from safety_tax.params import load_params
 from safety_tax.tokens.encoder import Encoder
-from tests.benchmarks.bandwidth import copy_bandwidth, decoding_bandwidth
 from tests.benchmarks.pairing import Race, fastest, gemm_rate, operations, race, report, timed
 from tests.benchmarks.results import keep
 from tests.benchmarks.rivals import Asked, Harness, gap_at_difference, optimum_model
@@ -75,7 +72,9 @@ class Bench:
         self.encoder = Encoder.open(self.folder, model, params.prompting.date)
         self.tokenizer = self.encoder.tokenizer
         self.config = AutoConfig.from_pretrained(self.folder)
-        self.session = ModelSession(self.folder, CUDA) if self.provider == CUDA else GroupedSession(self.folder)
+        provider = "cuda" if self.provider == CUDA else "cpu"
+        self.engine = open_engine(self.folder, self.run.model_copy(update={"provider": provider}))
+        self.budget = Budget.of(self.run)
         harmful = read_rows(BENCHMARKS / "harmful.jsonl", Prompt)[:items]
         self.prompts = [self.encoder.chat(prompt.text) for prompt in harmful]
         self.questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[:items]
@@ -83,26 +82,21 @@ class Bench:
 
     def answers(self, prompts: list[list[int]]) -> list[list[int]]:
         """As stage `infer` makes them, for `max_new_tokens.harmful`."""
-        limits = Limits(self.most, self.run.generation_tokens, self.run.rows_per_batch)
-        stop = frozenset([self.stop])
-        if isinstance(self.session, GroupedSession):
-            done = generate_grouped(self.session, prompts, stop, limits, self.run.pass_tokens)
-        else:
-            done = generate(self.session, prompts, stop, limits)
-        return [one.tokens for one in done]
+        part = Answers("answers", prompts, frozenset([self.stop]), [""] * len(prompts), self.most)
+        done = dict(self.engine.generate(part, range(len(prompts)), self.budget, Hooks()))
+        return [done[item].tokens for item in range(len(prompts))]
 
     def tokens(self, asked: Sequence[Asked]) -> list[Question]:
         """Contexts and options as token ids."""
-        return [tokenized(one.context, [f" {choice}" for choice in one.choices], self.encoder.text) for one in asked]
+        return [
+            Question.encoded(one.context, [f" {choice}" for choice in one.choices], self.encoder.text) for one in asked
+        ]
 
     def scores(self, asked: Sequence[Asked]) -> list[list[float]]:
         """As stage `infer` makes them, tokenising included."""
-        questions = self.tokens(asked)
-        if isinstance(self.session, GroupedSession):
-            found = score_grouped(self.session, questions, self.run.pass_tokens)
-        else:
-            found = score(self.session, questions, self.run.scoring_tokens, self.run.rows_per_batch)
-        return [one.logprobs for one in found]
+        part = Questions("questions", self.tokens(asked), [""] * len(asked))
+        done = dict(self.engine.score(part, range(len(asked)), self.budget, Hooks()))
+        return [done[item].logprobs for item in range(len(asked))]
 
 
 def asked_in(part: str, questions: list[Prompt]) -> list[Asked]:
@@ -141,27 +135,14 @@ def needed_operations(config: Any, questions: Sequence[Question]) -> float:
     return operations(config, np.concatenate(contexts), len(scored))
 
 
-def shares_of_bandwidth(bench: Bench) -> dict[str, Any]:
-    """What part of the card's copy bandwidth steps at full batch reach."""
-    assert isinstance(bench.session, ModelSession)
-    length = int(statistics.mean(map(len, bench.prompts))) + bench.most // 2
-    rows = min(len(bench.prompts), bench.run.rows_per_batch)
-    tokens, used = decoding_bandwidth(bench.session, rows, length)
-    copied = copy_bandwidth()
-    say(
-        f"decoding, {rows} rows of {length} tokens: {tokens:.0f} tokens/s, {used / copied:.1%} of the copy bandwidth, "
-        f"{copied / 1e9:.0f} GB/s"
-    )
-    return {"rows": rows, "tokens/s": round(tokens, 1), "share_of_bandwidth": round(used / copied, 3)}
-
-
 def decoding_share(bench: Bench, rows: int) -> dict[str, float]:
     """Steps at full batch, half of the new tokens written: tokens a second, and the share of the matrix rate."""
-    assert isinstance(bench.session, GroupedSession)
+    assert isinstance(bench.engine, Tree)
+    session = bench.engine.session
     length = int(statistics.mean(map(len, bench.prompts))) + bench.most // 2
-    cache = bench.session.cache(rows, max(map(len, bench.prompts)) + bench.most)
+    cache = session.cache(rows, max(map(len, bench.prompts)) + bench.most)
     tokens, lengths = np.arange(rows, dtype=np.int64) + 100, np.full(rows, length, np.int64)
-    steps = race({"steps": lambda: [bench.session.step(cache, tokens, lengths) for _ in range(STEPS)]}, 5, "decoding")
+    steps = race({"steps": lambda: [session.step(cache, tokens, lengths) for _ in range(STEPS)]}, 5, "decoding")
     spent = statistics.median(steps.seconds["steps"]) / STEPS
     share = steps.share("steps", STEPS * operations(bench.config, lengths + 1, rows))
     say(f"decoding, {rows} rows of {length} tokens: {rows / spent:.0f} tokens/s, {share:.1%} of the matrix rate")
@@ -170,7 +151,7 @@ def decoding_share(bench: Bench, rows: int) -> dict[str, float]:
 
 def answers_part(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
     """This project's answers against `generate`."""
-    dtype = torch.float16 if bench.session.dtype == np.float16 else torch.float32
+    dtype = torch.float16 if bench.provider == CUDA else torch.float32
     device = "cuda" if bench.provider == CUDA else "cpu"
     network: Any = AutoModelForCausalLM.from_pretrained(bench.weights, dtype=dtype, attn_implementation="sdpa").eval()
     network.to(device)
@@ -201,7 +182,8 @@ def answers_part(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
         notes[name] = f"{len(gaps)}, of them ties {sum(gap <= bench.tie for gap in gaps)}"
     written = sum(map(len, found.results["ours"]))
     result = report(found, f"answers, {len(bench.prompts)} prompts", written, "tokens/s", "ours", notes)
-    shares = shares_of_bandwidth(bench) if bench.provider == CUDA else shares_of_answers(bench, found)
+    # What part of a card's rates is reached: `python -m tests.card`.
+    shares = {} if bench.provider == CUDA else shares_of_answers(bench, found)
     return {"ways": result, "gemm_gflops": round(found.rate() / 1e9, 1), "beyond_ties": beyond} | shares
 
 

@@ -18,6 +18,7 @@ from safety_tax.core.processors import usable_cores
 from safety_tax.core.rows import ChoiceScore, Prompt, Response, read_rows
 from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.dispatch.variant import respond, score_format
+from safety_tax.engine.opening import engine_of
 from safety_tax.engine.preparing import Asking, Examples, prepare
 from safety_tax.judging.rules import judge
 from safety_tax.judging.verdicts import outcome
@@ -65,13 +66,13 @@ def measure(
     folder = Path("models/onnx") / model / "base"
     run = ResumedRun(folder, running, Here.opened(folder, running))
     date = load_params().prompting.date
-    asking = Asking.of(folder, model, entry, settings, running, date, run.runner.choice.grouped)
+    asking = Asking.of(folder, model, entry, settings, running, date, engine_of(run.runner.choice))
     nothing = Examples({}, {})
     responses = [
         response
         for part in cut(prompts)
         for prepared in prepare(asking, part, {}, nothing)[0]
-        for response in respond(run, prepared, asking.decode)
+        for response in respond(run, prepared, asking.encoder.decode)
     ]
     prepared_questions = [prepare(asking, [], {"continuation": part}, nothing)[1] for part in cut(questions)]
     asked = [(part.items, score_format(run, part)) for forms in prepared_questions for part in forms.values()]

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.engine.grouped_session import GROUPED_GRAPH
+from safety_tax.engine.gqa.session import GROUPED_GRAPH
 from safety_tax.engine.session import CPU, GRAPH, LOGIT_POSITIONS
 
 WORKER = Path(__file__).with_name("lm_eval_worker.py")

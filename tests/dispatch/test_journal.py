@@ -21,12 +21,13 @@ from safety_tax.core.rows import Prompt, read_rows, write_rows
 from safety_tax.dispatch import journal as journal_module
 from safety_tax.dispatch.journal import Journal, folder_digest, part_key
 from safety_tax.dispatch.runners import Here, ResumedRun
-from safety_tax.engine.choice import Question
-from safety_tax.engine.generation import Sampling
-from safety_tax.engine.grouped_session import GroupedSession
-from safety_tax.engine.open_session import Choice
-from safety_tax.engine.parts import Answers, Part, Questions, Report, run_items
-from safety_tax.engine.session import CPU, CUDA, ModelSession
+from safety_tax.engine.gqa.session import TreeSession
+from safety_tax.engine.gqa.tree import Tree
+from safety_tax.engine.plain.engine import Plain
+from safety_tax.engine.plain.session import PlainSession
+from safety_tax.engine.protocol import Answers, Budget, Choice, Hooks, Part, Question, Questions, Sampling
+from safety_tax.engine.running import run_items
+from safety_tax.engine.session import CPU, CUDA
 from safety_tax.settings.stages import Run
 
 
@@ -156,7 +157,7 @@ def test_a_key_is_of_weights_prompts_settings_and_code(
     folder, params = place
     onnx = folder / "models/onnx/tiny_llama/base"
     part = Answers("answers", [[1, 2], [3]], frozenset([2]), ["a", "b"], 16)
-    choice, settings = Choice(CPU, True), settings_of(params)
+    choice, settings = Choice(CPU, "tree"), settings_of(params)
     weights = folder_digest(onnx)
     keys = [part_key(part, weights, choice, settings)]
 
@@ -174,11 +175,11 @@ def test_a_key_is_of_weights_prompts_settings_and_code(
     key_of(Answers("answers", [[1, 2], [4]], part.stop, part.titles, 16))
     key_of(Answers("answers", part.items, frozenset([5]), part.titles, 16))
     key_of(Answers("answers", part.items, part.stop, part.titles, 5))
-    key_of(on=Choice(CPU, False))
+    key_of(on=Choice(CPU, "plain"))
     for sampling in (Sampling(0.5, 0), Sampling(0.5, 1)):
         key_of(replace(part, sampling=sampling))
     shutil.copytree(journal_module.CODE, tmp_path / "code", ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "code/prefix_tree.py").open("a", encoding="utf-8") as code:
+    with (tmp_path / "code/gqa/prefix_tree.py").open("a", encoding="utf-8") as code:
         code.write("# changed\n")
     with monkeypatch.context() as patch:
         patch.setattr(journal_module, "CODE", tmp_path / "code")
@@ -187,7 +188,8 @@ def test_a_key_is_of_weights_prompts_settings_and_code(
     # Who runs an item is no part of its result, and on the CPU neither is what runs beside it.
     key_of(processes=3, cluster="auto", pass_tokens=30, rows_per_batch=2)
     assert keys[-1] == keys[0]
-    on_gpu = [part_key(part, weights, Choice(CUDA, False), settings_of(params, rows_per_batch=rows)) for rows in (2, 3)]
+    gpu = Choice(CUDA, "plain")
+    on_gpu = [part_key(part, weights, gpu, settings_of(params, rows_per_batch=rows)) for rows in (2, 3)]
     assert len({*keys, *on_gpu}) == len(keys) + 1
 
 
@@ -228,13 +230,13 @@ def test_a_provider_error_names_its_items_and_keeps_the_others(
 ) -> None:
     folder, params = place
     onnx = folder / "models/onnx/tiny_llama/base"
-    session = GroupedSession(onnx) if attention == "grouped_query" else ModelSession(onnx, CPU)
+    session = Tree(onnx, CPU) if attention == "grouped_query" else Plain(onnx, CPU)
     settings = settings_of(params, pass_tokens=4, rows_per_batch=1)
     # Token 70,000 is none of the model's 600: ONNX Runtime refuses to look it up.
     part = Answers("answers", [[5, 6, 7, 8], [5, 70_000, 9]], frozenset([2]), ["the item one", "the item two"], 16)
     done: dict[int, Any] = {}
     with pytest.raises(PipelineError, match=r"ONNX Runtime .* `answers`, found on the item two: .*kept") as raised:
-        run_items(session, part, [0, 1], settings, Report(lambda _: None, done.__setitem__, print))
+        run_items(session, part, [0, 1], Budget.of(settings), Hooks(lambda _: None, done.__setitem__, print))
     assert "\n" not in str(raised.value)
     assert attention == "grouped_query" or set(done) == {0}
 
@@ -245,10 +247,9 @@ def test_a_provider_error_names_the_prompt_that_came_last_to_rows_that_ran_well(
     folder, params = place
     prompts = [[5, 6, 7 + n, 8] for n in range(12)] + [[6, 70_000, 9]]
     part = Answers("answers", prompts, frozenset([2]), [f"the item {n}" for n in range(13)], 16)
-    session = GroupedSession(folder / "models/onnx/tiny_llama/base")
-    report = Report(lambda _: None, lambda *_: None, print)
+    session = Tree(folder / "models/onnx/tiny_llama/base", CPU)
     with pytest.raises(PipelineError, match=r"found on the item 12, .* and 8 more: "):
-        run_items(session, part, range(13), settings_of(params, pass_tokens=4, rows_per_batch=64), report)
+        run_items(session, part, range(13), Budget.of(settings_of(params, pass_tokens=4, rows_per_batch=64)), Hooks())
 
 
 class Listening(Here):
@@ -256,10 +257,10 @@ class Listening(Here):
 
     ran: list[int]
 
-    def run(self, part: Part, wanted: Sequence[int], report: Report) -> None:
+    def run(self, part: Part, wanted: Sequence[int], hooks: Hooks) -> None:
         """See Runner."""
         self.ran = list(wanted)
-        super().run(part, wanted, report)
+        super().run(part, wanted, hooks)
 
 
 @pytest.mark.parametrize("attention", ["grouped_query", "plain"])
@@ -303,23 +304,23 @@ def test_when_memory_runs_out_less_runs_at_once_to_the_same_bytes(
     undisturbed = output_of(folder)
     capsys.readouterr()
     if attention == "grouped_query":
-        run = GroupedSession._run
+        run = TreeSession._run
 
         def small_run(self: Any, cache: Any, tokens: Any, *others: Any) -> Any:
             if tokens.size > 24:
                 raise error
             return run(self, cache, tokens, *others)
 
-        monkeypatch.setattr(GroupedSession, "_run", small_run)
+        monkeypatch.setattr(TreeSession, "_run", small_run)
     else:
-        run = ModelSession.run
+        run = PlainSession.run
 
         def small_run(self: Any, tokens: Any, *others: Any) -> Any:
             if len(tokens) > 2:
                 raise error
             return run(self, tokens, *others)
 
-        monkeypatch.setattr(ModelSession, "run", small_run)
+        monkeypatch.setattr(PlainSession, "run", small_run)
     run_here(folder, monkeypatch)
     said = capsys.readouterr().out
     assert said.count("memory ran out") >= 3
@@ -330,15 +331,15 @@ def test_an_item_that_does_not_fit_alone_is_one_sentence(
     place: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, params = place
-    session = GroupedSession(folder / "models/onnx/tiny_llama/base")
+    session = Tree(folder / "models/onnx/tiny_llama/base", CPU)
 
     def never(*others: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(GroupedSession, "_run", never)
+    monkeypatch.setattr(TreeSession, "_run", never)
     part = Answers("answers", [[5, 6, 7]], frozenset([2]), ["the item one"], 16)
     with pytest.raises(PipelineError, match="Expected the item one to fit in memory alone"):
-        run_items(session, part, [0], settings_of(params), Report(lambda _: None, print, lambda _: None))
+        run_items(session, part, [0], Budget.of(settings_of(params)), Hooks())
 
 
 def change(folder: Path, kind: str, text: str) -> None:
@@ -400,7 +401,6 @@ def test_truncated_on_the_left_a_prompt_is_its_last_tokens_and_named(
 
 
 def test_truncation_takes_the_same_from_all_options() -> None:
-    from safety_tax.engine.choice import Question
     from safety_tax.engine.item_checks import without_beginning
 
     question = Question([1, 2, 3, 4], [[1, 2, 3, 4, 9, 9], [1, 2, 3, 4, 8]])

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import workplace
 from conftest import ROOT
+from engines import Limits, answered, scored
 from test_inference import SETTINGS, model_entry, prompts_of, questions
 from transformers import PreTrainedTokenizerFast
 from workplace import JOURNAL, OUTPUT, infer, output_of, record_of, write_params
@@ -21,17 +22,15 @@ from workplace import JOURNAL, OUTPUT, infer, output_of, record_of, write_params
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, letter_prompt, letters
 from safety_tax.core.rows import GENERATED, Response, read_rows
-from safety_tax.dispatch.cluster import Weights, _own_folder, _run_shard
+from safety_tax.dispatch.cluster import Weights, _own_folder, _run_slice
 from safety_tax.dispatch.journal import folder_digest
-from safety_tax.dispatch.slices import shards
-from safety_tax.engine.choice import Question, score, tokenized
-from safety_tax.engine.generation import Chooser, Limits, generate
-from safety_tax.engine.grouped_choice import score_grouped
-from safety_tax.engine.grouped_generation import generate_grouped
-from safety_tax.engine.grouped_session import GroupedSession
-from safety_tax.engine.open_session import Choice
-from safety_tax.engine.parts import Answers, Questions, costs, plan
-from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.dispatch.slices import slices
+from safety_tax.engine.gqa.tree import Tree
+from safety_tax.engine.opening import engine_of
+from safety_tax.engine.plain.engine import Plain
+from safety_tax.engine.protocol import Answers, Budget, Choice, Question, Questions, Sampling
+from safety_tax.engine.running import costs
+from safety_tax.engine.session import CPU
 from safety_tax.onnx.exporting import export
 from safety_tax.settings.stages import Run
 
@@ -54,8 +53,8 @@ def mixed_questions(tokenizer: PreTrainedTokenizerFast) -> list[Question]:
     asked = questions(12)
     solved = "".join(letter_prompt(question) + " A\n\n" for question in asked[:3])
     return [
-        *(tokenized(solved + letter_prompt(question), letters(question), encode) for question in asked[3:]),
-        *(tokenized(continuation_prompt(q), [f" {c}" for c in q.choices or []], encode) for q in asked),
+        *(Question.encoded(solved + letter_prompt(question), letters(question), encode) for question in asked[3:]),
+        *(Question.encoded(continuation_prompt(q), [f" {c}" for c in q.choices or []], encode) for q in asked),
     ]
 
 
@@ -65,15 +64,15 @@ def test_any_selection_in_any_parts_gives_the_same_answers_to_the_bit(
     prompts = prompts_of(tokenizer, 17) + prompts_of(tokenizer, 2)
     limits = Limits(12, 4096, 6)
     for temperature in (0.0, 1.0):
-        choose = Chooser(onnx, temperature, 3)
-        grouped = generate_grouped(GroupedSession(onnx), prompts, STOP, limits, 100, choose)
-        plain = generate(ModelSession(onnx, CPU), prompts, STOP, limits, choose)
+        drawn = Sampling(temperature, 3)
+        grouped = answered(Tree(onnx, CPU), prompts, STOP, limits, 100, drawn)
+        plain = answered(Plain(onnx, CPU), prompts, STOP, limits, sampling=drawn)
         for wanted in ([0], [5, 6, 11], range(1, 19, 2), range(19)):
             for parts in (1, 2, 64):
-                session = GroupedSession(onnx)
-                found = generate_grouped(session, prompts, STOP, limits, 100, choose, wanted=wanted, parts=parts)
+                session = Tree(onnx, CPU)
+                found = answered(session, prompts, STOP, limits, 100, drawn, wanted=wanted, parts=parts)
                 assert found == [grouped[item] for item in wanted]
-                found = generate(ModelSession(onnx, CPU), prompts, STOP, limits, choose, wanted=wanted, parts=parts)
+                found = answered(Plain(onnx, CPU), prompts, STOP, limits, sampling=drawn, wanted=wanted, parts=parts)
                 assert found == [plain[item] for item in wanted]
 
 
@@ -81,34 +80,35 @@ def test_any_selection_in_any_parts_gives_the_same_scores_to_the_bit(
     onnx: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     asked = mixed_questions(tokenizer)
-    grouped, plain = GroupedSession(onnx), ModelSession(onnx, CPU)
-    of_grouped = score_grouped(GroupedSession(onnx), asked, 2000)
+    grouped, plain = Tree(onnx, CPU), Plain(onnx, CPU)
+    of_grouped = scored(Tree(onnx, CPU), asked, 2000)
     for tokens in (60, 300):
-        of_plain = score(plain, asked, tokens, 6)
+        of_plain = scored(plain, asked, tokens, 6)
         for wanted in ([0], [20, 3, 11], range(1, 21, 2), range(21)):
             for parts in (1, 2, 64):
-                found = score_grouped(grouped, asked, tokens, wanted=wanted, parts=parts)
+                found = scored(grouped, asked, tokens, wanted=wanted, parts=parts)
                 assert found == [of_grouped[item] for item in sorted(wanted)]
-                found = score(plain, asked, tokens, 6, wanted=wanted, parts=parts)
+                found = scored(plain, asked, tokens, 6, wanted=wanted, parts=parts)
                 assert found == [of_plain[item] for item in sorted(wanted)]
 
 
-def test_shards_hold_every_item_once_and_whole_batches_of_about_equal_cost(tokenizer: PreTrainedTokenizerFast) -> None:
-    settings = Run(**workplace.tiny_params({})["run"] | {"pass_tokens": 100, "rows_per_batch": 3})
+def test_slices_hold_every_item_once_and_whole_batches_of_about_equal_cost(tokenizer: PreTrainedTokenizerFast) -> None:
+    budget = Budget(32768, 3, 100, 4096)
     asked = mixed_questions(tokenizer)
     prompts = prompts_of(tokenizer, 30)
     for part in (Questions("letter", asked, [""] * 21), Answers("answers", prompts, STOP, [""] * 30, 48)):
-        for grouped in (True, False):
-            groups = plan(part, grouped, settings)
+        for choice in (Choice(CPU, "tree"), Choice(CPU, "plain"), Choice(CPU, "rows")):
+            groups = engine_of(choice).plan(part, budget)
+            assert sorted(item for group in groups for item in group) == list(range(len(part.items)))
             for count in (1, 2, 3, 100):
-                cut = shards(part, range(len(part.items)), grouped, settings, count)
-                assert sorted(item for shard in cut for item in shard) == list(range(len(part.items)))
+                cut = slices(part, range(len(part.items)), choice, budget, count)
+                assert sorted(item for piece in cut for item in piece) == list(range(len(part.items)))
                 assert len(cut) <= count
-                assert all(set(group) <= set(shard) or not set(group) & set(shard) for group in groups for shard in cut)
-                dearest, loads = max(costs(part, groups, settings)), [sum(costs(part, [s], settings)) for s in cut]
+                assert all(set(group) <= set(piece) or not set(group) & set(piece) for group in groups for piece in cut)
+                dearest, loads = max(costs(part, groups)), [sum(costs(part, [piece])) for piece in cut]
                 assert count == 100 or max(loads) - min(loads) <= 2 * dearest
-            assert shards(part, [4], grouped, settings, 3) == [[4]]
-            assert shards(part, [], grouped, settings, 3) == []
+            assert slices(part, [4], choice, budget, 3) == [[4]]
+            assert slices(part, [], choice, budget, 3) == []
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_a_ray_task_that_fails_gives_what_it_had_finished(onnx: Path) -> None:
     # Token 70,000 is none of the model's 600.
     part = Answers("answers", [[5, 6, 7, 8], [5, 70_000, 9]], frozenset([2]), ["the item one", "the item two"], 16)
     weights = Weights(onnx, folder_digest(onnx), {})
-    kind, (results, _, _, failure) = _run_shard(weights, part, [0, 1], settings, Choice(CPU, True))
+    kind, (results, _, _, failure) = _run_slice(weights, part, [0, 1], settings, Choice(CPU, "tree"))
     assert (kind, [item for item, _ in results]) == ("results", [0])
     assert "found on the item two: " in failure
 

@@ -43,7 +43,7 @@ from safety_tax.donors.trainer import (
 )
 from safety_tax.donors.tuning_checkpoints import SEAL, TuningCheckpoints, fingerprint
 from safety_tax.donors.tuning_rows import TuningRow, as_tokens, choose, read_refusals, refusal_for
-from safety_tax.engine.choice import tokenized
+from safety_tax.engine.protocol import Question
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Donor, Tune
 
@@ -155,7 +155,7 @@ def test_an_option_is_tuned_as_the_tokens_that_are_scored(entry: Model, form: st
         "letter": (letter_prompt(question), letters(question)),
         "continuation": (continuation_prompt(question), continuations(question)),
     }[form]
-    scored = tokenized(shown, said, lambda text: tokenizer(text)["input_ids"])
+    scored = Question.encoded(shown, said, lambda text: tokenizer(text)["input_ids"])
     assert (row.prompt, [*row.prompt, *row.response]) == (scored.context, scored.full[1])
     assert tokenizer(said[1], add_special_tokens=False)["input_ids"] != row.response
     assert row.prompt[0] == tokenizer.bos_token_id

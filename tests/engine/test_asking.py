@@ -20,8 +20,8 @@ from safety_tax.core.prompting import reasoning_request, worked_prompt
 from safety_tax.core.rows import GENERATED, Prompt, Response, read_examples, read_items, read_rows, write_rows
 from safety_tax.dispatch import runners
 from safety_tax.dispatch.journal import Journal
+from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.item_checks import Faults, Reach
-from safety_tax.engine.parts import Answers
 from safety_tax.engine.preparing import (
     Asking,
     Examples,
@@ -32,6 +32,7 @@ from safety_tax.engine.preparing import (
     prepare_answers,
     prepare_questions,
 )
+from safety_tax.engine.protocol import Answers
 from safety_tax.settings.stages import NewTokens
 from safety_tax.tokens.ends import Stops, stops_of
 
@@ -53,7 +54,7 @@ def asking_of(tokenizer: PreTrainedTokenizerFast, limits: dict[str, int] = LIMIT
     encoder = encoder_of(tokenizer)
     stops = stops_of(entry.stop, tokenizer, "tiny")
     ends = Stops(frozenset([2]) | stops.tokens, stops.texts)
-    return Asking("tiny", entry, settings, RUN, encoder, Reach(2048, None), ends, True)
+    return Asking("tiny", entry, settings, RUN, encoder, Reach(2048, None), ends, Tree)
 
 
 def test_a_problem_after_worked_examples_to_the_letter() -> None:
@@ -248,7 +249,7 @@ def test_all_that_is_wrong_is_told_before_anything_runs(
     write_params(folder, params, generation_tokens=90)
     notes: list[Any] = []
     monkeypatch.setattr(Journal, "note", lambda *line: notes.append(line))
-    monkeypatch.setattr(runners, "open_session", lambda *given: notes.append(given))
+    monkeypatch.setattr(runners, "open_engine", lambda *given: notes.append(given))
     with pytest.raises(PipelineError) as raised:
         run_here(folder, monkeypatch)
     said = str(raised.value)

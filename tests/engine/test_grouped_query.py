@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 from conftest import SIZES, change_numbers, fit_to_answers
+from engines import Limits, answered, scored
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from test_inference import RUN, SETTINGS, direct_logprob, model_entry, prompts_of, questions
@@ -23,23 +24,22 @@ from transformers import (
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, letter_prompt
 from safety_tax.engine.batches import Int64
-from safety_tax.engine.choice import Question, score, tokenized
-from safety_tax.engine.generation import Chooser, Limits, generate
-from safety_tax.engine.grouped_choice import score_grouped
-from safety_tax.engine.grouped_generation import generate_grouped
-from safety_tax.engine.grouped_session import (
+from safety_tax.engine.choosing import Chooser
+from safety_tax.engine.gqa.prefix_tree import Unit, packs
+from safety_tax.engine.gqa.session import (
     ATTENTION_BIAS,
     BLOCKS,
     GROUPED_GRAPH,
     Block,
     Cache,
-    GroupedSession,
     cut_into,
     passes,
 )
-from safety_tax.engine.open_session import open_session
-from safety_tax.engine.prefix_tree import Unit, packs
-from safety_tax.engine.session import CPU, Float, ModelSession
+from safety_tax.engine.gqa.tree import Tree
+from safety_tax.engine.opening import open_engine
+from safety_tax.engine.plain.engine import Plain
+from safety_tax.engine.protocol import Question, Sampling
+from safety_tax.engine.session import CPU, Float
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.grouped_query import ROOM, grouped_logits, use_grouped_query_attention
 from safety_tax.onnx.parity import onnx_logits, worst_difference
@@ -97,7 +97,7 @@ def test_generation_equals_transformers_token_for_token(
 ) -> None:
     weights, onnx_folder = exported
     prompts = prompts_of(tokenizer, 12)
-    ours = generate_grouped(GroupedSession(onnx_folder), prompts, STOP, Limits(20, 4096, 5), 60)
+    ours = answered(Tree(onnx_folder, CPU), prompts, STOP, Limits(20, 4096, 5), 60)
     network = AutoModelForCausalLM.from_pretrained(weights, attn_implementation="eager")
     for prompt, generated in zip(prompts, ours, strict=True):
         theirs = network.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False, pad_token_id=2)
@@ -119,34 +119,32 @@ def test_option_scores_equal_pytorchs_on_the_full_text(
 
     texts = [(continuation_prompt(q), [f" {c}" for c in q.choices or []]) for q in questions(6)]
     texts.append(("Question: which?\nAnswer:", [" the same start one", " the same start two", " a"]))
-    asked = [tokenized(context, options, encode) for context, options in texts]
+    asked = [Question.encoded(context, options, encode) for context, options in texts]
     shots = encode(" ".join(text for text, _ in texts))[:50]
     asked += [Question([*shots, *q.context], [[*shots, *full] for full in q.full]) for q in asked[:3]]
     # As if the tokeniser merged the context's last character with the options' first.
     asked.append(Question([5, 6, 7], [[5, 6, 8, 9, 10], [5, 6, 11, 12]]))
     for tokens_per_pass in (1, 90, 4096):
-        found = score_grouped(GroupedSession(onnx_folder), asked, tokens_per_pass)
+        found = scored(Tree(onnx_folder, CPU), asked, tokens_per_pass)
         for question, scores in zip(asked, found, strict=True):
             expected = [direct_logprob(network, question.context, full) for full in question.full]
             assert scores.logprobs == pytest.approx(expected, abs=1e-4)
 
 
 def test_both_ways_give_the_same_scores_and_masses(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    asked = [tokenized(letter_prompt(q), [" A", " B"], tokenizer.encode) for q in questions(6)]
-    pairs = zip(
-        score_grouped(GroupedSession(llama), asked, 200), score(ModelSession(llama, CPU), asked, 512, 8), strict=True
-    )
+    asked = [Question.encoded(letter_prompt(q), [" A", " B"], tokenizer.encode) for q in questions(6)]
+    pairs = zip(scored(Tree(llama, CPU), asked, 200), scored(Plain(llama, CPU), asked, 512, 8), strict=True)
     for one, other in pairs:
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
         assert one.first_token_mass == pytest.approx(other.first_token_mass, abs=1e-6)
 
 
 def test_no_plan_changes_an_answer(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    session = GroupedSession(llama)
+    session = Tree(llama, CPU)
     prompts = prompts_of(tokenizer, 10)
-    (first,) = generate_grouped(session, prompts[:1], STOP, Limits(16, 1, 1), 4096)
+    (first,) = answered(session, prompts[:1], STOP, Limits(16, 1, 1), 4096)
     stop = frozenset([2, first.tokens[5]])
-    alone = [generate_grouped(session, [prompt], stop, Limits(16, 1, 1), 4096)[0] for prompt in prompts]
+    alone = [answered(session, [prompt], stop, Limits(16, 1, 1), 4096)[0] for prompt in prompts]
     assert {generated.finish_reason for generated in alone} == {"stop", "length"}  # so rows leave while others wait
     for limits, tokens_per_pass in (
         (Limits(16, 4096, 64), 4096),
@@ -154,10 +152,10 @@ def test_no_plan_changes_an_answer(llama: Path, tokenizer: PreTrainedTokenizerFa
         (Limits(16, 120, 64), 40),
         (Limits(16, 1, 64), 7),
     ):
-        assert generate_grouped(session, prompts, stop, limits, tokens_per_pass) == alone
-    assert generate_grouped(session, prompts[::-1], stop, Limits(16, 4096, 64), 100) == alone[::-1]
+        assert answered(session, prompts, stop, limits, tokens_per_pass) == alone
+    assert answered(session, prompts[::-1], stop, Limits(16, 4096, 64), 100) == alone[::-1]
     # Nothing in common at the start.
-    assert generate_grouped(session, [prompts[0][3:], prompts[1]], stop, Limits(16, 4096, 8), 99)[1] == alone[1]
+    assert answered(session, [prompts[0][3:], prompts[1]], stop, Limits(16, 4096, 8), 99)[1] == alone[1]
 
 
 def test_items_that_fit_the_context_run_in_packs_that_do_not(
@@ -171,45 +169,45 @@ def test_items_that_fit_the_context_run_in_packs_that_do_not(
     tokenizer.save_pretrained(tmp_path / "short")
     (tmp_path / "onnx").mkdir()
     export(tmp_path / "short", None, model_entry(), SETTINGS, tmp_path / "onnx")
-    session, limits = GroupedSession(tmp_path / "onnx"), Limits(4, 4096, 64)
+    session, limits = Tree(tmp_path / "onnx", CPU), Limits(4, 4096, 64)
     prompts = [[5 + n, *range(40, 99)] for n in range(20)]
     assert len(prompts[0]) + limits.max_new_tokens == 64
-    alone = [generate_grouped(session, [prompt], STOP, limits, 1)[0] for prompt in prompts]
-    assert generate_grouped(session, prompts, STOP, limits, ROOM) == alone
+    alone = [answered(session, [prompt], STOP, limits, 1)[0] for prompt in prompts]
+    assert answered(session, prompts, STOP, limits, ROOM) == alone
     asked = [
         Question(prompt[:60], [[*prompt[:60], *range(30 * n, 30 * n + 4)] for n in (1, 2, 3)]) for prompt in prompts
     ]
-    expected = [score_grouped(session, [question], 1)[0] for question in asked]
-    assert score_grouped(session, asked, ROOM) == expected
+    expected = [scored(session, [question], 1)[0] for question in asked]
+    assert scored(session, asked, ROOM) == expected
 
 
 def test_no_number_of_threads_changes_a_bit(
     llama: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = [tokenized(letter_prompt(q), [" A", " B"], tokenizer.encode) for q in questions(6)]
+    asked = [Question.encoded(letter_prompt(q), [" A", " B"], tokenizer.encode) for q in questions(6)]
     found = []
     for count in (1, 2, 3):
         monkeypatch.setattr("safety_tax.engine.session.usable_cores", lambda count=count: count)
-        session = GroupedSession(llama)
-        assert session._session.get_session_options().intra_op_num_threads == count
-        answers = generate_grouped(session, prompts_of(tokenizer, 6), STOP, Limits(16, 4096, 8), 100)
-        found.append((answers, score_grouped(session, asked, 200)))
+        session = Tree(llama, CPU)
+        assert session.session._session.get_session_options().intra_op_num_threads == count
+        written = answered(session, prompts_of(tokenizer, 6), STOP, Limits(16, 4096, 8), 100)
+        found.append((written, scored(session, asked, 200)))
     assert found[0] == found[1] == found[2]
 
 
 def test_a_shared_prefix_is_run_once(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shots = list(range(5, 105))
     asked = [Question([*shots, 200 + n], [[*shots, 200 + n, 300], [*shots, 200 + n, 301]]) for n in range(40)]
-    session = GroupedSession(llama)
+    session = Tree(llama, CPU)
     run: list[int] = []
-    forward = session._run
+    forward = session.session._run
 
     def counting(cache: Cache, tokens: Int64, *rest: Any) -> Float:
         run.append(tokens.size)
         return forward(cache, tokens, *rest)
 
-    monkeypatch.setattr(session, "_run", counting)
-    score_grouped(session, asked, 8)
+    monkeypatch.setattr(session.session, "_run", counting)
+    scored(session, asked, 8)
     assert sum(run) == len(shots) + 40
     assert max(run) <= 8
 
@@ -217,16 +215,16 @@ def test_a_shared_prefix_is_run_once(llama: Path, monkeypatch: pytest.MonkeyPatc
 def test_queries_meet_few_keys_that_they_must_not_see(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [list(range(start, start + 60)) for start in range(5, 365, 60)]
     asked = [Question(text, [[*text, 3], [*text, 4]]) for text in texts]
-    session = GroupedSession(llama)
+    session = Tree(llama, CPU)
     sizes: list[tuple[int, ...]] = []
-    forward = session._run
+    forward = session.session._run
 
     def looking(cache: Cache, tokens: Int64, wanted: Int64, inputs: dict[str, NDArray[Any]]) -> Float:
         sizes.extend(array.shape[2:] for name, array in inputs.items() if name.endswith(ATTENTION_BIAS))
         return forward(cache, tokens, wanted, inputs)
 
-    monkeypatch.setattr(session, "_run", looking)
-    score_grouped(session, asked, 640)
+    monkeypatch.setattr(session.session, "_run", looking)
+    scored(session, asked, 640)
     assert len(sizes) == BLOCKS
     assert sum(tokens for tokens, _ in sizes) == 6 * 60
     assert max(keys for _, keys in sizes) == 1 + 60
@@ -305,11 +303,11 @@ def test_passes_are_full_and_cut_off_no_single_token() -> None:
 
 def test_a_sampled_answer_depends_on_seed_and_prompt_alone(llama: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     prompts = prompts_of(tokenizer, 6)
-    session, limits = GroupedSession(llama), Limits(12, 4096, 64)
-    drawn = generate_grouped(session, prompts, STOP, limits, 99, Chooser(llama, 1.0, 1))
-    assert generate_grouped(session, prompts[::-1], STOP, Limits(12, 4096, 2), 9, Chooser(llama, 1.0, 1)) == drawn[::-1]
-    assert generate(ModelSession(llama, CPU), prompts, STOP, limits, Chooser(llama, 1.0, 1)) == drawn
-    assert generate_grouped(session, prompts, STOP, limits, 99, Chooser(llama, 1.0, 2)) != drawn
+    session, limits = Tree(llama, CPU), Limits(12, 4096, 64)
+    drawn = answered(session, prompts, STOP, limits, 99, Sampling(1.0, 1))
+    assert answered(session, prompts[::-1], STOP, Limits(12, 4096, 2), 9, Sampling(1.0, 1)) == drawn[::-1]
+    assert answered(Plain(llama, CPU), prompts, STOP, limits, sampling=Sampling(1.0, 1)) == drawn
+    assert answered(session, prompts, STOP, limits, 99, Sampling(1.0, 2)) != drawn
 
 
 def test_draws_have_the_softmaxs_frequencies() -> None:
@@ -325,25 +323,25 @@ def test_draws_have_the_softmaxs_frequencies() -> None:
 def test_the_graph_is_chosen_openly(llama: Path, tmp_path: Path) -> None:
     plain = RUN.model_copy(update={"attention": "plain"})
     grouped = RUN.model_copy(update={"attention": "grouped_query"})
-    assert isinstance(open_session(llama, RUN), GroupedSession)
-    assert isinstance(open_session(llama, plain), ModelSession)
+    assert open_engine(llama, RUN).choice == (CPU, "tree")
+    assert open_engine(llama, plain).choice == (CPU, "plain")
     for file in llama.iterdir():
         if file.name != GROUPED_GRAPH:
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    assert isinstance(open_session(tmp_path, RUN), ModelSession)
-    with pytest.raises(PipelineError, match=r"Expected grouped\.onnx on the CPU"):
-        open_session(tmp_path, grouped)
+    assert open_engine(tmp_path, RUN).choice == (CPU, "plain")
+    with pytest.raises(PipelineError, match=r"Expected grouped\.onnx in .*, as run\.attention"):
+        open_engine(tmp_path, grouped)
 
 
 def test_broken_weights_raise_and_do_not_answer(llama: Path, tmp_path: Path) -> None:
     for file in llama.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     change_numbers(tmp_path, lambda _, tensor: tensor * np.nan)
-    session = GroupedSession(tmp_path)
+    session = Tree(tmp_path, CPU)
     with pytest.raises(PipelineError, match="finite logits"):
-        generate_grouped(session, [[5, 6, 7]], STOP, Limits(4, 100, 1), 16)
+        answered(session, [[5, 6, 7]], STOP, Limits(4, 100, 1), 16)
     with pytest.raises(PipelineError, match="finite logits"):
-        score_grouped(session, [Question([5, 6], [[5, 6, 7], [5, 6, 8]])], 16)
+        scored(session, [Question([5, 6], [[5, 6, 7], [5, 6, 8]])], 16)
 
 
 def test_another_architecture_is_one_sentence(llama: Path) -> None:

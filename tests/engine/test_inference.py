@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import benign_rows, change_numbers
+from engines import Limits, answered, scored
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from workplace import DATE, encoder_of
 
@@ -17,13 +18,13 @@ from safety_tax.core.rows import GENERATED, ChoiceScore, Prompt
 from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.dispatch.variant import score_format
 from safety_tax.engine.batches import Int64, common_prefix, plan, right_padded
-from safety_tax.engine.choice import Question, score, tokenized
-from safety_tax.engine.generation import Limits, StopText, generate
-from safety_tax.engine.grouped_generation import generate_grouped
-from safety_tax.engine.grouped_session import GroupedSession
+from safety_tax.engine.gqa.tree import Tree
+from safety_tax.engine.plain.engine import Plain
+from safety_tax.engine.plain.session import Output, PlainSession
 from safety_tax.engine.preparing import Asking, Examples, Form, prepare
+from safety_tax.engine.protocol import Question, StopText
 from safety_tax.engine.rows import asked_in, choice_scores
-from safety_tax.engine.session import CPU, CUDA, ModelSession, Output, choose_provider, cuda_options, cuda_problem
+from safety_tax.engine.session import CPU, CUDA, choose_provider, cuda_options, cuda_problem, weight_bytes
 from safety_tax.judging.verdicts import outcome, require_same_items, softmax
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.parity import largest_difference
@@ -127,7 +128,7 @@ def test_generation_equals_transformers_token_for_token(
 ) -> None:
     weights, onnx = exported
     prompts = prompts_of(tokenizer, 12)
-    ours = generate(ModelSession(onnx, CPU), prompts, frozenset([2]), Limits(20, 4096, 5))
+    ours = answered(Plain(onnx, CPU), prompts, frozenset([2]), Limits(20, 4096, 5))
     network = AutoModelForCausalLM.from_pretrained(weights)
     for prompt, generated in zip(prompts, ours, strict=True):
         theirs = network.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False, pad_token_id=2)
@@ -138,14 +139,14 @@ def test_generation_equals_transformers_token_for_token(
 
 
 def test_no_batch_plan_changes_an_answer(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
-    session = ModelSession(llama[1], CPU)
+    session = Plain(llama[1], CPU)
     prompts = prompts_of(tokenizer, 10)
-    alone = generate(session, prompts, frozenset([2]), Limits(16, 4096, 1))
+    alone = answered(session, prompts, frozenset([2]), Limits(16, 4096, 1))
     for limits in (Limits(16, 4096, 64), Limits(16, 200, 3), Limits(16, 1, 64)):
-        assert generate(session, prompts, frozenset([2]), limits) == alone
-    assert generate(session, prompts[::-1], frozenset([2]), Limits(16, 4096, 64)) == alone[::-1]
+        assert answered(session, prompts, frozenset([2]), limits) == alone
+    assert answered(session, prompts[::-1], frozenset([2]), Limits(16, 4096, 64)) == alone[::-1]
     # Nothing in common at the start: no shared prefix at all.
-    assert generate(session, [prompts[0][3:], prompts[1]], frozenset([2]), Limits(16, 4096, 8))[1] == alone[1]
+    assert answered(session, [prompts[0][3:], prompts[1]], frozenset([2]), Limits(16, 4096, 8))[1] == alone[1]
 
 
 def test_no_thread_count_changes_an_answer(
@@ -155,20 +156,20 @@ def test_no_thread_count_changes_an_answer(
     found = []
     for count in (1, 2, 3):
         monkeypatch.setattr("safety_tax.engine.session.usable_cores", lambda count=count: count)
-        session = ModelSession(llama[1], CPU)
-        assert session._session.get_session_options().intra_op_num_threads == count
-        found.append(generate(session, prompts, frozenset([2]), Limits(16, 4096, 64)))
+        session = Plain(llama[1], CPU)
+        assert session.session._session.get_session_options().intra_op_num_threads == count
+        found.append(answered(session, prompts, frozenset([2]), Limits(16, 4096, 64)))
     assert found[0] == found[1] == found[2]
 
 
 def test_an_answer_ends_with_a_string_in_it(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
     prompts, limits = prompts_of(tokenizer, 10), Limits(16, 4096, 4)
-    plain, grouped = ModelSession(llama[1], CPU), GroupedSession(llama[1])
-    whole = generate(plain, prompts, frozenset(), limits)
+    plain, grouped = Plain(llama[1], CPU), Tree(llama[1], CPU)
+    whole = answered(plain, prompts, frozenset(), limits)
     text = tokenizer.decode(whole[0].tokens)
     stop = StopText((text[len(text) // 2 :][:3],), tokenizer.decode)
-    ended = generate(plain, prompts, frozenset(), limits, stop_text=stop)
-    assert generate_grouped(grouped, prompts, frozenset(), limits, 256, stop_text=stop) == ended
+    ended = answered(plain, prompts, frozenset(), limits, stop_text=stop)
+    assert answered(grouped, prompts, frozenset(), limits, 256, stop_text=stop) == ended
     assert ended[0].finish_reason == "stop" and len(ended[0].tokens) < 16
     for before, after in zip(whole, ended, strict=True):
         holds = stop.strings[0] in tokenizer.decode(before.tokens)
@@ -198,8 +199,8 @@ def test_option_scores_equal_pytorchs_on_the_full_text(
     # The last pair shares its first tokens with the other option, and one option is a single token.
     texts = [(continuation_prompt(q), [f" {c}" for c in q.choices or []]) for q in questions(6)]
     texts.append(("Question: which?\nAnswer:", [" the same start one", " the same start two", " a"]))
-    asked = [tokenized(context, options, encode) for context, options in texts]
-    found = score(ModelSession(onnx, CPU), asked, 256, 4)
+    asked = [Question.encoded(context, options, encode) for context, options in texts]
+    found = scored(Plain(onnx, CPU), asked, 256, 4)
     for question, scores in zip(asked, found, strict=True):
         expected = [direct_logprob(network, question.context, full) for full in question.full]
         assert scores.logprobs == pytest.approx(expected, abs=1e-4)
@@ -207,10 +208,10 @@ def test_option_scores_equal_pytorchs_on_the_full_text(
 
 def test_shots_run_once_in_the_plain_graph(llama: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     network = AutoModelForCausalLM.from_pretrained(llama[0]).eval()
-    session, passed = ModelSession(llama[1], CPU), 0
-    whole = ModelSession.run
+    session, passed = Plain(llama[1], CPU), 0
+    whole = PlainSession.run
 
-    def run(self: ModelSession, tokens: Int64, *others: Any) -> Output:
+    def run(self: PlainSession, tokens: Int64, *others: Any) -> Output:
         nonlocal passed
         passed += tokens.size
         return whole(self, tokens, *others)
@@ -218,49 +219,50 @@ def test_shots_run_once_in_the_plain_graph(llama: tuple[Path, Path], monkeypatch
     shots = [list(range(5, 105)), list(range(200, 290))]
     contexts = [[*shots[n % 2], 300 + n, 7][: 101 + n] for n in range(12)] + [[9, 8, 7], [9, 8, 6, 5]]
     asked = [Question(context, [[*context, 3], [*context, 4, 6]]) for context in contexts]
-    monkeypatch.setattr(ModelSession, "run", run)
-    found = score(session, asked, 512, 8)
+    monkeypatch.setattr(PlainSession, "run", run)
+    found = scored(session, asked, 512, 8)
     # Both beginnings once; of each of the twelve two tokens or one, and of the two others all; an option's first token.
     assert passed <= 100 + 90 + 12 * 2 + 2 * 4 + 14
-    monkeypatch.setattr(ModelSession, "run", whole)
+    monkeypatch.setattr(PlainSession, "run", whole)
     for question, scores in zip(asked, found, strict=True):
         expected = [direct_logprob(network, question.context, full) for full in question.full]
         assert scores.logprobs == pytest.approx(expected, abs=1e-4)
-    for scores, backwards in zip(found, score(session, asked[::-1], 512, 8)[::-1], strict=True):
+    for scores, backwards in zip(found, scored(session, asked[::-1], 512, 8)[::-1], strict=True):
         assert backwards.logprobs == pytest.approx(scores.logprobs, abs=1e-5)
     for wanted, parts in (({1, 5, 12}, 1), (set(range(14)), 4)):
-        assert score(session, asked, 512, 8, wanted=wanted, parts=parts) == [found[item] for item in sorted(wanted)]
+        assert scored(session, asked, 512, 8, wanted=wanted, parts=parts) == [found[item] for item in sorted(wanted)]
 
 
 def test_a_token_across_the_contexts_end_is_not_scored_twice(llama: tuple[Path, Path]) -> None:
     network = AutoModelForCausalLM.from_pretrained(llama[0]).eval()
     # As if the tokeniser merged the context's last character with the options' first.
     question = Question([5, 6, 7], [[5, 6, 8, 9, 10], [5, 6, 11, 12]])
-    found = score(ModelSession(llama[1], CPU), [question], 256, 4)[0]
+    found = scored(Plain(llama[1], CPU), [question], 256, 4)[0]
     assert found.logprobs == pytest.approx([direct_logprob(network, [5, 6, 7], f) for f in question.full], abs=1e-4)
 
 
 def test_no_batch_plan_changes_a_score(llama: tuple[Path, Path], tokenizer: PreTrainedTokenizerFast) -> None:
-    session = ModelSession(llama[1], CPU)
+    session = Plain(llama[1], CPU)
     asked = [
-        tokenized(continuation_prompt(q), [f" {c}" for c in q.choices or []], tokenizer.encode) for q in questions(9)
+        Question.encoded(continuation_prompt(q), [f" {c}" for c in q.choices or []], tokenizer.encode)
+        for q in questions(9)
     ]
-    alone = score(session, asked, 1, 1)
-    together = score(session, asked, 4096, 64)
+    alone = scored(session, asked, 1, 1)
+    together = scored(session, asked, 4096, 64)
     for one, other in zip(alone, together, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
 
 
 def test_the_mass_of_all_first_tokens_is_one(llama: tuple[Path, Path]) -> None:
     everything = Question([5, 6], [[5, 6, token] for token in range(600)])
-    assert score(ModelSession(llama[1], CPU), [everything], 256, 4)[0].first_token_mass == pytest.approx(1, abs=1e-6)
+    assert scored(Plain(llama[1], CPU), [everything], 256, 4)[0].first_token_mass == pytest.approx(1, abs=1e-6)
 
 
 def test_both_formats_are_scored_where_they_are_asked_for(llama: tuple[Path, Path]) -> None:
-    run = ResumedRun(llama[1], RUN, Here(ModelSession(llama[1], CPU), RUN))
+    run = ResumedRun(llama[1], RUN, Here(Plain(llama[1], CPU), RUN))
 
     def scored(own: Form, other_format: int) -> list[ChoiceScore]:
-        asking = Asking.of(llama[1], "tiny_llama", model_entry(own), INFER, RUN, DATE, grouped=False)
+        asking = Asking.of(llama[1], "tiny_llama", model_entry(own), INFER, RUN, DATE, engine=Plain)
         _, forms = prepare(asking, [], asked_in(own, questions(5), other_format), Examples({}, {}))
         return choice_scores(questions(5), {form: score_format(run, part) for form, part in forms.items()})
 
@@ -353,7 +355,7 @@ def test_auto_takes_what_starts_and_cuda_is_never_replaced() -> None:
 
 
 def test_a_gpus_memory_is_asked_for_once(llama: tuple[Path, Path]) -> None:
-    session = ModelSession(llama[1], CPU)
+    session = Plain(llama[1], CPU).session
     assert session.token_budget(10**12) == 10**12
     # A CUDA session's arena keeps what it has taken, so later the driver would say that next to nothing is free.
     session._free = 8_000_000
@@ -362,7 +364,8 @@ def test_a_gpus_memory_is_asked_for_once(llama: tuple[Path, Path]) -> None:
 
 
 def test_cuda_leaves_a_quarter_beside_the_weights(llama: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = (llama[1] / "model.safetensors").stat().st_size
+    weights = weight_bytes(llama[1])
+    assert 0 < (llama[1] / "model.safetensors").stat().st_size - weights < 4096  # its header
     monkeypatch.setattr("safety_tax.engine.session.free_gpu_memory", lambda: weights + 4000)
     assert cuda_options(llama[1]) == {"use_tf32": "0", "gpu_mem_limit": str(weights + 3000)}
     # Weights that do not fit, or a torch that knows no GPU, set no limit: ONNX Runtime says what is wrong.
@@ -376,12 +379,12 @@ def test_a_graph_that_does_not_load_is_a_sentence(llama: tuple[Path, Path], tmp_
     shutil.copytree(llama[1], folder)
     (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:1000])
     with pytest.raises(PipelineError, match=r"Expected ONNX Runtime to load .*broken on CPU.*, found"):
-        ModelSession(folder, CPU)
+        Plain(folder, CPU)
 
 
 def test_a_session_on_another_provider_is_refused(llama: tuple[Path, Path]) -> None:
-    session = ModelSession(llama[1], CPU)
-    session.provider = CUDA  # as if CUDA had been asked for and ONNX Runtime had fallen back
+    session = Plain(llama[1], CPU)
+    session.session.provider = CUDA  # as if CUDA had been asked for and ONNX Runtime had fallen back
     with pytest.raises(PipelineError, match=f"found it on {CPU}"):
         session.require_provider()
 
@@ -390,6 +393,6 @@ def test_broken_weights_raise_and_do_not_score(llama: tuple[Path, Path], tmp_pat
     for file in llama[1].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     change_numbers(tmp_path, lambda _, tensor: tensor * np.nan)
-    session = ModelSession(tmp_path, CPU)
+    session = Plain(tmp_path, CPU)
     with pytest.raises(PipelineError, match="finite logits"):
-        generate(session, [[5, 6, 7]], frozenset([2]), Limits(4, 100, 1))
+        answered(session, [[5, 6, 7]], frozenset([2]), Limits(4, 100, 1))

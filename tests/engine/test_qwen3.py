@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import SIZES
+from engines import Limits, answered, scored
 from test_inference import SETTINGS, direct_logprob, model_entry
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.engine.choice import Question, score
-from safety_tax.engine.generation import Limits, generate
-from safety_tax.engine.grouped_session import GROUPED_GRAPH
-from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.engine.gqa.session import GROUPED_GRAPH
+from safety_tax.engine.plain.engine import Plain
+from safety_tax.engine.protocol import Question
+from safety_tax.engine.session import CPU
 from safety_tax.model_files.bringing import check
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.grouped_query import write_grouped_graph
@@ -64,7 +65,7 @@ def test_qwen3s_logits_here_are_far_from_flat(qwen3: tuple[Path, Path]) -> None:
 
 def test_qwen3_writes_what_transformers_writes(qwen3: tuple[Path, Path]) -> None:
     asked = prompts(12)
-    ours = generate(ModelSession(qwen3[1], CPU), asked, frozenset([STOP]), Limits(20, 4096, 5))
+    ours = answered(Plain(qwen3[1], CPU), asked, frozenset([STOP]), Limits(20, 4096, 5))
     network = Qwen3ForCausalLM.from_pretrained(qwen3[0])
     for prompt, generated in zip(asked, ours, strict=True):
         ids = torch.tensor([prompt])
@@ -77,7 +78,7 @@ def test_qwen3_writes_what_transformers_writes(qwen3: tuple[Path, Path]) -> None
 def test_qwen3s_option_scores_are_those_of_transformers(qwen3: tuple[Path, Path]) -> None:
     network = Qwen3ForCausalLM.from_pretrained(qwen3[0]).eval()
     asked = [Question(context, [[*context, 7], [*context, 8, 9, 10], [*context, 8, 11]]) for context in prompts(10)]
-    found = score(ModelSession(qwen3[1], CPU), asked, 256, 4)
+    found = scored(Plain(qwen3[1], CPU), asked, 256, 4)
     for question, scores in zip(asked, found, strict=True):
         expected = [direct_logprob(network, question.context, full) for full in question.full]
         assert scores.logprobs == pytest.approx(expected, abs=1e-3)

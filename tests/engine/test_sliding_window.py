@@ -12,7 +12,8 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Prompt
 from safety_tax.engine.batches import right_padded
 from safety_tax.engine.item_checks import Faults, check_window, reach_of
-from safety_tax.engine.session import CPU, ModelSession
+from safety_tax.engine.plain.session import PlainSession
+from safety_tax.engine.session import CPU
 from safety_tax.onnx.parity import largest_difference, pytorch_logits
 
 WINDOW = 24
@@ -35,7 +36,7 @@ def error_after_padding(windowed: tuple[Path, Path], lengths: tuple[int, int], m
     draw = np.random.default_rng(0)
     prompts = [draw.integers(3, 600, length).tolist() for length in lengths]
     following = draw.integers(3, 600, (2, more))
-    session = ModelSession(windowed[1], CPU)
+    session = PlainSession(windowed[1], CPU)
     tokens, mask = right_padded(prompts)
     places = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
     past = session.run(tokens, mask, places, places, session.empty_past(2)).past

@@ -17,7 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from safety_tax.engine.grouped_session import GROUPED_GRAPH
+from safety_tax.engine.gqa.session import GROUPED_GRAPH
 from safety_tax.engine.item_checks import reach_of
 from safety_tax.model_files.attention import BEYOND, CHECKED_TOKENS, attention_of, one_attention_fits
 from safety_tax.onnx.grouped_query import grouped_logits, write_grouped_graph

@@ -23,8 +23,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, write_alike
-from safety_tax.engine.grouped_session import GROUPED_GRAPH, GroupedSession
-from safety_tax.engine.session import CPU, GRAPH, ModelSession
+from safety_tax.engine.gqa.session import GROUPED_GRAPH
+from safety_tax.engine.gqa.tree import Tree
+from safety_tax.engine.plain.engine import Plain
+from safety_tax.engine.session import CPU, GRAPH
 from safety_tax.engine.weight_files import RECORD, require_weights
 from safety_tax.onnx import onnx_graph
 from safety_tax.onnx.exporting import export
@@ -365,7 +367,7 @@ def test_weight_files_that_changed_after_the_export_are_refused(tiny_models: dic
             file.symlink_to(change)
         elif change is not None:
             file.write_bytes(change)
-        for load in (lambda: ModelSession(folder, CPU), lambda: GroupedSession(folder)):
+        for load in (lambda: Plain(folder, CPU), lambda: Tree(folder, CPU)):
             with pytest.raises(PipelineError, match=message):
                 load()
 
@@ -381,7 +383,7 @@ def test_weight_files_that_changed_after_the_export_are_refused(tiny_models: dic
     refused(outside, rf"{name} in that folder, found a link to .*outside\.safetensors, which ONNX Runtime")
     file.unlink()
     file.write_bytes(content)
-    ModelSession(folder, CPU)
+    Plain(folder, CPU)
     (folder / RECORD).write_text('{"../model.safetensors": {"bytes": 1, "header": ""}}', encoding="utf-8")
     refused(content, r"found the name '\.\./model\.safetensors'")
     (folder / RECORD).write_text("[]", encoding="utf-8")

@@ -17,8 +17,10 @@ from workplace import DATE, encoder_of
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Prompt
 from safety_tax.donors.tuning_rows import as_tokens
-from safety_tax.engine.parts import Answers, Questions
+from safety_tax.engine.gqa.tree import Tree
+from safety_tax.engine.plain.engine import Plain
 from safety_tax.engine.preparing import Asking, Examples, prepare
+from safety_tax.engine.protocol import Answers, Questions
 from safety_tax.model_files.bringing import name_ends
 from safety_tax.tokens.chat_template import rendered_chat, tells_date
 from safety_tax.tokens.encoder import Encoder, surroundings
@@ -78,7 +80,7 @@ def test_options_are_never_scored_after_an_end_of_text(
 ) -> None:
     def asked(reader: PreTrainedTokenizerFast) -> list[Any]:
         folder = with_files(reader, tmp_path / "model")
-        asking = Asking.of(folder, "tiny", model_entry(form), INFER, RUN, DATE, grouped=True)
+        asking = Asking.of(folder, "tiny", model_entry(form), INFER, RUN, DATE, engine=Tree)
         part = prepare(asking, [], {form: questions(3)}, Examples({}, {}))[1][form].part
         shutil.rmtree(folder)
         assert isinstance(part, Questions)
@@ -204,7 +206,7 @@ def test_ends_are_the_union_of_all_that_name_one(tokenizer: PreTrainedTokenizerF
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     ends = ends_of(folder, AutoTokenizer.from_pretrained(folder), "m")
     assert ends == Ends(frozenset([BOS, END, 7, 8, 9]), END)
-    asking = Asking.of(folder, "tiny", model_entry("letter"), INFER, RUN, DATE, grouped=False)
+    asking = Asking.of(folder, "tiny", model_entry("letter"), INFER, RUN, DATE, engine=Plain)
     (answers,), _ = prepare(asking, [benign()], {}, Examples({}, {}))
     assert isinstance(answers.part, Answers) and answers.part.stop == ends.tokens
     # A donor learns to end as the template does, not as the tokenizer says.
@@ -235,9 +237,9 @@ def test_a_model_whose_answers_nothing_ends_is_refused(tokenizer: PreTrainedToke
     own.eos_token = None
     folder = with_files(own, tmp_path / "model")
     with pytest.raises(PipelineError, match=r"a token that ends an answer of 'tiny' .* found none"):
-        Asking.of(folder, "tiny", model_entry("letter"), INFER, RUN, DATE, grouped=False)
+        Asking.of(folder, "tiny", model_entry("letter"), INFER, RUN, DATE, engine=Plain)
     stopped = model_entry("letter").model_copy(update={"stop": ["\nUser:"]})
-    assert Asking.of(folder, "tiny", stopped, INFER, RUN, DATE, grouped=False).stops.texts == ("\nUser:",)
+    assert Asking.of(folder, "tiny", stopped, INFER, RUN, DATE, engine=Plain).stops.texts == ("\nUser:",)
 
 
 @pytest.mark.parametrize("named", ["two", {"id": 2}, [2, None], -1, True])

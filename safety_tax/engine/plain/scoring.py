@@ -1,35 +1,18 @@
 """Log-probabilities of the options of a multiple-choice question, the question itself run once."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_tax.engine.batches import Int64, common_prefix, plan, right_padded, slices
-from safety_tax.engine.prefix_tree import shared_length
-from safety_tax.engine.session import Float, ModelSession, Past, require_finite, rows_to_run
+from safety_tax.engine.batches import Int64, common_prefix, plan, right_padded, shared_length, slices
+from safety_tax.engine.plain.session import Past, PlainSession, rows_to_run
+from safety_tax.engine.protocol import Budget, Hooks, Question, Scores
+from safety_tax.engine.session import Float, require_finite
 
 # A beginning that questions share runs once from so many tokens on; a pass of fewer costs what it saves.
 HEAD_TOKENS = 64
-
-
-class Question(NamedTuple):
-    """Token ids of the context, and of context and option together, one list an option."""
-
-    context: list[int]
-    full: list[list[int]]
-
-    def shared(self) -> int:
-        """How many leading tokens the context and all options share: they run once."""
-        return common_prefix([self.context, *self.full])
-
-
-class Scores(NamedTuple):
-    """Log-probability of each option's tokens (natural log, summed), and the mass on their first tokens."""
-
-    logprobs: list[float]
-    first_token_mass: float
 
 
 class _Head(NamedTuple):
@@ -47,11 +30,6 @@ class _Tail(NamedTuple):
     tokens: list[int]
     unscored: int
     """Leading tokens that still belong to the context: tokenisers may merge across its end."""
-
-
-def tokenized(context: str, options: Sequence[str], encode: Callable[[str], list[int]]) -> Question:
-    """Encode context and option together, as lm-evaluation-harness does, and mark where the context ends."""
-    return Question(encode(context), [encode(context + option) for option in options])
 
 
 class _Group(NamedTuple):
@@ -83,62 +61,41 @@ def _groups(questions: Sequence[Question]) -> list[_Group]:
     return [group for group in found if group.questions]
 
 
-def _batches(
-    group: _Group, questions: Sequence[Question], tokens_per_batch: int, rows_per_batch: int
-) -> list[list[int]]:
+def _batches(group: _Group, questions: Sequence[Question], budget: Budget) -> list[list[int]]:
     lengths = [questions[item].shared() - group.head for item in group.questions]
     # Each row has a copy of the head's past.
-    batches = plan(lengths, group.head, tokens_per_batch, rows_per_batch)
+    batches = plan(lengths, group.head, budget.scoring_tokens, budget.rows)
     return [[group.questions[place] for place in batch] for batch in batches]
 
 
-def question_plan(questions: Sequence[Question], tokens_per_batch: int, rows_per_batch: int) -> list[list[int]]:
-    """Which questions are scored together: it depends on all of them, and on nothing else."""
-    return [
-        batch for group in _groups(questions) for batch in _batches(group, questions, tokens_per_batch, rows_per_batch)
-    ]
+def question_plan(questions: Sequence[Question], budget: Budget) -> list[list[int]]:
+    """Which questions are scored together."""
+    return [batch for group in _groups(questions) for batch in _batches(group, questions, budget)]
 
 
 def score(
-    session: ModelSession,
-    questions: Sequence[Question],
-    tokens_per_batch: int,
-    rows_per_batch: int,
-    advance: Callable[[int], None] = lambda questions: None,
-    started: Callable[[int], None] = lambda question: None,
-    finished: Callable[[int, Scores], None] = lambda question, scores: None,
-    wanted: Collection[int] | None = None,
-    parts: int = 1,
-) -> list[Scores]:
-    """Score every question's options; what many questions begin with, their shots, runs once.
+    session: PlainSession, questions: Sequence[Question], wanted: Collection[int], budget: Budget, hooks: Hooks
+) -> Iterator[tuple[int, Scores]]:
+    """See `Engine.score`. What many questions begin with, their shots, runs once.
 
-    `advance` is told of finished questions, `started` of the questions (places in `questions`) of each batch before it
-    runs, `finished` of each one's scores. `wanted` scores some questions only, in the batches of all of them, and
-    `parts` runs a batch in so many parts, in the same padding; neither changes a bit of a score on the CPU. Returns the
-    scores of the wanted questions, in their order.
-
-    Raises PipelineError when a logit is not finite.
+    Some of the questions run in the batches of all of them, and a batch's parts in the same padding: neither changes a
+    bit of a score on the CPU.
     """
-    needed = set(range(len(questions)) if wanted is None else wanted)
-    results: dict[int, Scores] = {}
     for group in _groups(questions):
-        if needed.isdisjoint(group.questions):
+        if set(wanted).isdisjoint(group.questions):
             continue
         head: _Head | None = None
-        for batch in _batches(group, questions, tokens_per_batch, rows_per_batch):
+        for batch in _batches(group, questions, budget):
             of_batch = [questions[item] for item in batch]
-            runs = _plan_tails(of_batch, tokens_per_batch, rows_per_batch)
-            for places in slices(rows_to_run(session, batch, needed), parts):
+            runs = _plan_tails(of_batch, budget)
+            for places in slices(rows_to_run(session, batch, wanted), budget.parts):
                 for place in places:
-                    started(batch[place])
+                    hooks.started(batch[place])
                 if head is None:  # now, so that a failure names these questions
                     head = _Head(group.head, session.prefill(questions[batch[0]].context[: group.head]))
-                scored = _score_rows(session, of_batch, head, places, runs, parts)
-                for place, scores in zip(places, scored, strict=True):
-                    results[batch[place]] = scores
-                    finished(batch[place], scores)
-                advance(len(places))
-    return [results[item] for item in sorted(needed)]
+                scored = _score_rows(session, of_batch, head, places, runs, budget.parts)
+                yield from zip([batch[place] for place in places], scored, strict=True)
+                hooks.advance(len(places))
 
 
 def _tails(place: int, question: Question) -> list[_Tail]:
@@ -147,15 +104,15 @@ def _tails(place: int, question: Question) -> list[_Tail]:
     return [_Tail(place, option, full[shared:], unscored) for option, full in enumerate(question.full)]
 
 
-def _plan_tails(questions: list[Question], tokens_per_batch: int, rows_per_batch: int) -> list[list[_Tail]]:
+def _plan_tails(questions: list[Question], budget: Budget) -> list[list[_Tail]]:
     """The tails of a batch's questions that are longer than a token, those of one pass together."""
     longer = [tail for place, of in enumerate(questions) for tail in _tails(place, of) if len(tail.tokens) > 1]
-    plans = plan([len(tail.tokens) - 1 for tail in longer], 0, tokens_per_batch, 4 * rows_per_batch)
+    plans = plan([len(tail.tokens) - 1 for tail in longer], 0, budget.scoring_tokens, 4 * budget.rows)
     return [[longer[number] for number in numbers] for numbers in plans]
 
 
 def _score_rows(
-    session: ModelSession,
+    session: PlainSession,
     questions: list[Question],
     head: _Head,
     places: Sequence[int],
@@ -197,7 +154,7 @@ def _score_rows(
 
 
 def _run_tails(
-    session: ModelSession, tails: list[_Tail], width: int, shared: Int64, mask: Int64, past: Past
+    session: PlainSession, tails: list[_Tail], width: int, shared: Int64, mask: Int64, past: Past
 ) -> list[float]:
     """Log-probability of each tail's tokens after its first; `shared`, `mask` and `past` have its question's row."""
     # A tail's last token is not fed: nobody asks what follows it.
@@ -215,7 +172,7 @@ def _run_tails(
     return sums
 
 
-def _logprobs(logits: Float, targets: Int64, session: ModelSession) -> NDArray[np.float64]:
+def _logprobs(logits: Float, targets: Int64, session: PlainSession) -> NDArray[np.float64]:
     """log softmax of `logits` [n, vocabulary] at `targets` [n]."""
     wide = logits.astype(np.float32, copy=False)
     highest = wide.max(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Token sequences as a forest: what several share is run once, and nothing is padding.
+"""Token sequences as a prefix tree: what several share is run once, and nothing is padding.
 
 Sorted sequences that begin alike lie next to each other. A pack is a tree of some of them, whose every token sees its
 own ancestors only. It begins where the first sequence of the pack before it goes another way: keys and values up to
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_tax.engine.batches import PASS_TOKENS, Int64
+from safety_tax.engine.batches import PASS_TOKENS, Int64, shared_length
 
 
 class Unit(NamedTuple):
@@ -49,14 +49,6 @@ class Pack(NamedTuple):
                 seen[place] = seen[parent]
             seen[place, place] = True
         return seen
-
-
-def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """Number of leading tokens that both have."""
-    for place, (left, right) in enumerate(zip(one, other, strict=False)):
-        if left != right:
-            return place
-    return min(len(one), len(other))
 
 
 def packs(units: Sequence[Unit], tokens_per_pack: int, most: int | None = None) -> Iterator[Pack]:

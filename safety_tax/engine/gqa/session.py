@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from safety_tax.engine.batches import Int64
-from safety_tax.engine.prefix_tree import Pack, shared_length
+from safety_tax.engine.batches import Int64, shared_length
+from safety_tax.engine.gqa.prefix_tree import Pack
 from safety_tax.engine.session import CPU, LOGIT_POSITIONS, Float, require_provider, start
 
 GROUPED_GRAPH = "grouped.onnx"
@@ -110,7 +110,7 @@ def _node_inputs(positions: Int64, last_places: Int64, bias: Float) -> dict[str,
     return dict(zip(NODE_INPUTS, arrays, strict=True))
 
 
-class GroupedSession:
+class TreeSession:
     """Forward passes over trees of tokens in one buffer, the trunk, or over a new token of many rows."""
 
     def __init__(self, folder: Path) -> None:

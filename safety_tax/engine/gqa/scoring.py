@@ -1,7 +1,7 @@
 """Log-probabilities of the options of multiple-choice questions: every token that questions share is run once."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from safety_tax.core.processors import usable_cores
-from safety_tax.engine.choice import Question, Scores, mass
-from safety_tax.engine.grouped_session import GroupedSession
-from safety_tax.engine.prefix_tree import Pack, Unit, packs
+from safety_tax.engine.gqa.prefix_tree import Pack, Unit, packs
+from safety_tax.engine.gqa.session import TreeSession
+from safety_tax.engine.plain.scoring import mass
+from safety_tax.engine.protocol import Budget, Hooks, Question, Scores
 from safety_tax.engine.session import Float, require_finite
 
 # Questions up to so many tokens together are one tree, larger ones a tree each: a pass has a limited number of blocks.
@@ -37,45 +38,29 @@ def question_packs(questions: Sequence[Question]) -> Iterator[Pack]:
     return packs(units, PACK_TOKENS)
 
 
-def score_grouped(
-    session: GroupedSession,
-    questions: Sequence[Question],
-    tokens_per_pass: int,
-    advance: Callable[[int], None] = lambda questions: None,
-    started: Callable[[int], None] = lambda question: None,
-    finished: Callable[[int, Scores], None] = lambda question, scores: None,
-    wanted: Collection[int] | None = None,
-    parts: int = 1,
-) -> list[Scores]:
-    """Score every question's options. `advance` is told of finished questions, `started` of the questions (places in
-    `questions`) of each pack before it runs, `finished` of each one's scores. `wanted` scores some questions only, in
-    the packs of all of them, and `parts` divides the passes' tokens by so much; neither changes a bit of a score.
-    Returns the scores of the wanted questions, in their order.
-
-    Raises PipelineError when a logit is not finite.
+def score(
+    session: TreeSession, questions: Sequence[Question], wanted: Collection[int], budget: Budget, hooks: Hooks
+) -> Iterator[tuple[int, Scores]]:
+    """See `Engine.score`. Some of the questions run in the packs of all of them, and a budget's parts divide a pass:
+    neither changes a bit of a score.
     """
-    needed = set(range(len(questions)) if wanted is None else wanted)
-    results: dict[int, Scores] = {}
     running: deque[_Asked] = deque()
 
     def starting() -> Iterator[tuple[Pack, Sequence[int]]]:
         for pack in question_packs(questions):
-            asked = [unit for unit in pack.units if unit in needed]
+            asked = [unit for unit in pack.units if unit in wanted]
             if asked:
                 for unit in asked:
-                    started(unit)
+                    hooks.started(unit)
                 running.append(_asked(pack, questions))
                 yield pack, running[-1].wanted
 
-    for logits in session.run_packs(starting(), tokens_per_pass // parts):
+    for logits in session.run_packs(starting(), budget.pass_tokens // budget.parts):
         of_pack = running.popleft()
-        scored = dict(zip(of_pack.units, _scores(of_pack, logits, questions, session.folder), strict=True))
-        asked = [unit for unit in scored if unit in needed]
-        for unit in asked:
-            results[unit] = scored[unit]
-            finished(unit, scored[unit])
-        advance(len(asked))
-    return [results[item] for item in sorted(needed)]
+        scored = zip(of_pack.units, _scores(of_pack, logits, questions, session.folder), strict=True)
+        asked = [(unit, scores) for unit, scores in scored if unit in wanted]
+        yield from asked
+        hooks.advance(len(asked))
 
 
 def _asked(pack: Pack, questions: Sequence[Question]) -> _Asked:
