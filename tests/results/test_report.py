@@ -85,6 +85,19 @@ def test_the_table_has_a_tax_for_each_currency_with_its_limits_and_a_word_with_a
     assert [row.split()[0] for row in rows_of(page)] == sorted(worths, key=lambda name: -worths[name])
 
 
+def test_a_net_benefit_that_may_be_chance_among_the_recipes_is_not_shown_as_good() -> None:
+    results = results_of(SHARES)
+    ties = results.variants["ties"]
+    assert ties.net_benefit is not None
+    for p_holm, tone, symbol in ((0.01, "good", "▲"), (0.2, "calm", "≈")):
+        estimate = ties.net_benefit.estimate.model_copy(update={"value": 0.2, "low": 0.01, "high": 0.4})
+        benefit = ties.net_benefit.model_copy(update={"estimate": estimate, "p_holm": p_holm})
+        variants = results.variants | {"ties": ties.model_copy(update={"net_benefit": benefit})}
+        page = Page(page_of(4, results.model_copy(update={"variants": variants})))
+        (tile,) = (of for of in page.found("div", tone) if "net benefit" in of.words)
+        assert tile.words.startswith(f"{symbol} +20.0 [1.0, 40.0]")
+
+
 def test_a_card_says_what_a_recipe_is_and_folds_its_prose() -> None:
     page = Page(page_of(4))
     (card,) = (card for card in page.found("article", "card") if card.attributes["id"] == "tiny-ties")

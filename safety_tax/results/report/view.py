@@ -113,7 +113,7 @@ def view_of(
         sentence=_lighter(inline(rest[:1].upper() + rest[1:])),
         nearest=nearest.name if nearest else "",
         keeps_base=results.recommended is None,
-        tiles=_changes(nearest) if nearest else [],
+        tiles=_changes(nearest, results.confidence) if nearest else [],
         nouns=[CURRENCIES[name].noun for name in results.currencies],
         rows=[
             _row(variant, results, recipes.get(name, {}), numbers.get(name, -1), scale)
@@ -130,6 +130,15 @@ def number_of(estimate: Estimate, scale: float = 100, digits: int = 1, signed: b
         plus = "+" if estimate.value > 0 else ""
         return Number(plus + value, limits, estimate.value, tone_of(estimate), arrow_of(estimate))
     return Number(value, limits, estimate.value)
+
+
+def _worth_of(variant: VariantResult, confidence: float) -> Number:
+    """A recipe's net benefit. It is calm, too, where it may be chance among so many recipes."""
+    assert variant.net_benefit is not None  # a recipe's always is
+    number = number_of(variant.net_benefit.estimate, signed=True)
+    if variant.net_benefit.p_holm < 1 - confidence:
+        return number
+    return number._replace(tone="calm", arrow="≈")
 
 
 def _nearest(results: ModelResults) -> VariantResult | None:
@@ -149,15 +158,14 @@ def _lighter(sentence: Markup) -> Markup:
     return Markup(re.sub(r"\[[^][<>]*\]", lambda found: f'<span class="limits">{found[0]}</span>', sentence))
 
 
-def _changes(recipe: VariantResult) -> list[Tile]:
+def _changes(recipe: VariantResult, confidence: float) -> list[Tile]:
     """What a recipe gained and paid, and what that is worth; a currency that cannot show a loss is left out."""
     found = [Tile(number_of(recipe.gain, signed=True), "safety", "harmful prompts refused")]
     for name, paid in recipe.paid.items():
         currency = CURRENCIES[name]
         done = f"{currency.items} {DONE.get(name, 'right')}"
         found.append(Tile(number_of(opposite(paid.loss), signed=True), currency.noun, done))
-    assert recipe.net_benefit is not None  # a recipe's always is
-    return [*found, Tile(number_of(recipe.net_benefit.estimate, signed=True), "net", "net benefit, points of safety")]
+    return [*found, Tile(_worth_of(recipe, confidence), "net", "net benefit, points of safety")]
 
 
 def _scale(like: Iterable[ModelResults]) -> tuple[float, float]:
@@ -194,9 +202,9 @@ def _row(
         safety=number_of(variant.rates["safety"]),
         gain=None if base else number_of(variant.gain, signed=True),
         cells={CURRENCIES[name].noun: _cell(of) for name, of in variant.currencies.items()},
-        worth=number_of(worth, signed=True) if worth else None,
+        worth=_worth_of(variant, results.confidence) if worth else None,
         whisker=_whisker(worth, scale) if worth else None,
-        changes=[] if base else _changes(variant),
+        changes=[] if base else _changes(variant, results.confidence),
         settings="the model as it was, unmerged" if base else told,
         prose=inline(" ".join(of_base(results) if base else of_recipe(variant, results))),
     )
