@@ -99,6 +99,8 @@ def test_every_status_stands_in_the_table_and_a_tax_only_where_there_is_one(stat
 def test_the_card_says_what_it_cannot_know() -> None:
     text = card(results(recipe("ties", standing="at_chance", dominated_by=("other",)))).text
     for said in (
+        "**It refuses 61.0 more [55.0, 67.0] of 100 harmful prompts than the base",
+        "Net benefit 14.8 points [13.0, 16.6] of safety, but `other` dominates it.**",
         "`other` is surely better",
         "A refusal is not harmlessness",
         "No person labelled these answers",
