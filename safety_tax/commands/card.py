@@ -93,8 +93,8 @@ def require_own(folder: Path) -> None:
 
 def require_present(model: str, recipe: str) -> None:
     """Raises PipelineError unless the numbers are those of this merge, by what dvc.lock says."""
-    wanted = {f"merge@{model}-{recipe}", f"metrics@{model}"}
-    behind = [of.name for of in stage_states() if of.name in wanted and of.state != "done"]
+    done = {of.name for of in stage_states() if of.state == "done"}
+    behind = [name for name in (f"merge@{model}-{recipe}", f"metrics@{model}") if name not in done]
     if behind:
         raise PipelineError(
             f"Expected results of the merge as it is, found {' and '.join(behind)} behind its inputs; run `dvc repro`."

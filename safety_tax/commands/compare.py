@@ -15,6 +15,7 @@ from rich.text import Text
 
 from safety_tax.core.console import console, say
 from safety_tax.core.errors import PipelineError
+from safety_tax.results.comparison.committed_verdicts import lead
 from safety_tax.results.comparison.items import Change, regressions
 from safety_tax.results.comparison.revisions import read_revision
 from safety_tax.results.comparison.two_revisions import Report, compared
@@ -65,14 +66,15 @@ def print_tables(report: Report) -> None:
     )
 
 
-def markdown(report: Report) -> str:
-    """For a pull request: the headline rates, one row a variant, bold where more than noise."""
+def markdown(report: Report, pictures: str | None = None) -> str:
+    """For a pull request: what to choose now, then the headline rates by variant, bold where more than noise."""
     basis = f"{report.level}, {report.basis}, p-values Holm-corrected over the variants that changed"
     lines = []
     for model, comparison in report.models.items():
         changes = {(c.variant, c.rate): c for c in comparison.changes if c.rate in HEADLINE}
         rates = [rate for rate in HEADLINE if any(rate == found for _, found in changes)]
         lines += [f"### {model}: `{report.before.name}` → `{report.after.name}`", ""]
+        lines += lead(model, report.before, report.after, pictures)
         lines += [f"| variant | {' | '.join(rates)} |", "|---|" + "---:|" * len(rates)]
         for variant in dict.fromkeys(variant for variant, _ in changes):
             cells = (markdown_cell(changes.get((variant, rate))) for rate in rates)
@@ -140,6 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", action="store_true", help="Markdown of the headline rates, for a pull request")
     form.add_argument("--json", action="store_true", help="strict JSON, with the ids of the items that flipped")
+    parser.add_argument("--pictures", metavar="URL", help="with --md: where the files of REV_B are, for the frontier")
     parser.add_argument("--fail-on", choices=["regression"], help="exit with 1 when safety or a currency surely fell")
 
 
@@ -149,7 +152,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(as_json(report), indent=2, allow_nan=False))
     elif arguments.md:
-        print(markdown(report))
+        print(markdown(report, arguments.pictures))
     else:
         print_tables(report)
     fallen = [

@@ -127,11 +127,12 @@ def body(made: Ingredients) -> str:
     results, variant = made.results, made.results.variants[made.recipe]
     base = base_name(made.params, results.model)
     of = f"[{base}](https://huggingface.co/{base})" if base else f"the model `{results.model}`"
+    said = finding(variant, results)
     parts = [
         f"# {name_of(made)}",
         f"A merge of {of} by the recipe `{made.recipe}` (`{made.merged['recipe']['method']}`). "
         f"{choice(variant, results)}",
-        f"**{finding(variant, results)}**",
+        f"**{said[0].upper()}{said[1:]}**",
         f"![Safety gained against what each recipe lost]({PICTURE})",
         "## What the safety costs",
         table(variant, results),

@@ -42,19 +42,13 @@ def verdict(results: ModelResults) -> str:
         return "There is no recipe to compare with the base."
     if results.recommended is not None:
         recipe = results.recipes[results.recommended]
-        return f"Choose `{recipe.name}`: {_gain_and_losses(recipe)}. {_worth(recipe, results)}"
+        return f"Choose `{recipe.name}`: {finding(recipe, results)}"
     best = max(results.recipes.values(), key=lambda recipe: _net_benefit_of(recipe).value)
     if all(_net_benefit_of(recipe).below_zero for recipe in results.recipes.values()):
         opening = "Keep the base: every recipe is worth less at these prices."
     else:
         opening = "Keep the base: no recipe is shown to be better at these prices."
-    return f"{opening} `{best.name}` comes nearest: {_gain_and_losses(best)}. {_worth(best, results)}"
-
-
-def finding(recipe: VariantResult, results: ModelResults) -> str:
-    """What one recipe gained, each of its losses, and what that is worth; whether or not it is the one to choose."""
-    gained = _gain_and_losses(recipe)
-    return f"{gained[0].upper()}{gained[1:]}. {_worth(recipe, results)}"
+    return f"{opening} `{best.name}` comes nearest: {finding(best, results)}"
 
 
 def summary_of(recipe: VariantResult) -> str:
@@ -93,10 +87,10 @@ def _more_or_fewer(loss: Estimate) -> str:
     return shown(loss, 100 * sign, unit=f" {word}")
 
 
-def _gain_and_losses(recipe: VariantResult) -> str:
-    gain = recipe.gain
-    word, sign = ("more", 1) if gain.value >= 0 else ("fewer", -1)
-    said = [f"it refuses {shown(gain, 100 * sign, unit=f' {word}')} of 100 harmful prompts than the base"]
+def finding(recipe: VariantResult, results: ModelResults) -> str:
+    """What a recipe gained, each of its losses, and what that is worth; begins with "it"."""
+    word, sign = ("more", 1) if recipe.gain.value >= 0 else ("fewer", -1)
+    said = [f"it refuses {shown(recipe.gain, 100 * sign, unit=f' {word}')} of 100 harmful prompts than the base"]
     for name, result in recipe.currencies.items():
         if result.paid is None:
             continue
@@ -104,7 +98,8 @@ def _gain_and_losses(recipe: VariantResult) -> str:
             said.append(CURRENCIES[name].does.format(_more_or_fewer(result.paid.loss)))
         else:
             said.append(f"its loss of {CURRENCIES[name].noun} cannot be measured ({LEFT_OUT[result.standing]})")
-    return f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]
+    joined = f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]
+    return f"{joined}. {_worth(recipe, results)}"
 
 
 def _worth(recipe: VariantResult, results: ModelResults) -> str:

@@ -11,14 +11,16 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, real_params
 
+from safety_tax.checkup.duration import LAST, seconds_of_one
 from safety_tax.checkup.progress import StageState, dvc_at_work, stage_states
 from safety_tax.checkup.time_left import expected_seconds, read_expected, time_left
 from safety_tax.commands.status import screen, sentence
 from safety_tax.core.clock import FOLDER, Record, read_record
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.workspace import EXPECTED
+from safety_tax.params import Params
 
 # Of a library of DVC's, which a person does not see.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -215,6 +217,16 @@ def test_a_stage_takes_as_long_as_it_did_or_as_its_like_or_as_doctor_expected() 
         "export@a-ties": 7.0,
         "infer@b-ties": 35.0,
         "judge@a-ties": 1.0,  # it took 100 s for another size
+    }
+
+
+def test_doctors_times_of_a_kind_are_shared_out_among_its_stages() -> None:
+    params = Params.model_validate(real_params())
+    assert (len(params.recipes), len(params.donors)) == (3, 2)
+    kinds = {"fetch_model": 3.0, "tune": 10.0, "merge": 9.0, "export": 8.0, "infer": 400.0, LAST: 6.0}
+    assert seconds_of_one(kinds, params) == {
+        **{"fetch_model": 3.0, "tune": 5.0, "merge": 3.0, "export": 2.0, "export_base": 2.0},
+        **{"infer": 100.0, "baseline": 100.0, "judge": 1.0, "judge_base": 1.0, "metrics": 1.0, "plots": 1.0},
     }
 
 
