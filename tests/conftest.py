@@ -298,6 +298,21 @@ class Project:
         self.run("git", "commit", "--quiet", "--message", message)
 
 
+def copy_with_links(source: Path, target: Path) -> None:
+    """A copy of a folder; what is one file under several names there is so here."""
+    copies: dict[int, str] = {}
+
+    def copy(file: str, place: str) -> None:
+        inode = os.stat(file).st_ino
+        if inode in copies:
+            os.link(copies[inode], place)
+        else:
+            shutil.copy2(file, place)
+            copies[inode] = place
+
+    shutil.copytree(source, target, symlinks=True, copy_function=copy)
+
+
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Project:
     """The project, reproduced once with three tiny models and committed."""
@@ -313,7 +328,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, 
     made = made_once(tmp_path_factory, "reproduced", make)
     # Each worker has a copy of its own: tests change it.
     folder = tmp_path_factory.mktemp("reproduced") / "project"
-    shutil.copytree(made / "project", folder, symlinks=True)
+    copy_with_links(made / "project", folder)
     project = Project(folder, tiny_params(tiny_models))
     project.told = (made / "told").read_text(encoding="utf-8")
     project.ran = stages_of(project.told)

@@ -72,7 +72,7 @@ def require_weights(folder: Path) -> None:
         if file.resolve().parent != folder.resolve():
             raise PipelineError(
                 f"Expected the weights {file} in that folder, found a link to {file.resolve()}, which ONNX Runtime "
-                "refuses; run `dvc config cache.type reflink,hardlink,copy` and `dvc checkout --relink`."
+                "refuses; run `dvc config cache.type hardlink,reflink,copy` and `dvc checkout --relink`."
             )
         found = describe(file)
         if found != expected:

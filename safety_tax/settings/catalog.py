@@ -15,7 +15,7 @@ class Model(Section):
 
     source: Source
     dtype: Literal["float32", "float16"]
-    """Of the merged weights and the ONNX graph."""
+    """Of all its weights: fetched, merged, and read by the ONNX graph."""
     chat_template: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     """`own`, or the name of a file in `data/chat_templates/` for a model that has none."""
     benchmarks: str

@@ -48,7 +48,7 @@ class Assumptions:
     merge_rate: float = assume(
         30e6, "weights/s: TIES of the default model's shape, 135e6 in 4.2 s on two cores, its start included"
     )
-    copy_rate: float = assume(0.5e9, "bytes/s to bind and check an export, and to load it: not measured at this size")
+    load_rate: float = assume(0.5e9, "bytes/s to load a variant's weights: not measured at this size")
     hash_rate: float = assume(0.5e9, "bytes/s of MD5 on one core, when DVC takes an output in")
     start: float = assume(5, "seconds until a stage has imported torch and opened its files")
     lock_seconds: float = assume(
@@ -72,7 +72,7 @@ class Costs(NamedTuple):
     """Processor seconds, one recipe."""
     export: float
     take_in: float
-    """Processor seconds in which DVC hashes the two copies of a variant."""
+    """Processor seconds in which DVC hashes a variant's weights twice: as the merge's output, and as the export's."""
     infer: float
     """GPU seconds, one variant."""
     stages: float
@@ -91,7 +91,7 @@ def costs(a: Assumptions) -> Costs:
         fetch=copy,
         tune=tune,
         merge=a.weights / a.merge_rate,
-        export=2 * copy / a.copy_rate,
+        export=copy / a.load_rate,
         take_in=2 * copy / a.hash_rate,
         infer=infer,
         stages=ONCE + 4 * a.recipes,
@@ -195,8 +195,8 @@ def page(a: Assumptions) -> str:
     """The sections, from `## What 100 models take` on."""
     c = costs(a)
     variants = a.models * (a.recipes + 1)
-    copies = a.models * (2 * (a.recipes + 1))  # base and merged, each as weights and as ONNX
-    weights, shared = copies * c.fetch, (copies - a.models) * a.shared_bytes
+    weights = variants * c.fetch
+    shared = weights + (variants - a.models) * a.shared_bytes  # the ONNX has the weights' own files
     small = variants * a.result_bytes + a.models * 2 * a.adapter_bytes
     rows, shares = [], list[float]()
     for cluster in CLUSTERS:
@@ -221,7 +221,7 @@ def page(a: Assumptions) -> str:
 | GPU-hours of `infer` | {(a.recipes + 1) * c.infer / HOUR:,.1f} ({c.infer:,.0f} s a variant) | {variants * c.infer / HOUR:,.0f} |
 | GPU-hours of `tune` | {c.tune / HOUR:,.2f} | {a.models * c.tune / HOUR:,.1f} |
 | processor-hours of `merge`, `export` and DVC's hashes | {a.recipes * processor / HOUR:,.1f} ({processor:,.0f} s a variant) | {a.models * a.recipes * processor / HOUR:,.0f} |
-| weights: base and merged, each also as ONNX | {weights / a.models / GB:,.0f} GB | {weights / 1e12:,.1f} TB |
+| weights: base and merged | {weights / a.models / GB:,.0f} GB | {weights / 1e12:,.1f} TB |
 | saved because DVC stores equal files once | {shared / a.models / GB:,.1f} GB | {shared / GB:,.0f} GB |
 | what cannot be made again cheaply: donors, answers, verdicts | {small / a.models / GB:,.2f} GB | {small / GB:,.0f} GB |
 | network: bases in, small outputs out | {(c.fetch + small / a.models) / GB:,.1f} GB | {(a.models * c.fetch + small) / 1e12:,.2f} TB |
@@ -229,9 +229,8 @@ def page(a: Assumptions) -> str:
 
 So do not keep weights. Push donors, answers and verdicts, {small / GB:,.0f} GB, and make weights again from base, donors and recipe.
 
-Storing equal files once saves next to nothing. Graph, tokenizer and configuration are equal in all variants of a model.
-But every recipe changes every shard, and merged weights and their ONNX hold the same numbers in two formats.
-Links (`cache.type`) keep the workspace from being a third copy.
+The ONNX of a variant reads the very files of its weights, which DVC stores once. Every recipe changes every shard.
+Links (`cache.type`) keep the workspace from being a second copy.
 
 ### Which cluster
 

@@ -236,7 +236,7 @@ def sizes() -> str:
         "base weights": ("`fetch_model`", "models/base/"),
         "donors": ("`tune`", "models/donors/"),
         "merged weights": ("`merge`", "models/merged/"),
-        "ONNX": ("`export_base`, `export`", "models/onnx/"),
+        "ONNX, with links to these weights": ("`export_base`, `export`", "models/onnx/"),
         "benchmarks": ("`fetch_data`", "data/benchmarks/"),
         "answers": ("`baseline`, `infer`", "data/responses/"),
         "verdicts": ("`judge_base`, `judge`", "data/verdicts/"),
@@ -255,8 +255,8 @@ def size(of: float) -> str:
 
 def large_sizes() -> str:
     """Bytes of the catalogue's large models in float16, with adapters in float32."""
-    copies = 2 * (RECIPES_OF_LARGE + 1)
-    head = ["model", "weights", "one copy", f"base and {RECIPES_OF_LARGE} recipes, as weights and as ONNX", "2 donors"]
+    copies = RECIPES_OF_LARGE + 1
+    head = ["model", "weights", "one variant", f"base and {RECIPES_OF_LARGE} recipes", "2 donors"]
     return table(
         head,
         [

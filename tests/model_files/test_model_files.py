@@ -1,6 +1,7 @@
 """A model's files as mergekit, a newer Transformers or the Hub has them: loaded rightly, or refused when fetched."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, ROOT, SIZES
+from conftest import ARCHITECTURES, ROOT, SIZES, stored_as
 from safetensors.torch import load_file, save_file
 from test_sources import model_from
 from tokenizers import Tokenizer
@@ -20,10 +22,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from safety_tax.checkup.files import check_files
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Prompt
+from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.checks import require_same_vocabulary
 from safety_tax.donors.tuning_rows import TuningRow, require_embedded
 from safety_tax.engine.item_checks import Faults, Reach, check_rows
-from safety_tax.model_files.bringing import bring, check, check_tokenizer
+from safety_tax.model_files.bringing import bring, check, check_tokenizer, give_type
 from safety_tax.model_files.config import translated
 from safety_tax.model_files.embedding_rows import give_padding
 from safety_tax.model_files.gate import settle_donor
@@ -332,3 +335,37 @@ def test_no_bar_of_transformers_in_a_log(source: Path) -> None:
     load = f"import stages, transformers as t; t.AutoModelForCausalLM.from_pretrained({str(source)!r})"
     told = subprocess.run([sys.executable, "-c", load], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout + told.stderr == ""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_checkpoint_of_another_type_is_stored_once_in_its_entrys(
+    dtype: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    """bfloat16, as most are published; a number of it is one of float32, and of float16 unless it is tiny."""
+    folder = stored_as(tiny_models["tiny_llama"], tmp_path / "model", "bfloat16", 100_000)
+    source = {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    config(torch_dtype="bfloat16")(folder)
+    hub = tmp_path / "hub"
+    shutil.copytree(folder, hub, copy_function=os.link)  # as files of the Hub's cache are put there
+    before = {file.name: file.read_bytes() for file in hub.iterdir()}
+    give_type(dtype, folder, "m")
+    check(folder)
+    stored = Checkpoint(folder)
+    assert stored.names() == sorted(source)
+    for name, tensor in source.items():
+        assert stored.dtype(name) == np.dtype(dtype)
+        np.testing.assert_array_equal(stored.read(name), tensor.to(getattr(torch, dtype)).numpy())
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["torch_dtype"] == dtype
+    assert {file.name: file.read_bytes() for file in hub.iterdir()} == before
+    assert not [file for file in folder.iterdir() if file.name.startswith(".")]
+    again = {file.name: file.stat().st_ino for file in folder.iterdir()}
+    give_type(dtype, folder, "m")
+    assert {file.name: file.stat().st_ino for file in folder.iterdir()} == again
+
+
+def test_a_number_too_large_for_the_entrys_type_is_one_sentence(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    folder = stored_as(tiny_models["tiny_llama"], tmp_path / "model", "bfloat16", 10**9)
+    tensors(lambda found: found["model.norm.weight"].__setitem__(3, 1e5))(folder)
+    with pytest.raises(PipelineError, match=r"weights that float16 can hold in 'm', found larger ones in model\.norm"):
+        give_type("float16", folder, "m")
+    give_type("float32", folder, "m")

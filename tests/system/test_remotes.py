@@ -80,6 +80,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
+KINDS = ("merged", "onnx")
 ITEM = {"id", "benchmark", "kind", "group"}
 
 
@@ -102,7 +103,10 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Project:
             path.mkdir(parents=True)
             for name in ("config.json", "weights.json", "model.onnx"):
                 (path / name).write_text(f"{name} of {out}\n", encoding="utf-8")
-            (path / "model.safetensors").write_bytes(f"weights of {out}\n".encode() * 200)
+            # The ONNX of a variant has the very file of its weights.
+            variant = [*path.parts[-2:-1], *([] if path.name == "base" else [path.name])]
+            of = "/".join(variant) if path.parts[-3] == "onnx" else out.partition("/")[2].partition("/")[2]
+            (path / "model.safetensors").write_bytes(f"weights of {of}\n".encode() * 200)
             if path.parts[-3] == "responses":
                 answered = [verdict.id for verdict in MAIN["base"] if verdict.kind != "choice"]
                 answers = [Response(id=item, text="An answer.", finish_reason="stop", tokens=3) for item in answered]
@@ -268,6 +272,37 @@ def test_a_colleague_gets_the_bytes_and_runs_nothing(
     shutil.rmtree(clone.folder / "data/responses")
     clone.dvc("pull", "--quiet")
     assert content(clone.folder) == expected
+
+
+def test_each_weight_is_in_the_store_once_and_the_onnx_comes_without_the_merge(
+    shared: tuple[Project, Remote], origin: Project, tmp_path: Path
+) -> None:
+    project, remote = shared
+    expected = content(origin.folder)
+    weights = {path: expected[path] for path in (f"models/{kind}/tiny/ties/model.safetensors" for kind in KINDS)}
+    assert len(set(weights.values())) == 1
+    clone = Clone(project, tmp_path / "clone", remote.writer if remote.reader is None else remote.reader)
+    clone.dvc("pull", "--quiet", "export_base", "export")
+    assert content(clone.folder) == {path: text for path, text in expected.items() if path.startswith("models/onnx/")}
+    # What no commit names goes; what a variant shares with its merge stays, and the merge comes without a transfer.
+    (clone.folder / "stray").write_bytes(b"an object that nothing names")
+    clone.dvc("add", "--quiet", "stray")
+    (clone.folder / "stray.dvc").unlink()
+    clone.dvc("gc", "--quiet", "--workspace", "--force")
+    assert objects(clone.folder / ".dvc/cache", "an object that nothing names") == 0
+    clone.dvc("pull", "--quiet", "merge")
+    paths = [clone.folder / path for path in weights]
+    assert {path.read_bytes() for path in paths} == set(weights.values())
+    assert paths[0].samefile(paths[1])
+    assert objects(clone.folder / ".dvc/cache", "weights of tiny/ties") == 1
+    if remote.shared["url"].startswith("/"):
+        assert objects(Path(remote.shared["url"]), "weights of tiny/ties") == 1
+
+
+def objects(store: Path, start: str) -> int:
+    """How many objects of a folder begin with these words."""
+    files = [file for file in store.rglob("*") if file.is_file()]
+    return sum(file.read_bytes().startswith(start.encode()) for file in files)
 
 
 def test_after_a_change_only_what_it_needs_is_fetched(shared: tuple[Project, Remote], tmp_path: Path) -> None:
