@@ -5,7 +5,7 @@ A donor whose entry names a `source` was tuned elsewhere: it is fetched, and mus
 """
 
 import argparse
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig
