@@ -57,15 +57,10 @@ def read_attention(folder: Path) -> Attention:
     return attention_of(AutoConfig.from_pretrained(folder))
 
 
-def one_attention_fits(config: PretrainedConfig) -> bool:
-    """Whether one node a layer with one rotation and one window for all is the model's attention."""
-    return unfit(config) is None
-
-
 def unfit(config: PretrainedConfig) -> str | None:
-    """Why one node a layer is not the model's attention, in words for "it has ...", or None where it is.
+    """Why one node a layer, with one rotation and one window for all, is not the model's attention.
 
-    The parity gate does not show all of this: its prompts are few.
+    In words for "it has ..."; None where it is. The parity gate does not show all of this: its prompts are few.
     """
     if (getattr(config, "partial_rotary_factor", None) or 1) != 1:
         return "heads that are rotated in part"

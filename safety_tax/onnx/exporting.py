@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.files import link_or_copy
 from safety_tax.core.tensor_files import INDEX, Checkpoint
@@ -47,15 +48,18 @@ def write_graphs(checkpoint: Checkpoint, dtype: str, settings: Export, folder: P
     # A variant needs none of these, and they take a second to import.
     from transformers import AutoConfig
 
-    from safety_tax.model_files.attention import one_attention_fits
+    from safety_tax.model_files.attention import unfit
     from safety_tax.onnx.grouped_query import write_grouped_graph
     from safety_tax.onnx.onnx_files import require_contained
     from safety_tax.onnx.onnx_graph import write_graph
 
     write_graph(checkpoint.path, checkpoint, dtype, settings.opset, folder)
     # On a CPU nobody runs float16, which its kernels only widen to float32.
-    if settings.grouped_query and dtype == "float32" and one_attention_fits(AutoConfig.from_pretrained(folder)):
-        write_grouped_graph(folder)
+    if settings.grouped_query and dtype == "float32":
+        if reason := unfit(AutoConfig.from_pretrained(folder)):
+            say(f"  the plain graph alone: the model has {reason}")
+        else:
+            write_grouped_graph(folder)
     for graph in folder.glob("*.onnx"):
         require_contained(graph)
 

@@ -21,6 +21,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.engine.session import GRAPH
 from safety_tax.model_files.families import export_config
+from safety_tax.model_files.network import FAULTS
 from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import Bound, read_from_checkpoint, save_graph
 from safety_tax.onnx.weightless import weightless
@@ -73,19 +74,26 @@ def trace(network: PreTrainedModel, dtype: str, opset: int, fold: bool = True) -
         path = Path(folder) / GRAPH
         with config.patch_model_for_export(network, model_kwargs={"logits_to_keep": 0}), _shapes_without_weights():
             inputs = config.ordered_inputs(network)
-            torch.onnx.export(
-                network,
-                (example,),
-                str(path),
-                input_names=list(inputs),
-                output_names=list(config.outputs),
-                dynamic_axes=inputs | config.outputs,
-                opset_version=opset,
-                export_params=False,
-                do_constant_folding=fold,
-                keep_initializers_as_inputs=True,  # or equal weights would become one
-                dynamo=False,
-            )
+            try:
+                torch.onnx.export(
+                    network,
+                    (example,),
+                    str(path),
+                    input_names=list(inputs),
+                    output_names=list(config.outputs),
+                    dynamic_axes=inputs | config.outputs,
+                    opset_version=opset,
+                    export_params=False,
+                    do_constant_folding=fold,
+                    keep_initializers_as_inputs=True,  # or equal weights would become one
+                    dynamo=False,
+                )
+            except FAULTS as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+                raise PipelineError(
+                    f"Expected a network of the family {network.config.model_type!r} that Optimum traces, found: "
+                    f"{reason}; choose another model of the family, or of another one."
+                ) from None
         config.fix_dynamic_axes(path, dtype=float_dtype)
         model = onnx.load(str(path))
     return Traced(model, [entry.name for entry in model.graph.input if entry.name not in inputs], {})

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, stored_as, tiny_params
+from onnx import helper
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -26,10 +27,10 @@ from safety_tax.core.tensor_files import Checkpoint, write_alike
 from safety_tax.engine.grouped_session import GROUPED_GRAPH, GroupedSession
 from safety_tax.engine.session import CPU, GRAPH, ModelSession
 from safety_tax.engine.weight_files import RECORD, require_weights
-from safety_tax.onnx import onnx_graph
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.graph_pieces import cut, run_in_pieces
 from safety_tax.onnx.grouped_query import grouped_logits
+from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import CONTRIB, tensors_of
 from safety_tax.onnx.parity import largest_difference, onnx_logits, pytorch_logits
 from safety_tax.settings.catalog import Model
@@ -144,12 +145,27 @@ def test_the_last_mlp_runs_only_where_a_logit_is_wanted(
             assert ("wanted_hidden" in read_before(graph, output.name)) == (output.name == "logits")
 
 
-def test_layers_of_another_shape_are_one_sentence(
-    tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnx_graph, "ATTENTION_OUTPUT", "/attention/o_proj/MatMul")
-    with pytest.raises(PipelineError, match=r"Expected layers that add what /attention/o_proj/MatMul gives"):
-        exported(tiny_models["tiny_llama"], tmp_path / "onnx")
+def chain(*kinds: str) -> onnx.ModelProto:
+    """A graph of nodes one behind another, of which the last one makes the logits."""
+    names = [*(f"v{place}" for place in range(len(kinds))), "logits"]
+    nodes = [
+        helper.make_node(kind, [names[place], "w"], [names[place + 1]], f"/{kind}") for place, kind in enumerate(kinds)
+    ]
+    logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", "time", 600])
+    return helper.make_model(helper.make_graph(nodes, "g", [], [logits]))
+
+
+def test_logits_are_cut_before_the_heads_product_whatever_stands_behind_it() -> None:
+    model = chain("Pow", "MatMul", "Add", "Div", "Mul")
+    add_logit_positions(model)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == ["Pow", "Unsqueeze", "GatherND", "MatMul", "Add", "Div", "Mul"]
+    assert model.graph.node[3].input[0] == "wanted_hidden"
+
+
+def test_a_graph_without_a_linear_head_is_one_sentence() -> None:
+    with pytest.raises(PipelineError, match="end in the product of a linear head, found Pow at /Pow"):
+        add_logit_positions(chain("MatMul", "Pow", "Add"))
 
 
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_mistral", "tiny_qwen2"])
