@@ -43,7 +43,7 @@ class Family:
         for name, weight in network.named_parameters():
             if weight.ndim > 1:
                 weight.data.normal_(0, self.spread)
-            elif "norm" in name and "bias" not in name:
+            elif ("norm" in name or "ln_" in name) and "bias" not in name:
                 weight.data.uniform_(0.5, 1.5)
             else:
                 weight.data.uniform_(-0.3, 0.3)
@@ -103,7 +103,7 @@ FAMILIES = {
     "stablelm_12b": Family("StableLM-2-12B", "stablelm", {"use_parallel_residual": True, "qk_layernorm": True}),
     "cohere": Family("Command R, Aya-23", "cohere", {"use_qk_norm": True, "logit_scale": 0.8}, 0.15),
     "nemotron": Family("Nemotron-4, Minitron", "nemotron", {"head_dim": 32}, 0.15),
-    "glm4": Family("GLM-4-0414", "glm4", {"head_dim": 32}),
+    "glm4": Family("GLM-4-0414", "glm4", {"head_dim": 32}, 0.2),
     "exaone4": Family("EXAONE-4", "exaone4", MIXED),
     "gemma": Family("Gemma", "gemma", {"head_dim": 32}, 0.15),
     "gpt_oss": Family("gpt-oss, in 16 bits", "gpt_oss", {"num_local_experts": 4, "head_dim": 16, **MIXED}),

@@ -495,3 +495,20 @@ def test_a_trace_takes_no_memory_for_weights(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     weights = layers * (4 * hidden**2 + 3 * hidden * inner) * 4
     assert int(result.stdout.split()[-1]) < weights / 2
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "phi4"])
+def test_a_family_in_float16_passes_its_own_gate(kind: str, tmp_path: Path) -> None:
+    """Gemma's is traced without folding, and its products are in float16 all the same."""
+    FAMILIES[kind].network().to(torch.float16).save_pretrained(tmp_path / "weights")
+    folder = exported(tmp_path / "weights", tmp_path / "onnx", "float16")
+    assert 0 < largest_difference(tmp_path / "weights", folder, [list(range(10, 40))]) < 0.1
+    graph = onnx.load(str(folder / GRAPH), load_external_data=False).graph
+    weights = {weight.name for weight in tensors_of(graph)}
+    assert not [node.name for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+
+
+def test_a_family_whose_trace_in_float16_is_no_graph_is_one_sentence(tmp_path: Path) -> None:
+    FAMILIES["gpt2"].network().to(torch.float16).save_pretrained(tmp_path / "weights")
+    with pytest.raises(PipelineError, match="traces in float16, found the family 'gpt2'.*set its dtype to float32"):
+        exported(tmp_path / "weights", tmp_path / "onnx", "float16")
