@@ -21,7 +21,7 @@ from threading import Thread
 from typing import NamedTuple
 
 import pytest
-from conftest import Project, tiny_params
+from conftest import Project, stored_as, tiny_params
 
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
 KILLS = int(os.environ.get("CHAOS_KILLS", "50"))
@@ -168,12 +168,12 @@ def moments(spans: dict[str, float], chance: random.Random) -> list[tuple[str, f
 
 @pytest.mark.slow
 def test_fifty_kills_over_all_stages_change_no_byte(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    params = tiny_params({"tiny_llama": tiny_models["tiny_llama"]})
+    shards = stored_as(tiny_models["tiny_llama"], tmp_path / "shards", "float32", 50_000)
+    params = tiny_params({"tiny_llama": shards})
     params["recipes"] = {"ties": params["recipes"]["ties"]}
     # So that there is something to resume in stages that are soon over: many checkpoints, many shards.
     params["tune"]["save_steps"] = 2
     params["donors"]["safety"]["epochs"] = params["donors"]["utility"]["epochs"] = 6
-    params["merge"]["max_shard_bytes"] = 50_000
     folders = [tmp_path / "undisturbed", tmp_path / "killed"]
     for folder in folders:
         folder.mkdir()
