@@ -59,34 +59,26 @@ def read_attention(folder: Path) -> Attention:
     return attention_of(AutoConfig.from_pretrained(folder))
 
 
-def one_attention_fits(config: PretrainedConfig) -> bool:
-    """Whether one node a layer with one rotation and one window for all is the model's attention."""
-    return unfit(config) is None
-
-
-def unfit(config: PretrainedConfig) -> str | None:
+def unfit(config: PretrainedConfig, families: tuple[str, ...] = ONE_NODE) -> str | None:
     """Why one node a layer is not the model's attention, in words for "it has ...", or None where it is.
 
     The parity gate does not show all of this: its prompts are few.
     """
-    if reason := _several_rotations(config):
-        return reason
-    if config.model_type not in ONE_NODE:
-        return f"the attention of {config.model_type!r}, which is not one of {', '.join(ONE_NODE)}"
-    return None
-
-
-def rows_fit(config: PretrainedConfig) -> bool:
-    """Whether the graph that is written node by node is the model."""
-    return config.model_type in WRITTEN and _several_rotations(config) is None and config.hidden_act == "silu"
-
-
-def _several_rotations(config: PretrainedConfig) -> str | None:
     if (getattr(config, "partial_rotary_factor", None) or 1) != 1:
         return "heads that are rotated in part"
     if _rope_kind(config) == "longrope":
         return "two rotations, one of them for long texts (longrope)"
-    return None if attention_of(config).uniform else "layers that look back differently far"
+    if not attention_of(config).uniform:
+        return "layers that look back differently far"
+    if config.model_type not in families:
+        return f"the attention of {config.model_type!r}, which is not one of {', '.join(families)}"
+    return None
+
+
+def unwritten(config: PretrainedConfig) -> str | None:
+    """The same of the graph that is written node by node."""
+    activation = getattr(config, "hidden_act", "silu")
+    return unfit(config, WRITTEN) or (None if activation == "silu" else f"the activation {activation!r}")
 
 
 def _windows(config: PretrainedConfig) -> tuple[int | None, ...]:

@@ -42,12 +42,14 @@ def layout_of(checkpoint: Checkpoint, network: PreTrainedModel, sees: bool, wher
     tables = {name for name, _ in network.named_buffers()} - network.state_dict().keys()
     patterns: list[str] = network._keys_to_ignore_on_load_unexpected or []
     ignored = [ROTATION, *map(re.compile, patterns)]
+    # By the embeddings' name: `base_model_prefix` is not always what the network calls it.
+    inner = next(iter(wanted)).partition(".")[0]
     unread, homes = [], dict[str, str]()
     for name in checkpoint.names():
         if sees and name.startswith(SIGHT):
             unread.append(name)
             continue
-        home = _home(name, wanted.keys() | tables, network.base_model_prefix, sees)
+        home = _home(name, wanted.keys() | tables, inner, sees)
         if home in tables or (home not in wanted and any(pattern.search(home) for pattern in ignored)):
             unread.append(name)
         elif home in homes:

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.files import link_or_copy
 from safety_tax.core.tensor_files import INDEX, Checkpoint
@@ -53,7 +54,7 @@ def write_graphs(checkpoint: Checkpoint, dtype: str, settings: Export, folder: P
     # A variant needs none of these, and they take a second to import.
     from transformers import AutoConfig
 
-    from safety_tax.model_files.attention import one_attention_fits, rows_fit
+    from safety_tax.model_files.attention import unfit, unwritten
     from safety_tax.onnx.grouped_query import write_grouped_graph
     from safety_tax.onnx.onnx_files import require_contained
     from safety_tax.onnx.onnx_graph import write_graph
@@ -62,10 +63,12 @@ def write_graphs(checkpoint: Checkpoint, dtype: str, settings: Export, folder: P
     write_graph(checkpoint.path, checkpoint, dtype, settings.opset, folder)
     config = AutoConfig.from_pretrained(folder)
     # On a CPU nobody runs 16 bits, which its kernels only widen; CUDA's operator takes nothing else.
-    if settings.grouped_query and dtype == "float32" and one_attention_fits(config):
-        write_grouped_graph(folder)
-    if settings.grouped_query and dtype != "float32" and rows_fit(config):
-        write_rows_graph(folder)
+    whole = dtype == "float32"
+    if settings.grouped_query:
+        if reason := (unfit if whole else unwritten)(config):
+            say(f"  the plain graph alone: the model has {reason}")
+        else:
+            (write_grouped_graph if whole else write_rows_graph)(folder)
     for graph in folder.glob("*.onnx"):
         require_contained(graph)
 

@@ -19,8 +19,10 @@ from transformers import PreTrainedModel
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.engine.provider_errors import PROVIDER_ERRORS, first_line
 from safety_tax.engine.session import GRAPH
 from safety_tax.model_files.families import export_config
+from safety_tax.model_files.network import FAULTS
 from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import Bound, read_from_checkpoint, save_graph
 from safety_tax.onnx.weightless import weightless
@@ -77,22 +79,37 @@ def trace(network: PreTrainedModel, dtype: str, opset: int, fold: bool = True) -
         path = Path(folder) / GRAPH
         with config.patch_model_for_export(network, model_kwargs={"logits_to_keep": 0}), _shapes_without_weights():
             inputs = config.ordered_inputs(network)
-            torch.onnx.export(
-                network,
-                (example,),
-                str(path),
-                input_names=list(inputs),
-                output_names=list(config.outputs),
-                dynamic_axes=inputs | config.outputs,
-                opset_version=opset,
-                export_params=False,
-                do_constant_folding=fold,
-                keep_initializers_as_inputs=True,  # or equal weights would become one
-                dynamo=False,
-            )
-        config.fix_dynamic_axes(path, dtype=float_dtype)
+            with _refused(network, dtype):
+                torch.onnx.export(
+                    network,
+                    (example,),
+                    str(path),
+                    input_names=list(inputs),
+                    output_names=list(config.outputs),
+                    dynamic_axes=inputs | config.outputs,
+                    opset_version=opset,
+                    export_params=False,
+                    do_constant_folding=fold,
+                    keep_initializers_as_inputs=True,  # or equal weights would become one
+                    dynamo=False,
+                )
+        with _refused(network, dtype):
+            config.fix_dynamic_axes(path, dtype=float_dtype)  # it runs the graph, which shows whether it is one
         model = onnx.load(str(path))
     return Traced(model, [entry.name for entry in model.graph.input if entry.name not in inputs], {})
+
+
+@contextmanager
+def _refused(network: PreTrainedModel, dtype: str) -> Iterator[None]:
+    """Say in a sentence what the tracer, or ONNX Runtime, cannot do with a network."""
+    try:
+        yield
+    except (*FAULTS, *PROVIDER_ERRORS) as error:
+        step = "set its dtype to float32 in params.yaml, or " if dtype == "float16" else ""
+        raise PipelineError(
+            f"Expected a network that Optimum traces in {dtype}, found the family {network.config.model_type!r}, with "
+            f"which it fails ({first_line(error)[-200:]}); {step}choose a model of another family."
+        ) from None
 
 
 @contextmanager

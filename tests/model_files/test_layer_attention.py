@@ -19,7 +19,7 @@ from transformers import (
 
 from safety_tax.engine.gqa.session import GROUPED_GRAPH
 from safety_tax.engine.item_checks import reach_of
-from safety_tax.model_files.attention import BEYOND, CHECKED_TOKENS, attention_of, one_attention_fits
+from safety_tax.model_files.attention import BEYOND, CHECKED_TOKENS, attention_of, unfit
 from safety_tax.onnx.grouped_query import grouped_logits, write_grouped_graph
 from safety_tax.onnx.parity import gate_difference, largest_difference, pytorch_logits, worst_difference
 
@@ -57,10 +57,10 @@ def test_windows_are_those_that_the_class_computes(config: Any, windows: tuple[i
 
 
 def test_one_node_a_layer_is_for_layers_that_are_alike() -> None:
-    assert one_attention_fits(Qwen2Config(**SIZES, **MIXED | {"max_window_layers": 0}))
-    assert not one_attention_fits(Qwen2Config(**SIZES, **MIXED))
-    assert not one_attention_fits(Qwen3Config(**SIZES))
-    assert not one_attention_fits(LlamaConfig(**SIZES, rope_scaling=LONG, original_max_position_embeddings=64))
+    assert unfit(Qwen2Config(**SIZES, **MIXED | {"max_window_layers": 0})) is None
+    assert unfit(Qwen2Config(**SIZES, **MIXED)) == "layers that look back differently far"
+    assert "'qwen3'" in str(unfit(Qwen3Config(**SIZES)))
+    assert "longrope" in str(unfit(LlamaConfig(**SIZES, rope_scaling=LONG, original_max_position_embeddings=64)))
 
 
 def test_the_gates_longest_prompt_ends_behind_every_window() -> None:

@@ -18,6 +18,8 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, stored_as, tiny_params
+from families import FAMILIES
+from onnx import helper
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -28,10 +30,10 @@ from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.plain.engine import Plain
 from safety_tax.engine.session import CPU, GRAPH
 from safety_tax.engine.weight_files import RECORD, require_weights
-from safety_tax.onnx import onnx_graph
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.graph_pieces import cut, run_in_pieces
 from safety_tax.onnx.grouped_query import grouped_logits
+from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import CONTRIB, tensors_of
 from safety_tax.onnx.parity import largest_difference, onnx_logits, pytorch_logits
 from safety_tax.settings.catalog import Model
@@ -146,12 +148,27 @@ def test_the_last_mlp_runs_only_where_a_logit_is_wanted(
             assert ("wanted_hidden" in read_before(graph, output.name)) == (output.name == "logits")
 
 
-def test_layers_of_another_shape_are_one_sentence(
-    tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnx_graph, "ATTENTION_OUTPUT", "/attention/o_proj/MatMul")
-    with pytest.raises(PipelineError, match=r"Expected layers that add what /attention/o_proj/MatMul gives"):
-        exported(tiny_models["tiny_llama"], tmp_path / "onnx")
+def chain(*kinds: str) -> onnx.ModelProto:
+    """A graph of nodes one behind another, of which the last one makes the logits."""
+    names = [*(f"v{place}" for place in range(len(kinds))), "logits"]
+    nodes = [
+        helper.make_node(kind, [names[place], "w"], [names[place + 1]], f"/{kind}") for place, kind in enumerate(kinds)
+    ]
+    logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", "time", 600])
+    return helper.make_model(helper.make_graph(nodes, "g", [], [logits]))
+
+
+def test_logits_are_cut_before_the_heads_product_whatever_stands_behind_it() -> None:
+    model = chain("Pow", "MatMul", "Add", "Div", "Mul")
+    add_logit_positions(model)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == ["Pow", "Unsqueeze", "GatherND", "MatMul", "Add", "Div", "Mul"]
+    assert model.graph.node[3].input[0] == "wanted_hidden"
+
+
+def test_a_graph_without_a_linear_head_is_one_sentence() -> None:
+    with pytest.raises(PipelineError, match="end in the product of a linear head, found Pow at /Pow"):
+        add_logit_positions(chain("MatMul", "Pow", "Add"))
 
 
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_mistral", "tiny_qwen2"])
@@ -481,3 +498,20 @@ def test_a_trace_takes_no_memory_for_weights(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     weights = layers * (4 * hidden**2 + 3 * hidden * inner) * 4
     assert int(result.stdout.split()[-1]) < weights / 2
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "phi4"])
+def test_a_family_in_float16_passes_its_own_gate(kind: str, tmp_path: Path) -> None:
+    """Gemma's is traced without folding, and its products are in float16 all the same."""
+    FAMILIES[kind].network().to(torch.float16).save_pretrained(tmp_path / "weights")
+    folder = exported(tmp_path / "weights", tmp_path / "onnx", "float16")
+    assert 0 < largest_difference(tmp_path / "weights", folder, [list(range(10, 40))]) < 0.1
+    graph = onnx.load(str(folder / GRAPH), load_external_data=False).graph
+    weights = {weight.name for weight in tensors_of(graph)}
+    assert not [node.name for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+
+
+def test_a_family_whose_trace_in_float16_is_no_graph_is_one_sentence(tmp_path: Path) -> None:
+    FAMILIES["gpt2"].network().to(torch.float16).save_pretrained(tmp_path / "weights")
+    with pytest.raises(PipelineError, match=r"traces in float16, found the family 'gpt2'.*set its dtype to float32"):
+        exported(tmp_path / "weights", tmp_path / "onnx", "float16")

