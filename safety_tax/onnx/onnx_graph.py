@@ -27,6 +27,9 @@ from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import Bound, read_from_checkpoint, save_graph
 from safety_tax.onnx.weightless import weightless
 
+UNTRACED: tuple[type[Exception], ...] = (*FAULTS, *PROVIDER_ERRORS)
+"""What the tracer, or ONNX Runtime, raises for a network that it cannot do."""
+
 
 class Traced(NamedTuple):
     """A graph whose weights are still inputs without a value."""
@@ -104,7 +107,7 @@ def _refused(network: PreTrainedModel, dtype: str) -> Iterator[None]:
     """Say in a sentence what the tracer, or ONNX Runtime, cannot do with a network."""
     try:
         yield
-    except (*FAULTS, *PROVIDER_ERRORS) as error:
+    except UNTRACED as error:
         step = "set its dtype to float32 in params.yaml, or " if dtype == "float16" else ""
         raise PipelineError(
             f"Expected a network that Optimum traces in {dtype}, found the family {network.config.model_type!r}, with "
