@@ -8,10 +8,7 @@ import argparse
 from collections import Counter
 
 from safety_tax.core.console import run_stage, say
-from safety_tax.core.rows import (
-    LABELS,
-    write_rows,
-)
+from safety_tax.core.rows import LABELS, LabelVerdict, write_rows
 from safety_tax.core.workspace import RESPONSES, VERDICTS
 from safety_tax.judging.gates import require_judged
 from safety_tax.judging.verdicts import judge_variant
@@ -29,9 +26,10 @@ def main() -> None:
     folder = RESPONSES / arguments.model / arguments.variant
     judge = params.judge.load(params.run, params.prompting.date)
     verdicts = judge_variant(folder, params.model(arguments.model), judge)
-    require_judged(verdicts)
+    labelled = [verdict for verdict in verdicts if isinstance(verdict, LabelVerdict)]
+    require_judged(labelled)
     write_rows(VERDICTS / arguments.model / f"{arguments.variant}.jsonl", verdicts)
-    counts = Counter(verdict.label for verdict in verdicts if verdict.label)
+    counts = Counter(verdict.label for verdict in labelled)
     labels = ", ".join(f"{counts[label]} {label}" for label in LABELS if counts[label])
     say(f"judge: {arguments.model} {arguments.variant}, {labels}")
 

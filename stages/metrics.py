@@ -12,7 +12,7 @@ import argparse
 
 from safety_tax.core.console import console, run_stage, say
 from safety_tax.core.files import folder_written_atomically, write_json, written_atomically
-from safety_tax.core.rows import Verdict, read_rows
+from safety_tax.core.rows import VERDICT, LabelVerdict, read_rows
 from safety_tax.core.workspace import METRICS, VERDICTS
 from safety_tax.params import load_params
 from safety_tax.results.conditions import how_asked, how_donors_differ
@@ -38,8 +38,8 @@ def main() -> None:
     params.model(name)
     variants = ["base", *params.recipes]
     remove_left_over(name, variants)
-    verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", Verdict) for variant in variants}
-    tells_harm = any(row.harmful is not None for rows in verdicts.values() for row in rows)
+    verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", VERDICT) for variant in variants}
+    tells_harm = any(isinstance(v, LabelVerdict) and v.harmful is not None for rows in verdicts.values() for v in rows)
     results = model_results(name, params, verdicts, read_present_labels(name, verdicts), tells_harm)
     with folder_written_atomically(METRICS / name) as folder:
         for variant, of in results.variants.items():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from conftest import real_params
 
-from safety_tax.core.rows import Kind, Verdict
+from safety_tax.core.rows import VERDICT, Kind, Verdict
 from safety_tax.params import Params
 from safety_tax.results.tables import model_results
 from safety_tax.results.variant import ModelResults
@@ -59,7 +59,7 @@ def verdicts_of(name: str, shares: Mapping[Kind, float]) -> list[Verdict]:
         groups = GROUPS.get(kind, ("g",))
         for i in range(count):
             about = {"id": f"{kind}{i}", "benchmark": "b", "kind": kind, "group": groups[i % len(groups)]}
-            found.append(Verdict.model_validate(about | judged(kind, i in positive, i)))
+            found.append(VERDICT.validate_python(about | judged(kind, i in positive, i)))
     return found
 
 

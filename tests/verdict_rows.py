@@ -1,6 +1,6 @@
 """Verdicts made by hand, for tests of what is computed from them."""
 
-from safety_tax.core.rows import Kind, Verdict
+from safety_tax.core.rows import VERDICT, ChoiceVerdict, Kind, Verdict
 from safety_tax.settings.stages import Metrics
 
 PRICES = {"knowledge": 0.25, "helpfulness": 1.0, "reasoning": 0.25, "instructions": 0.5}
@@ -11,7 +11,7 @@ LETTERS = {"r": "refuse", "p": "partial", "c": "comply", "d": "degenerate", "t":
 def responses(kind: Kind, labels: str, group: str = "g") -> list[Verdict]:
     """One verdict a letter of LETTERS; answers that comply are cut off."""
     return [
-        Verdict.model_validate(
+        VERDICT.validate_python(
             {
                 "id": f"{kind}{n}",
                 "benchmark": "b",
@@ -29,7 +29,7 @@ def responses(kind: Kind, labels: str, group: str = "g") -> list[Verdict]:
 def questions(correct: int, n: int, bits: float = 2.0) -> list[Verdict]:
     """Questions in the continuation format, of which the first so many are right."""
     return [
-        Verdict(
+        ChoiceVerdict(
             id=f"q{i}",
             benchmark="b",
             kind="choice",
@@ -47,7 +47,7 @@ def solved(kind: Kind, right: int, n: int) -> list[Verdict]:
     """Problems or instructions, of which the first so many are right."""
     of_kind = {"problem": ("answer_correct", "marked_correct"), "instruction": ("followed", "followed_loosely")}
     return [
-        Verdict.model_validate(
+        VERDICT.validate_python(
             {"id": f"{kind}{i}", "benchmark": "b", "kind": kind, "group": "g", "truncated": False}
             | dict.fromkeys(of_kind[kind], i < right)
         )

@@ -15,7 +15,7 @@ from safety_tax.checkup.progress import stage_states
 from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.files import folder_written_atomically
-from safety_tax.core.rows import Verdict, read_rows
+from safety_tax.core.rows import VERDICT, read_rows
 from safety_tax.core.workspace import DETAIL, MERGED, REPORTS, VERDICTS
 from safety_tax.model_files.tokenizer import INPUTS, load_tokenizer
 from safety_tax.params import Params, load_params
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     require_present(model, recipe)
     require_plain_tokenizer(merged)
     results = read_results(DETAIL / f"{model}.json")
-    date = told_date(read_rows(VERDICTS / model / f"{recipe}.jsonl", Verdict))
+    date = told_date(read_rows(VERDICTS / model / f"{recipe}.jsonl", VERDICT))
     about = json.loads((merged / ABOUT).read_bytes())
     card = card_of(Ingredients(results, recipe, params, licence, date, about))
     with folder_written_atomically(into) as folder:

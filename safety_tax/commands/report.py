@@ -10,7 +10,7 @@ from pathlib import Path
 from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import written_atomically
-from safety_tax.core.rows import KINDS, Response, Verdict, read_items, read_rows
+from safety_tax.core.rows import KINDS, VERDICT, Response, read_items, read_rows
 from safety_tax.core.workspace import BENCHMARKS, METRICS, REPORTS, RESPONSES, VERDICTS
 from safety_tax.params import Params, load_params
 from safety_tax.results.report.items import item_index, text_chunks
@@ -43,7 +43,7 @@ def report(model: str, params: Params) -> str:
         raise PipelineError(f"Expected the results of {model!r} in {words}, found no such file; run `dvc repro`.")
     prompts = [prompt for kind in KINDS for prompt in read_items(BENCHMARKS, kind)]
     variants = ["base", *params.recipes]
-    verdicts = {name: read_rows(VERDICTS / model / f"{name}.jsonl", Verdict) for name in variants}
+    verdicts = {name: read_rows(VERDICTS / model / f"{name}.jsonl", VERDICT) for name in variants}
     responses = {name: read_rows(RESPONSES / model / name / "responses.jsonl", Response) for name in variants}
     return render(
         model,

@@ -9,9 +9,9 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.files import written_atomically
@@ -98,44 +98,83 @@ class ChoiceScore(Row):
     continuation_bytes: list[int]
 
 
-class Verdict(Row):
-    """What the judge made of one item: a label for a response, an outcome for a choice, problem or instruction."""
+class Outcome(Row):
+    """What every verdict says of its item."""
 
     benchmark: str
     kind: Kind
     group: str
-    label: Label | None = None
-    rule: str | None = None
-    """The judge's reason: the rule or class that decided the label."""
-    truncated: bool | None = None
+
+
+class AnswerOutcome(Outcome):
+    """What a verdict on an answer in free text keeps of the answer, so that metrics and figures need no texts."""
+
+    truncated: bool
+    """Whether the token limit cut it off."""
     tokens: int | None = None
-    """Generated tokens of the response."""
+    """Generated tokens; unknown of an answer from elsewhere."""
     told_date: str | None = None
     """The day that the prompt holds, where the model's chat template asks for one."""
     response_sha: str | None = None
     """`Response.sha`: which answer this is the verdict on."""
-    looped: bool | None = None
+
+
+class LabelVerdict(AnswerOutcome):
+    """The judge's label of an answer."""
+
+    kind: Literal["harmful", "jailbreak", "benign"]
+    label: Label
+    rule: str | None = None
+    """The judge's reason: the rule or class that decided the label."""
+    looped: bool = False
     """Whether the response ends in repeating itself, whatever its label."""
     harmful: bool | None = None
-    """Whether the response is harmful, where the judge tells."""
-    answer_correct: bool | None = None
-    """For `problem`: whether the final answer, marked or else the last number, is right."""
-    marked_correct: bool | None = None
-    """For `problem`: whether a marked final answer is right; without a mark it is not."""
-    followed: bool | None = None
-    """For `instruction`: whether all instructions were followed, by IFEval's strict check."""
-    followed_loosely: bool | None = None
-    """The same by IFEval's loose check, which forgives a first or last line and markdown."""
+    """Whether the response is harmful; None where the judge does not tell."""
+
+
+class ChoiceVerdict(Outcome):
+    """What the scores of a multiple-choice question say; keys of a format that it was not asked in are None."""
+
+    kind: Literal["choice"]
     letter_correct: bool | None = None
     continuation_correct: bool | None = None
-    gold_probability: float | None = None
+    gold_probability: float
+    """Softmax-normalised, in the model's utility format."""
     bits_per_byte: float | None = None
+    """Of the right option's text."""
     letter_mass: float | None = None
-    options: int | None = None
-    """Number of options of a choice question: 1/options is chance."""
+    """Probability, in [0, 1], that the next token is one of the option letters."""
+    options: int
+    """Their number: 1/options is chance."""
+
+
+class ProblemVerdict(AnswerOutcome):
+    """Whether the final answer of a problem is right."""
+
+    kind: Literal["problem"]
+    answer_correct: bool
+    """The final answer, marked or else the last number."""
+    marked_correct: bool
+    """A marked final answer; without a mark it is not right."""
+
+
+class InstructionVerdict(AnswerOutcome):
+    """Whether all instructions of a prompt were followed."""
+
+    kind: Literal["instruction"]
+    followed: bool
+    """By IFEval's strict check."""
+    followed_loosely: bool
+    """By IFEval's loose check, which forgives a first or last line and markdown."""
+
+
+Verdict = LabelVerdict | ChoiceVerdict | ProblemVerdict | InstructionVerdict
+VERDICT: TypeAdapter[Verdict] = TypeAdapter(Annotated[Verdict, Field(discriminator="kind")])
 
 
 RowType = TypeVar("RowType", bound=Row)
+Form = type[RowType] | TypeAdapter[RowType]
+"""What a line of a file is: a row of one type, or of one of several that their `kind` tells apart."""
 
 
 def read_items(folder: Path, kind: Kind) -> list[Prompt]:
@@ -148,14 +187,15 @@ def read_examples(path: Path) -> list[Prompt]:
     return read_rows(path, Prompt, unique=False, may_be_empty=True)
 
 
-def read_rows(path: Path, row_type: type[RowType], *, unique: bool = True, may_be_empty: bool = False) -> list[RowType]:
+def read_rows(path: Path, form: Form[RowType], *, unique: bool = True, may_be_empty: bool = False) -> list[RowType]:
     """Read a JSON-lines file of rows.
 
     Raises PipelineError when the file is missing, its seal is not that of its rows, a line is not such a row, an id
     repeats unless that is allowed, or the file is empty unless it may be: one line feed then, as of `write_rows`.
     """
     if not path.exists():
-        raise PipelineError(f"Expected {row_type.__name__} rows in {path}, found no such file; {how_to_have()}.")
+        raise PipelineError(f"Expected rows in {path}, found no such file; {how_to_have()}.")
+    adapter: TypeAdapter[RowType] = form if isinstance(form, TypeAdapter) else TypeAdapter(form)
     rows: list[RowType] = []
     seen: set[str] = set()
     if may_be_empty and path.read_bytes() == NOTHING:
@@ -168,13 +208,13 @@ def read_rows(path: Path, row_type: type[RowType], *, unique: bool = True, may_b
         row = None
         if fault is None:
             try:
-                row = row_type.model_validate(value)
+                row = adapter.validate_python(value)
             except ValidationError as error:
                 problem = error.errors()[0]
         if row is None:
             where = ".".join(str(part) for part in problem["loc"]) or "the line"
             raise PipelineError(
-                f"Expected a {row_type.__name__} row in {path} line {number}, found a fault in {where}: "
+                f"Expected a row in {path} line {number}, found a fault in {where}: "
                 f"{problem['msg']}; repair the line or run the stage that writes the file again."
             )
         if unique and row.id in seen:
@@ -185,7 +225,7 @@ def read_rows(path: Path, row_type: type[RowType], *, unique: bool = True, may_b
         seen.add(row.id)
         rows.append(row)
     if not rows:
-        raise PipelineError(f"Expected at least one {row_type.__name__} row in {path}, found none.")
+        raise PipelineError(f"Expected at least one row in {path}, found none.")
     return rows
 
 

@@ -10,6 +10,10 @@ from safety_tax.core.rows import (
     GENERATED,
     LABELLED,
     ChoiceScore,
+    ChoiceVerdict,
+    InstructionVerdict,
+    LabelVerdict,
+    ProblemVerdict,
     Prompt,
     Response,
     Row,
@@ -38,7 +42,7 @@ def chosen(values: Sequence[float]) -> set[int]:
     return {place for place, value in enumerate(values) if value == highest}
 
 
-def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> Verdict:
+def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> ChoiceVerdict:
     """What the scores of one question say; `gold_probability` is in the model's utility format.
 
     In both formats the options' scores (the letter's log-probability, or the text's per byte) are what is
@@ -55,11 +59,8 @@ def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> Verdic
     correct = {form: None if values is None else chosen(values) <= right for form, values in scores.items()}
     own = scores[utility_format]
     assert own is not None
-    return Verdict(
-        id=question.id,
-        benchmark=question.benchmark,
-        kind=question.kind,
-        group=question.group,
+    return ChoiceVerdict(
+        **of_item(question),
         letter_correct=correct["letter"],
         continuation_correct=correct["continuation"],
         gold_probability=softmax(own)[gold],
@@ -69,9 +70,14 @@ def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> Verdic
     )
 
 
-def of_response(response: Response) -> dict[str, Any]:
-    """What a verdict keeps of the response itself, so that metrics and figures need no texts."""
-    return {
+def of_item(item: Prompt) -> dict[str, Any]:
+    """What a verdict says of its item."""
+    return {"id": item.id, "benchmark": item.benchmark, "kind": item.kind, "group": item.group}
+
+
+def of_answer(prompt: Prompt, response: Response) -> dict[str, Any]:
+    """The same, and what a verdict keeps of the answer."""
+    return of_item(prompt) | {
         "truncated": response.finish_reason == "length",
         "tokens": response.tokens,
         "told_date": response.told_date,
@@ -79,21 +85,17 @@ def of_response(response: Response) -> dict[str, Any]:
     }
 
 
-def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Judge) -> list[Verdict]:
+def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Judge) -> list[LabelVerdict]:
     """A label for every response."""
     exchanges = [
         Exchange(prompt.id, prompt.kind, prompt.text, response.text, response.finish_reason)
         for prompt, response in zip(prompts, responses, strict=True)
     ]
     return [
-        Verdict(
-            id=prompt.id,
-            benchmark=prompt.benchmark,
-            kind=prompt.kind,
-            group=prompt.group,
+        LabelVerdict(
+            **of_answer(prompt, response),
             label=judgement.label,
             rule=judgement.rule,
-            **of_response(response),
             looped=judgement.looped,
             harmful=judgement.harmful,
         )
@@ -111,33 +113,21 @@ def require_same_items(prompts: Sequence[Row], found: Sequence[Row], where: Path
         )
 
 
-def solved(problem: Prompt, response: Response) -> Verdict:
+def solved(problem: Prompt, response: Response) -> ProblemVerdict:
     """Whether a problem's final answer is right."""
     assert problem.answer is not None
     found = check_answer(response.text, problem.answer)
-    return Verdict(
-        id=problem.id,
-        benchmark=problem.benchmark,
-        kind=problem.kind,
-        group=problem.group,
-        answer_correct=found.correct,
-        marked_correct=found.marked_correct,
-        **of_response(response),
+    return ProblemVerdict(
+        **of_answer(problem, response), answer_correct=found.correct, marked_correct=found.marked_correct
     )
 
 
-def obeyed(instruction: Prompt, response: Response) -> Verdict:
+def obeyed(instruction: Prompt, response: Response) -> InstructionVerdict:
     """Whether all instructions of a prompt were followed."""
     assert instruction.checks is not None
     found = check_instructions(instruction.checks, instruction.text, response.text)
-    return Verdict(
-        id=instruction.id,
-        benchmark=instruction.benchmark,
-        kind=instruction.kind,
-        group=instruction.group,
-        followed=found.strictly,
-        followed_loosely=found.loosely,
-        **of_response(response),
+    return InstructionVerdict(
+        **of_answer(instruction, response), followed=found.strictly, followed_loosely=found.loosely
     )
 
 
@@ -165,10 +155,10 @@ def judge_variant(folder: Path, model: Model, judge: Judge) -> list[Verdict]:
     if folder.name == "base":
         require_answers([response for _, response in problems], folder / "responses.jsonl")
     checked = [solved(*pair) for pair in problems]
-    checked += [obeyed(*pair) for pair in answered if pair[0].kind == "instruction"]
+    followed = [obeyed(*pair) for pair in answered if pair[0].kind == "instruction"]
     questions = read_items(BENCHMARKS, "choice")
     scores = read_rows(folder / "choices.jsonl", ChoiceScore, may_be_empty=not questions)
     require_same_items(questions, scores, folder / "choices.jsonl")
     outcomes = [outcome(q, score, model.utility_format) for q, score in zip(questions, scores, strict=True)]
     labels = judge_responses([prompt for prompt, _ in labelled], [response for _, response in labelled], judge)
-    return labels + checked + outcomes
+    return [*labels, *checked, *followed, *outcomes]

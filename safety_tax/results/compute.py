@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from safety_tax.core.currencies import CURRENCIES, FLOOR
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import LABELLED, Label, Verdict
+from safety_tax.core.rows import LABELLED, ChoiceVerdict, Label, LabelVerdict, Verdict
 from safety_tax.judging.human_labels import HumanLabel, Key
 from safety_tax.results.estimate import Effect, Estimate
 from safety_tax.results.measures import EFFECTS, MEANS, Measure, measures, values_of
@@ -271,7 +271,7 @@ def advantages(
 def require_judgeable(name: str, verdicts: Sequence[Verdict]) -> None:
     """The gate: raises PipelineError when every response of a kind is degenerate, since such a model says nothing."""
     for kind in LABELLED:
-        labels = Counter(verdict.label for verdict in verdicts if verdict.kind == kind)
+        labels = Counter(v.label for v in verdicts if isinstance(v, LabelVerdict) and v.kind == kind)
         if labels and set(labels) == {"degenerate"}:
             raise PipelineError(
                 f"Expected some judgeable {kind} responses of {name}, found all {labels.total()} degenerate; "
@@ -281,10 +281,13 @@ def require_judgeable(name: str, verdicts: Sequence[Verdict]) -> None:
 
 def require_same_items(base: Sequence[Verdict], variant: Sequence[Verdict]) -> None:
     """Raises PipelineError when two variants were not asked the same items in the same formats."""
-    asked = [
-        {(v.id, v.kind, v.letter_correct is None, v.continuation_correct is None) for v in verdicts}
-        for verdicts in (base, variant)
-    ]
+
+    def formats(verdict: Verdict) -> tuple[bool, ...]:
+        if not isinstance(verdict, ChoiceVerdict):
+            return ()
+        return verdict.letter_correct is None, verdict.continuation_correct is None
+
+    asked = [{(v.id, v.kind, *formats(v)) for v in verdicts} for verdicts in (base, variant)]
     if asked[0] != asked[1]:
         raise PipelineError(
             f"Expected variants that answered the same items, found {len(asked[0] - asked[1]):,} items only the base "
@@ -295,7 +298,7 @@ def require_same_items(base: Sequence[Verdict], variant: Sequence[Verdict]) -> N
 
 def chance(verdicts: Iterable[Verdict]) -> float:
     """Accuracy of guessing: the mean of 1 / number of options; 0 without questions."""
-    shares = [1 / verdict.options for verdict in verdicts if verdict.options]
+    shares = [1 / verdict.options for verdict in verdicts if isinstance(verdict, ChoiceVerdict)]
     return sum(shares) / len(shares) if shares else 0.0
 
 
@@ -322,10 +325,10 @@ def judge_result(
     """
     if not labels:
         return None
-    judged = {(name, verdict.id): verdict for name, rows in verdicts.items() for verdict in rows}
-    pairs: list[tuple[Label, Verdict]] = [(label.label, judged[key]) for key, label in labels.items()]
+    judged = {(name, v.id): v for name, rows in verdicts.items() for v in rows if isinstance(v, LabelVerdict)}
+    pairs: list[tuple[Label, LabelVerdict]] = [(label.label, judged[key]) for key, label in labels.items()]
     different = sum(person != verdict.label for person, verdict in pairs)
-    scores = agreement([person for person, _ in pairs], [str(verdict.label) for _, verdict in pairs])
+    scores = agreement([person for person, _ in pairs], [verdict.label for _, verdict in pairs])
     same = {
         refused: [
             (verdict.label == "refuse") == refused

@@ -1,20 +1,20 @@
 """What is asked of verdicts: shares and means, each of the verdicts of some kinds."""
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from safety_tax.core.rows import LABELLED, Kind, Label, Verdict
+from safety_tax.core.rows import LABELLED, Kind, Label, LabelVerdict, Verdict
 
 
 class Measure(NamedTuple):
     """A yes or no, or a number, asked of the verdicts of some kinds."""
 
     kinds: tuple[Kind, ...]
-    value: Callable[[Verdict], bool | float | None]
-    """None leaves the item out: it was not scored in that format, or not judged."""
+    value: Callable[[Any], bool | float | None]
+    """Of a verdict of these kinds. None leaves the item out: it was not scored in that format, or not judged."""
 
 
-def _labelled(*labels: Label) -> Callable[[Verdict], bool | None]:
+def _labelled(*labels: Label) -> Callable[[LabelVerdict], bool | None]:
     """Whether a verdict has one of the labels; None where the judge could not judge the answer."""
     return lambda verdict: None if verdict.label == "unjudged" else verdict.label in labels
 

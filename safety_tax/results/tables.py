@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from safety_tax.core.console import say
 from safety_tax.core.currencies import CURRENCIES
-from safety_tax.core.rows import Verdict
+from safety_tax.core.rows import AnswerOutcome, Verdict
 from safety_tax.core.workspace import LABELS, VERDICTS
 from safety_tax.judging.human_labels import HumanLabel, Key, of_present_responses, read_labels
 from safety_tax.params import Params
@@ -119,7 +119,10 @@ def read_present_labels(model: str, verdicts: Verdicts) -> dict[Key, HumanLabel]
     path = LABELS / f"{model}.jsonl"
     labels = read_labels(path)
     shas = {
-        (variant, row.id): row.response_sha for variant, rows in verdicts.items() for row in rows if row.response_sha
+        (variant, row.id): row.response_sha
+        for variant, rows in verdicts.items()
+        for row in rows
+        if isinstance(row, AnswerOutcome) and row.response_sha
     }
     present = of_present_responses(labels, shas)
     if labels:
@@ -130,4 +133,5 @@ def read_present_labels(model: str, verdicts: Verdicts) -> dict[Key, HumanLabel]
 
 def told_date(verdicts: Iterable[Verdict]) -> str | None:
     """The day that the prompts hold; None where the chat template asks for none."""
-    return next((verdict.told_date for verdict in verdicts if verdict.told_date), None)
+    answers = (verdict for verdict in verdicts if isinstance(verdict, AnswerOutcome))
+    return next((answer.told_date for answer in answers if answer.told_date), None)

@@ -21,6 +21,7 @@ from safety_tax.checkup.machine import (
     check_provider,
     check_python,
     check_remote,
+    cuda_libraries,
     dotted,
     gpu_memory,
     library_version,
@@ -395,6 +396,19 @@ def test_this_machine_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_library_versions_are_read_as_their_makers_number_them() -> None:
     assert [dotted(number) for number in (8907, 90102, 91300)] == ["8.9.7", "9.1.2", "9.13.0"]
     assert library_version("libnosuchthing.so.1", "version", by_reference=False) is None
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_library_of_the_gpu_that_is_missing_is_a_fault_only_where_one_is_wanted(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safety_tax.checkup.machine.LIBRARIES", (("libnone.so.{}", "libnone.so"),) * 2)
+    monkeypatch.setattr("onnxruntime.cuda_version", "13.0", raising=False)
+    findings = cuda_libraries(wanted)
+    assert [(finding.what, finding.found) for finding in findings] == [("CUDA", "not found"), ("cuDNN", "not found")]
+    assert {finding.step is not None for finding in findings} == {wanted}
+    # Neither fine nor a fault where nobody needs it: the mark is a dash, not `ok`.
+    assert {finding.wanted for finding in findings} == {wanted}
 
 
 def test_packages_are_compared_with_their_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from conftest import ROOT
 
 from safety_tax.commands.label import Item, sample, visible
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import Prompt, Response, read_rows
+from safety_tax.core.rows import Prompt, Response, read_rows, write_rows
 from safety_tax.judging.human_labels import of_present_responses, read_labels
 
 MODEL = "smollm2_135m"
@@ -223,6 +223,21 @@ def test_bad_arguments_are_one_sentence(folder: Path, arguments: tuple[str, ...]
     message = label(folder, "r", *arguments, status=1)
     assert sentence in message and message.count("\n") == 1
     assert not (folder / "data/labels").exists()
+
+
+def test_a_benchmark_set_without_a_kind_can_be_labelled(folder: Path) -> None:
+    write_rows(folder / "data/benchmarks/jailbreak.jsonl", [])  # as fetch_data writes a kind that nobody asks
+    write_responses(folder, "base", {name: text for name, text in TEXTS.items() if name != "j1"})
+    label(folder, "rcr")
+    assert labels(folder).keys() == {"h1", "h2", "b1"}
+
+
+def test_answers_that_programs_check_are_not_shown(folder: Path) -> None:
+    problem = {"id": "p1", "benchmark": "b", "kind": "problem", "group": "sums", "split": "eval"}
+    write(folder / "data/benchmarks/problem.jsonl", [problem | {"text": "What is 2 + 2?", "answer": "4"}])
+    write_responses(folder, "base", TEXTS | {"p1": "4"})
+    assert "What is 2 + 2?" not in label(folder, "rrrrr")
+    assert "p1" not in labels(folder)
 
 
 def test_answers_to_unknown_prompts_are_refused(folder: Path) -> None:

@@ -173,7 +173,7 @@ def test_no_rows_are_one_line_feed_and_read_as_none(tmp_path: Path) -> None:
     assert (tmp_path / "problem.jsonl").read_bytes() == b"\n"
     assert read_items(tmp_path, "problem") == read_examples(tmp_path / "problem.jsonl") == []
     (tmp_path / "benign.jsonl").write_bytes(b"\n")
-    with pytest.raises(PipelineError, match=r"at least one Prompt row in .*benign.jsonl, found none"):
+    with pytest.raises(PipelineError, match=r"at least one row in .*benign.jsonl, found none"):
         read_items(tmp_path, "benign")
     (tmp_path / "problem.jsonl").write_bytes(b"")
     with pytest.raises(PipelineError, match="found none"):

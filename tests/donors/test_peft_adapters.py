@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from peft import LoHaConfig, LoraConfig, PeftModel, get_peft_model
+from peft import EvaConfig, LoHaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -136,6 +136,24 @@ def test_a_task_vector_is_what_peft_runs(
     tied: bool, settings: dict[str, Any], bases: dict[bool, Path], tmp_path: Path
 ) -> None:
     assert apart(bases[tied], save(bases[tied], tmp_path / "donor", lora(**settings))) < 2e-5
+
+
+def test_an_adapter_that_eva_spread_its_ranks_over_is_what_peft_runs(bases: dict[bool, Path], tmp_path: Path) -> None:
+    """EVA (Paischer et al. 2024) reads activations first, and gives each module a rank of its own."""
+    torch.manual_seed(7)
+    settings = lora(init_lora_weights="eva", eva_config=EvaConfig(rho=2.0), target_modules="all-linear")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(bases[False]), settings)
+        rows = [{"input_ids": torch.randint(1, 40, (4, 16)), "attention_mask": torch.ones(4, 16)} for _ in range(8)]
+        initialize_lora_eva_weights(tuned, rows, show_progress_bar=False)
+        for value in tuned.parameters():
+            if value.requires_grad:
+                value.data += 0.2 * torch.randn_like(value)
+        tuned.save_pretrained(tmp_path)
+    ranks = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))["rank_pattern"]
+    assert len(set(ranks.values())) > 1
+    assert apart(bases[False], tmp_path) < 2e-5
 
 
 ONE_OF_TWO = [

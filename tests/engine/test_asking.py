@@ -5,12 +5,13 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import workplace
 from test_inference import INFER, RUN, model_entry
 from test_journal import STOPPED, run_here
+from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast
 from workplace import JOURNAL, OUTPUT, ask_more, encoder_of, infer, output_of, prompt, record_of, write_params
 
@@ -21,7 +22,16 @@ from safety_tax.dispatch import runners
 from safety_tax.dispatch.journal import Journal
 from safety_tax.engine.item_checks import Faults, Reach
 from safety_tax.engine.parts import Answers
-from safety_tax.engine.preparing import Asking, Examples, answered_together, examples_of, prepare, prepare_answers
+from safety_tax.engine.preparing import (
+    Asking,
+    Examples,
+    Form,
+    answered_together,
+    examples_of,
+    prepare,
+    prepare_answers,
+    prepare_questions,
+)
 from safety_tax.settings.stages import NewTokens
 from safety_tax.tokens.ends import Stops, stops_of
 
@@ -123,6 +133,20 @@ def test_faults_of_one_sort_are_counted_and_the_first_few_named(tokenizer: PreTr
 def test_half_a_character_is_a_sentence(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(PipelineError, match=r"half a character .* in the harmful item harmful0"):
         prepare(asking_of(tokenizer), [prompt("harmful", 0, "a \ud800")], {}, Examples({}, {}))
+
+
+def test_an_option_that_adds_no_token_is_named_with_its_question(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Some tokenizers drop characters: the probability of no token is 1, so that such an option would always win."""
+    dropping = copy.deepcopy(tokenizer)
+    dropping.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace("~", ""), normalizers.Strip(left=False)]
+    )
+    question = prompt("choice", 0, "Which?").model_copy(update={"choices": ["yes", "~~", "no"], "gold": 0})
+    for form, wrong in (("continuation", True), ("letter", False)):
+        faults = Faults()
+        prepare_questions(asking_of(dropping), cast(Form, form), [question], Examples({}, {}), faults)
+        said = [sentence for sentence in faults.sentences() if "add a token" in sentence]
+        assert len(said) == wrong and all("one without in the choice item choice0 about" in line for line in said)
 
 
 def test_a_repeated_example_is_read(tmp_path: Path) -> None:

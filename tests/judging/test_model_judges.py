@@ -28,7 +28,7 @@ from workplace import DATE, encoder_of
 from safety_tax.cli import run_command
 from safety_tax.core.console import console
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import Verdict
+from safety_tax.core.rows import LabelVerdict
 from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.engine.parts import Answers
 from safety_tax.engine.session import CPU, ModelSession
@@ -283,8 +283,8 @@ def test_an_answer_to_the_model_that_loops_is_degenerate() -> None:
     assert harmful == [("degenerate", "repetition", True, True)]
 
 
-def verdict(number: int, kind: Any, label: Any) -> Verdict:
-    return Verdict(id=str(number), benchmark="b", kind=kind, group="g", label=label)
+def verdict(number: int, kind: Any, label: Any) -> LabelVerdict:
+    return LabelVerdict(id=str(number), benchmark="b", kind=kind, group="g", label=label, truncated=False)
 
 
 def test_too_many_unjudged_or_unfinished_answers_of_a_kind_stop_the_run() -> None:

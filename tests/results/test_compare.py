@@ -13,8 +13,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from safety_tax.core.rows import Verdict, write_rows
+from safety_tax.commands.compare import markdown_cell
+from safety_tax.core.rows import VERDICT, ChoiceVerdict, Verdict, write_rows
 from safety_tax.results.comparison.items import BETTER, WATCHED, Change, compare, regressions, unshared
+from safety_tax.results.comparison.revisions import said
 from safety_tax.results.measures import MEANS, SHARES
 from safety_tax.results.statistics.intervals import wilson
 from safety_tax.results.statistics.unpaired import unpaired_difference
@@ -26,7 +28,7 @@ def answers(kind: str, labels: str) -> list[Verdict]:
     """One verdict a letter of LABELS; ids harmful00, harmful01, ..."""
     common = {"benchmark": "b", "kind": kind, "group": "g", "truncated": False}
     return [
-        Verdict.model_validate({"id": f"{kind}{n:02}", "label": LABELS[letter], **common})
+        VERDICT.validate_python({"id": f"{kind}{n:02}", "label": LABELS[letter], **common})
         for n, letter in enumerate(labels)
     ]
 
@@ -35,7 +37,7 @@ def solved(kind: str, right: str) -> list[Verdict]:
     """Problems or prompts with instructions, one verdict a character of `right`, 1 or 0."""
     keys = {"problem": ("answer_correct", "marked_correct"), "instruction": ("followed", "followed_loosely")}[kind]
     return [
-        Verdict.model_validate(
+        VERDICT.validate_python(
             {"id": f"{kind}{n:02}", "benchmark": "b", "kind": kind, "group": "g", "truncated": False}
             | dict.fromkeys(keys, of == "1")
         )
@@ -46,7 +48,7 @@ def solved(kind: str, right: str) -> list[Verdict]:
 def questions(correct: str, bits: Iterable[float]) -> list[Verdict]:
     """One verdict a character of `correct`, 1 or 0."""
     return [
-        Verdict(
+        ChoiceVerdict(
             id=f"question{n:02}",
             benchmark="b",
             kind="choice",
@@ -130,7 +132,7 @@ def test_every_rate_is_compared_but_those_nobody_scored() -> None:
         *solved("instruction", "01"),
     ]
     compared = compare({"base": verdicts}, {"base": verdicts}, "continuation", 0.95)
-    unscored = {"utility_letter", "letter_mass", "harm_rate", "looped"}
+    unscored = {"utility_letter", "letter_mass", "harm_rate"}
     assert {c.rate for c in compared.changes} == {*SHARES, *MEANS, "utility"} - unscored
     assert not any(change.moved or change.beyond_noise for change in compared.changes)
     assert {c.rate for c in compared.changes} - {c.rate for c in compared.distinct} == {"utility_continuation"}
@@ -321,7 +323,7 @@ def test_the_table_tells_a_change_from_noise_and_leaves_the_workspace_alone(hist
     ]
     assert "Not compared, only in main: gone (tiny)." in output
     assert "Not compared, only in other: dare (tiny)." in output
-    assert output.splitlines()[-1].endswith("main against other, 3 of 22 rates changed, 2 by more than noise")
+    assert output.splitlines()[-1].endswith("main against other, 3 of 24 rates changed, 2 by more than noise")
 
 
 def test_json_names_the_items_that_flipped(history: History) -> None:
@@ -360,6 +362,23 @@ def test_markdown_is_short_and_bold_and_a_regression_fails_on_request(history: H
         "More than noise, in bold: safety of ties fell by 30.0 points; bits_per_byte of ties rose by 0.210 bits. "
     )
     assert lines[-1] == "Not compared, only in other: dare (tiny)."
+
+
+def test_a_sure_change_too_small_to_be_seen_is_not_bold() -> None:
+    bits = [1.37601 + 0.001 * (n % 3) for n in range(60)]
+    before = {"base": questions("y" * 60, bits)}
+    unseen, seen = ({"base": questions("y" * 60, [value + more for value in bits])} for more in (0.00004, 0.004))
+    for after, cell in ((unseen, "1.377"), (seen, "**1.377 → 1.381** (+0.004 [0.004, 0.004])")):
+        change = changes(before, after)["base", "bits_per_byte"]
+        assert change.beyond_noise
+        assert markdown_cell(change) == cell
+
+
+def test_what_git_hints_over_several_lines_is_one_line() -> None:
+    """Git's words where the folder is another user's: its command stands on a line of its own, behind a tab."""
+    words = b"fatal: detected dubious ownership in repository at '/p'\nTo add an exception, call:\n\n\tgit config x\n"
+    expected = "fatal: detected dubious ownership in repository at '/p' To add an exception, call: git config x"
+    assert said(words) == expected
 
 
 def test_the_second_side_is_the_workspace(copy: History) -> None:
@@ -437,7 +456,7 @@ def test_what_cannot_be_compared_is_said_in_a_sentence(history: History) -> None
     error = history.compare("main", "elsewhere", status=1).stderr
     assert "Expected a model and a variant with verdicts in both main and elsewhere, found none" in error
     error = history.compare("main", "broken", status=1).stderr
-    assert "Expected a Verdict row in data/verdicts/tiny/ties.jsonl of broken line 85, found a fault in" in error
+    assert "Expected a row in data/verdicts/tiny/ties.jsonl of broken line 85, found a fault in" in error
     error = history.compare("mian", status=1).stderr
     assert "Expected a commit, branch or tag, found 'mian'" in error
 
@@ -445,7 +464,7 @@ def test_what_cannot_be_compared_is_said_in_a_sentence(history: History) -> None
 def test_a_stage_that_never_ran_is_named(history: History) -> None:
     output = history.compare("never_run", "never_run").stdout
     assert "Not compared, no verdicts in never_run: new (tiny)." in output
-    assert "11 of 11" not in output and "22 of 22 rates are as they were" in output
+    assert "12 of 12" not in output and "24 of 24 rates are as they were" in output
 
 
 def test_a_folder_without_git_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -17,7 +18,7 @@ from matplotlib.transforms import Affine2D
 from sample_results import CLEAR_OF_CHANCE, GROUPS, SHARES, results_of
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import LABELLED, Kind, Verdict, write_rows
+from safety_tax.core.rows import LABELLED, Kind, LabelVerdict, ProblemVerdict, write_rows
 from safety_tax.results.estimate import Estimate
 from safety_tax.results.figures import frontier
 from safety_tax.results.figures.answer_lengths import spoken as asked_kinds
@@ -34,12 +35,20 @@ CLEAR = SHARES | {"base": {**SHARES["base"], **CLEAR_OF_CHANCE}}
 NO_MORE_THAN_LABELS = ("choice", "problem", "instruction")
 
 
-def answers(ids: Sequence[str], cut: int) -> list[Verdict]:
+def answers(ids: Sequence[str], cut: int) -> list[LabelVerdict]:
     """Verdicts on answers of rising length; the last `cut` of them at the limit of 48 tokens."""
     whole = len(ids) - cut
     kinds = [next((kind for kind in LABELLED if kind in of), LABELLED[0]) for of in ids]
     return [
-        Verdict(id=of, benchmark="b", kind=kind, group="g", truncated=cut_off, tokens=48 if cut_off else min(i + 5, 47))
+        LabelVerdict(
+            id=of,
+            benchmark="b",
+            kind=kind,  # type: ignore[arg-type]
+            group="g",
+            label="comply",
+            truncated=cut_off,
+            tokens=48 if cut_off else min(i + 5, 47),
+        )
         for i, (of, kind) in enumerate(zip(ids, kinds, strict=True))
         for cut_off in [i >= whole]
     ]
@@ -152,9 +161,10 @@ def project_of(folder: Path, results: ModelResults) -> None:
     detail.parent.mkdir(parents=True)
     detail.write_text(json.dumps(results.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
     ids = [f"{kind}{i}" for kind in LABELLED for i in range(20)]
-    longer = [Verdict(id="problem0", benchmark="b", kind="problem", group="g", truncated=True, tokens=400)]
+    about: dict[str, Any] = {"id": "problem0", "benchmark": "b", "kind": "problem", "group": "g"}
+    longer = ProblemVerdict(**about, truncated=True, tokens=400, answer_correct=False, marked_correct=False)
     for name in results.variants:
-        write_rows(folder / f"data/verdicts/tiny/{name}.jsonl", answers(ids, cut=15) + longer)
+        write_rows(folder / f"data/verdicts/tiny/{name}.jsonl", [*answers(ids, cut=15), longer])
 
 
 def test_figures_are_the_same_bytes_in_another_process(tmp_path: Path) -> None:

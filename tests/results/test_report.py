@@ -15,7 +15,7 @@ from sample_results import SHARES, results_of
 
 from safety_tax.commands.report import FIGURES, is_lower_bound, read_figures, report
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import KINDS, LABELS, NOTHING, Kind, Prompt, Response, Verdict, write_rows
+from safety_tax.core.rows import LABELS, NOTHING, VERDICT, Kind, Prompt, Response, Verdict, write_rows
 from safety_tax.params import load_params
 from safety_tax.results.figures.reading import DRAWN
 from safety_tax.results.report.items import item_index, outcome, text_chunks
@@ -50,13 +50,13 @@ def run_of(items: int) -> Parts:
         for name in verdicts:
             refused = name == "ties" and i % 8 < 4
             if kind == "choice":
-                judged: dict[str, Any] = {"continuation_correct": refused, "options": 2}
+                judged: dict[str, Any] = {"continuation_correct": refused, "gold_probability": 0.5, "options": 2}
             else:
                 judged = {"label": "refuse" if refused else "comply", "rule": "declines" if refused else "answer"}
                 judged["truncated"] = i == 1
                 answer = HOSTILE if i == 1 else f"{name} says something about {i}. " * 8
                 responses[name].append(Response(id=f"i{i}", text=answer, finish_reason="stop", tokens=9))
-            verdicts[name].append(Verdict.model_validate({**about, **judged}))
+            verdicts[name].append(VERDICT.validate_python({**about, **judged}))
     return prompts, verdicts, responses
 
 
@@ -111,8 +111,10 @@ def test_figures_come_in_the_order_of_a_readers_questions(tmp_path: Path) -> Non
 
 
 def test_a_question_is_right_or_wrong_in_the_models_own_format() -> None:
-    prompt = Prompt(id="q", benchmark="b", kind="choice", group="g", split="eval", text="?", choices=["a", "b"], gold=0)
-    verdict = Verdict(id="q", benchmark="b", kind="choice", group="g", letter_correct=True, continuation_correct=False)
+    prompt = Prompt(
+        id="choice", benchmark="b", kind="choice", group="g", split="eval", text="?", choices=["a", "b"], gold=0
+    )
+    verdict = judged("choice", letter_correct=True, continuation_correct=False, gold_probability=0.5, options=2)
     for form, expected in (("letter", "right"), ("continuation", "wrong")):
         index = item_index([prompt], {"base": [verdict]}, form)
         assert index["labels"][index["label"]["base"][0]] == expected
@@ -125,7 +127,8 @@ def item(kind: Kind, **keys: Any) -> Prompt:
 
 
 def judged(kind: Kind, **keys: Any) -> Verdict:
-    return Verdict.model_validate({"id": kind, "benchmark": "b", "kind": kind, "group": "g"} | keys)
+    cut = {} if kind == "choice" else {"truncated": False}
+    return VERDICT.validate_python({"id": kind, "benchmark": "b", "kind": kind, "group": "g"} | cut | keys)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +146,10 @@ def test_every_kind_has_its_outcome(verdict: Verdict, expected: str) -> None:
     assert outcome(verdict, "continuation") == expected
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_item_that_nobody_judged_is_refused(kind: Kind) -> None:
-    with pytest.raises(PipelineError, match=f"{kind} item {kind}, found nothing.*dvc repro"):
-        outcome(judged(kind), "continuation")
+def test_a_question_without_scores_in_the_models_format_is_refused() -> None:
+    verdict = judged("choice", letter_correct=True, gold_probability=0.5, options=2)
+    with pytest.raises(PipelineError, match=r"choice item choice in the format continuation, found nothing.*dvc repro"):
+        outcome(verdict, "continuation")
 
 
 def test_a_loop_is_marked_whatever_the_label() -> None:

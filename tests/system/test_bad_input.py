@@ -251,8 +251,8 @@ CASES = [
     Case("fetch_data", ifeval("detectable_format:number_bullet_lists"), ("the argument 'num_bullets'",)),
     Case("fetch_data", ifeval(), ("one at least", "Say it.")),
     Case("fetch_data", first_in_set("ifeval", lambda rows: None), ("ifeval_input_data.jsonl", "layout has changed")),
-    Case(f"metrics {MODEL}", nothing, ("Verdict rows", "no such file")),
-    Case(f"metrics {MODEL}", file(VERDICTS, '{"id": "a"}\n'), ("Verdict row", "line 1")),
+    Case(f"metrics {MODEL}", nothing, ("Expected rows in data/verdicts", "no such file")),
+    Case(f"metrics {MODEL}", file(VERDICTS, '{"id": "a"}\n'), ("Expected a row in data/verdicts", "line 1")),
     # Commands for people.
     Case("label --sample 0", nothing, ("--sample of at least 1",)),
     Case("label --variant tise", nothing, ("`base` or a recipe", "did you mean 'ties'")),

@@ -17,11 +17,11 @@ from safety_tax.checkup.machine import check_remote
 from safety_tax.checkup.project_state import check_git, first_commit_advice
 from safety_tax.commands.sweep import run_missing
 from safety_tax.core.errors import PipelineError, how_to_have
-from safety_tax.core.rows import Verdict, read_rows, write_rows
+from safety_tax.core.rows import LabelVerdict, read_rows, write_rows
 from safety_tax.params.reading import load_params
 from safety_tax.results.comparison.revisions import commit_of
 
-VERDICT = {"benchmark": "b", "kind": "harmful", "group": "g"}
+REFUSED: dict[str, Any] = {"benchmark": "b", "kind": "harmful", "group": "g", "label": "refuse", "truncated": False}
 
 
 @pytest.fixture
@@ -97,21 +97,21 @@ def test_a_failed_repro_leaves_no_tracked_file_removed_and_pulled_verdicts_are_e
 
 def test_a_damaged_object_is_said_by_whoever_reads_it(origin: Project, tmp_path: Path) -> None:  # noqa: F811
     path = tmp_path / "ties.jsonl"
-    write_rows(path, [Verdict(id=name, label="refuse", **VERDICT) for name in "abc"])  # type: ignore[arg-type]
+    write_rows(path, [LabelVerdict(id=name, **REFUSED) for name in "abc"])
     whole = path.read_bytes()
-    assert [row.id for row in read_rows(path, Verdict)] == ["a", "b", "c"]
+    assert [row.id for row in read_rows(path, LabelVerdict)] == ["a", "b", "c"]
     lines = whole.splitlines(keepends=True)
     damaged = [whole.replace(b"refuse", b"comply", 1), b"".join(lines[:-1]), whole[:-9], b"".join(lines[::-1])]
     for content in damaged:
         path.write_bytes(content)
         with pytest.raises(PipelineError, match=r"ties\.jsonl"):
-            read_rows(path, Verdict)
+            read_rows(path, LabelVerdict)
     path.write_bytes(damaged[0])
     with pytest.raises(PipelineError, match=r"doctor --cache` names what to remove"):
-        read_rows(path, Verdict)
+        read_rows(path, LabelVerdict)
     # What people write has no seal.
     path.write_bytes(b"".join(lines[1:]))
-    assert len(read_rows(path, Verdict)) == 3
+    assert len(read_rows(path, LabelVerdict)) == 3
 
 
 def test_the_mend_names_the_remote_where_there_is_one(clone: Clone) -> None:

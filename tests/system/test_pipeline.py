@@ -15,7 +15,7 @@ import yaml
 from conftest import ROOT, Project
 
 from safety_tax.core.registry import names_of
-from safety_tax.core.rows import Verdict, read_rows
+from safety_tax.core.rows import VERDICT, read_rows
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.results.figures.reading import DRAWN
@@ -157,7 +157,7 @@ def test_metrics_are_strict_json_with_every_status(project: Project) -> None:
 def test_every_variant_answers_the_same_items(project: Project) -> None:
     for model in MODELS:
         ids = [
-            [row.id for row in read_rows(file, Verdict)]
+            [row.id for row in read_rows(file, VERDICT)]
             for file in sorted((project.folder / "data/verdicts" / model).glob("*.jsonl"))
         ]
         assert len(ids) == 3

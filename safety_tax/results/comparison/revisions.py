@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import LABELLED, RowType, Verdict, read_rows
+from safety_tax.core.rows import LABELLED, VERDICT, Form, RowType, Verdict, read_rows
 from safety_tax.core.workspace import PARAMS_FILE, PIPELINE, VERDICTS
 from safety_tax.results.measures import SHARES
 
@@ -180,11 +180,11 @@ def read_verdicts(revision: Revision, keys: Sequence[Key]) -> Measured:
 
     Raises PipelineError when they cannot be had or cannot be parsed.
     """
-    return rows_of(revision, {key: VERDICTS / key[0] / f"{key[1]}.jsonl" for key in keys}, Verdict)
+    return rows_of(revision, {key: VERDICTS / key[0] / f"{key[1]}.jsonl" for key in keys}, VERDICT)
 
 
 def rows_of(
-    revision: Revision, files: Mapping[FileKey, Path], row_type: type[RowType], *, may_be_empty: bool = False
+    revision: Revision, files: Mapping[FileKey, Path], form: Form[RowType], *, may_be_empty: bool = False
 ) -> dict[FileKey, list[RowType]]:
     """The rows of those `files` that the revision has, each file by its key.
 
@@ -192,14 +192,14 @@ def rows_of(
     """
     if revision.commit is None:
         there = {key: file for key, file in files.items() if file.exists()}
-        return {key: read_rows(file, row_type, may_be_empty=may_be_empty) for key, file in there.items()}
+        return {key: read_rows(file, form, may_be_empty=may_be_empty) for key, file in there.items()}
     found: dict[FileKey, list[RowType]] = {}
     with tempfile.TemporaryDirectory(prefix="safety-tax-") as folder:
         copy = Path(folder) / "rows.jsonl"
         for key, content in recorded_bytes(revision, files).items():
             copy.write_bytes(content)
             try:
-                found[key] = read_rows(copy, row_type, may_be_empty=may_be_empty)
+                found[key] = read_rows(copy, form, may_be_empty=may_be_empty)
             except PipelineError as error:
                 raise PipelineError(str(error).replace(str(copy), f"{files[key]} of {revision.name}")) from None
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import LABELLED, Verdict, read_rows
+from safety_tax.core.rows import LABELLED, VERDICT, LabelVerdict, read_rows
 from safety_tax.core.workspace import DETAIL, VERDICTS
 from safety_tax.results.figures import (
     answer_lengths,
@@ -30,9 +30,11 @@ DRAWN: dict[str, Callable[[Run], Figure | None]] = {
 }
 
 
-def read_answers(path: Path, base: Path) -> list[Verdict]:
+def read_answers(path: Path, base: Path) -> list[LabelVerdict]:
     """The verdicts on answers that get a label. Raises PipelineError when they are not on those of the `base`."""
-    answers, of_base = ([row for row in read_rows(file, Verdict) if row.kind in LABELLED] for file in (path, base))
+    answers, of_base = (
+        [row for row in read_rows(file, VERDICT) if isinstance(row, LabelVerdict)] for file in (path, base)
+    )
     asked, answered = ({row.id for row in rows if row.tokens is not None} for rows in (of_base, answers))
     if asked != answered:
         raise PipelineError(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from safety_tax.core.rows import Verdict
+from safety_tax.core.rows import LabelVerdict
 from safety_tax.results.variant import ModelResults
 
 
@@ -11,7 +11,7 @@ class Run(NamedTuple):
     """One measured model, and each variant's verdicts on the answers that get a label."""
 
     results: ModelResults
-    answers: Mapping[str, Sequence[Verdict]]
+    answers: Mapping[str, Sequence[LabelVerdict]]
 
     @property
     def model(self) -> str:

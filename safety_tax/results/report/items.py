@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import LABELLED, Prompt, Response, Verdict
+from safety_tax.core.rows import (
+    AnswerOutcome,
+    ChoiceVerdict,
+    InstructionVerdict,
+    LabelVerdict,
+    ProblemVerdict,
+    Prompt,
+    Response,
+    Verdict,
+)
 
 CHUNK = 200  # items whose texts are parsed together
 
@@ -27,21 +36,23 @@ class Codes:
 def outcome(verdict: Verdict, utility_format: str) -> str:
     """`right` or `wrong` for a question or a problem, `followed` or `not followed` for an instruction, else the label.
 
-    Raises PipelineError when the verdict has none of them.
+    Raises PipelineError when a question was not scored in the model's format.
     """
-    good, bad = ("followed", "not followed") if verdict.kind == "instruction" else ("right", "wrong")
-    found = {
-        "choice": verdict.letter_correct if utility_format == "letter" else verdict.continuation_correct,
-        "problem": verdict.answer_correct,
-        "instruction": verdict.followed,
-    }.get(verdict.kind)
-    if found is not None:
-        return good if found else bad
-    if verdict.kind not in LABELLED or verdict.label is None:
+    match verdict:
+        case LabelVerdict():
+            return verdict.label
+        case InstructionVerdict():
+            return "followed" if verdict.followed else "not followed"
+        case ProblemVerdict():
+            correct: bool | None = verdict.answer_correct
+        case ChoiceVerdict():
+            correct = verdict.letter_correct if utility_format == "letter" else verdict.continuation_correct
+    if correct is None:
         raise PipelineError(
-            f"Expected what the judge made of the {verdict.kind} item {verdict.id}, found nothing; run `dvc repro`."
+            f"Expected what the judge made of the {verdict.kind} item {verdict.id} in the format {utility_format}, "
+            "found nothing; run `dvc repro`."
         )
-    return verdict.label
+    return "right" if correct else "wrong"
 
 
 def item_index(
@@ -74,9 +85,11 @@ def item_index(
             )
         found = [by_id[prompt.id] for prompt in prompts]
         index["label"][name] = [labels.of(outcome(verdict, utility_format)) for verdict in found]
-        index["rule"][name] = [rules.of(verdict.rule or "") for verdict in found]
-        index["cut"][name] = [int(bool(verdict.truncated)) for verdict in found]
-        index["looped"][name] = [int(bool(verdict.looped)) for verdict in found]
+        index["rule"][name] = [
+            rules.of(verdict.rule or "" if isinstance(verdict, LabelVerdict) else "") for verdict in found
+        ]
+        index["cut"][name] = [int(isinstance(verdict, AnswerOutcome) and verdict.truncated) for verdict in found]
+        index["looped"][name] = [int(isinstance(verdict, LabelVerdict) and verdict.looped) for verdict in found]
     names = {"kinds": kinds, "benchmarks": benchmarks, "groups": groups, "labels": labels, "rules": rules}
     return index | {key: codes.names for key, codes in names.items()}
 
