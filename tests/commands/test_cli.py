@@ -50,7 +50,7 @@ def test_every_command_explains_itself(name: str) -> None:
 
 
 def test_a_misspelt_command_gets_near_matches() -> None:
-    assert "found 'comapre'; did you mean 'compare'?" in safety_tax("comapre", status=2)
+    assert "found 'comapre'; did you mean 'compare'" in safety_tax("comapre", status=2)
     assert "found 'infre'; did you mean 'infer'" in safety_tax("stage", "infre", status=1)
 
 
