@@ -89,7 +89,8 @@ def test_modules_that_a_page_runs_exist_and_know_their_options(page: str, argume
     module, *others = arguments[1:]
     if module in ("venv", "pytest"):
         return
-    source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    path = ROOT / module.replace(".", "/")
+    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
     assert [word for word in others if word.startswith("--") and f'"{word}"' not in source] == []
 
 
