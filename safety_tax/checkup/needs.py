@@ -33,7 +33,7 @@ def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool, infer
 
     `on_gpu` says whether torch has a GPU to tune on, `infers_on_gpu` whether ONNX Runtime starts on it.
     """
-    donors = max((len(recipe.donors) for recipe in params.recipes.values()), default=0)
+    donors = max((recipe.held() for recipe in params.recipes.values()), default=0)
     needs = {}
     if any(isinstance(donor, Donor) for donor in params.donors.values()):
         tuning = tuning_bytes(shape, model, params)

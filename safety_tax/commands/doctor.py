@@ -69,8 +69,14 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
         for model in params.models
         if isinstance(entry, GivenDonor)
     }
+    named = {
+        f"{what} of recipe {name}": source
+        for name, recipe in params.recipes.items()
+        for model in params.models
+        for what, source in recipe.sources(model, params.model(model).source).items()
+    }
     judges = {f"judge {name}": entry.source for name, entry in params.judge_models.items()}
-    brought = {**sources, **donors, **judges}
+    brought = {**sources, **donors, **named, **judges}
     asked = [*brought.values(), *(dataset.source for dataset in params.datasets().values())]
     if any(isinstance(source, HubSource | HubDatasetSource) for source in asked):
         from safety_tax.checkup.hub_access import check_token
@@ -82,7 +88,7 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
 
             finding, stored[name] = check_model(name, source)
             findings.append(finding)
-            if finding.step is None and name not in donors:
+            if finding.step is None and name not in donors and name not in named:
                 configs[name] = read_config(source)
         elif isinstance(source, FolderSource):
             folder = Path(source.path).expanduser()
@@ -114,6 +120,8 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
         file = configs.get(f"judge {name}")
         judging[name] = Size(stored.get(f"judge {name}", 0), read_shape(file) if file else None)
     given = {name: donor_disk_need(name, stored[name]) for name in donors if stored.get(name)}
+    # Of a folder nothing is copied; the Hub's files go into its cache.
+    given |= {name: float(stored.get(name, 0)) for name, source in named.items() if isinstance(source, HubSource)}
     return findings, Sizes(models, judging, given)
 
 

@@ -1,8 +1,8 @@
 """What a merge method works on."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,10 @@ class Target:
     total_weight: float
     """Of all donors, also of those that leave this tensor alone."""
     curvature: Curvature | None = None
+    deltas: Mapping[str, Float32] = field(default_factory=dict)
+    """Task vectors of this tensor, of every donor that the recipe reads, whatever its weight."""
+    notes: dict[str, float] = field(default_factory=dict)
+    """What a method counts: the sums over all tensors go into `merge.json`."""
 
 
 def is_layer_matrix(name: str, delta: Float32) -> bool:
