@@ -17,7 +17,7 @@ from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
 from safety_tax.core.tensor_files import Checkpoint
-from safety_tax.core.workspace import BASES, CURVATURE, DONORS, MERGED, RUNS
+from safety_tax.core.workspace import BASES, CURVATURE, DONORS, IMPORTANCE, MERGED, RUNS
 from safety_tax.donors.checks import describe, require_unchanged
 from safety_tax.merging.bench import Bench
 from safety_tax.merging.merge import Merge, copy_companions, merge
@@ -45,6 +45,7 @@ def main() -> None:
         Checkpoint(base_folder, "model*.safetensors"),
         DONORS / arguments.model,
         CURVATURE / arguments.model,
+        IMPORTANCE / arguments.model,
         fetched,
         scratch,
     )

@@ -190,8 +190,8 @@ def show_times(params: Params, sizes: dict[str, Size], on_gpu: bool) -> None:
         times[name] = stage_seconds(shape, params.model(name), params, load, rates, on_gpu)
     for stage in next(iter(times.values())):
         table.add_row(stage, *(total([seconds[stage]]) for seconds in times.values()))
-    if params.curvature.forms or params.judge_models:
-        say("  not in these times: `curvature`, and judging by a model")
+    if params.curvature.forms or params.importance.donors or params.judge_models:
+        say("  not in these times: `curvature`, `importance`, and judging by a model")
     table.add_row("in all, without downloads", *(total(list(seconds.values())) for seconds in times.values()))
     console.print(table, markup=False)
 

@@ -20,6 +20,7 @@ class Bench:
     donors: Path
     """The folder that holds one for each donor of the model."""
     curvature: Path
+    importance: Path
     sources: Mapping[str, HubSource | FolderSource]
     """What the recipe fetches itself."""
     scratch: Path

@@ -18,6 +18,7 @@ from safety_tax.donors.opening import Donor
 from safety_tax.donors.tensor_names import layer_of
 from safety_tax.merging.ahead import in_order
 from safety_tax.merging.curvature import Curvature
+from safety_tax.merging.importance import Importance
 from safety_tax.merging.measure import Sums, add, dot, measure, new_sums, require_a_merge, summary, unlike
 from safety_tax.merging.recipe import REST, DonorRecipe, Recipe, layer_range, weight_at
 from safety_tax.merging.resume import WorkFolder
@@ -62,6 +63,7 @@ class Ingredients:
     recipe: DonorRecipe
     dtype: np.dtype[Any]
     curvature: Curvature | None = None
+    importance: Importance | None = None
 
     def tensor(self, name: str) -> tuple[Tensor, Sums]:
         """See `Merge`."""
@@ -154,7 +156,7 @@ def merge_tensor(ingredients: Ingredients, name: str) -> tuple[Tensor, Sums]:
     names = ingredients.donor_names()
     sums = new_sums()
     change = None
-    target = Target(name, sum(weights), ingredients.curvature, deltas)
+    target = Target(name, sum(weights), ingredients.curvature, deltas, ingredients.importance)
     if recipe.changes(updates, target):
         change = recipe.merge(updates, target)
         sums = measure(change, updates)

@@ -9,6 +9,7 @@ from safety_tax.donors.checks import require_same_vocabulary
 from safety_tax.donors.opening import open_donor
 from safety_tax.merging.bench import Bench
 from safety_tax.merging.curvature import Curvature
+from safety_tax.merging.importance import Importance
 from safety_tax.merging.merge import Ingredients, Merge, WholeTensors, require_layers
 from safety_tax.merging.recipe import DonorRecipe, Recipe, WholeRecipe
 
@@ -33,5 +34,7 @@ def open_merge(recipe: Recipe, bench: Bench, dtype: np.dtype[Any]) -> Opened:
         require_same_vocabulary(bench.base.path, folder)
     form = recipe.curvature_form()
     curvature = Curvature(bench.curvature, form) if form else None
-    inputs = [bench.base.path, *folders, *([bench.curvature] if form else [])]
-    return Opened(Ingredients(bench.base, donors, recipe, dtype, curvature), inputs)
+    located = recipe.located_donors()
+    importance = Importance(bench.importance, located) if located else None
+    inputs = [bench.base.path, *folders, *([bench.curvature] if form else []), *([bench.importance] if located else [])]
+    return Opened(Ingredients(bench.base, donors, recipe, dtype, curvature, importance), inputs)

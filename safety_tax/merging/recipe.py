@@ -99,6 +99,10 @@ class Recipe(BaseModel):
         """The form of curvature that the recipe reads, if it reads one."""
         return None
 
+    def located_donors(self) -> list[str]:
+        """The donors whose importance it reads."""
+        return []
+
 
 class DonorRecipe(Recipe):
     """A recipe of donors with their weights: the base plus what it makes of their task vectors."""

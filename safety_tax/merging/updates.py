@@ -10,6 +10,7 @@ import numpy as np
 from safety_tax.core.arrays import Float32, by_blocks
 from safety_tax.donors.tensor_names import layer_of
 from safety_tax.merging.curvature import Curvature
+from safety_tax.merging.importance import Importance
 
 
 class Update(NamedTuple):
@@ -32,6 +33,7 @@ class Target:
     curvature: Curvature | None = None
     deltas: Mapping[str, Float32] = field(default_factory=dict)
     """Task vectors of this tensor, of every donor that the recipe reads, whatever its weight."""
+    importance: Importance | None = None
     notes: dict[str, float] = field(default_factory=dict)
     """What a method counts: the sums over all tensors go into `merge.json`."""
 

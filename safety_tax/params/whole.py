@@ -13,7 +13,7 @@ from safety_tax.merging.methods import AnyRecipe
 from safety_tax.merging.methods.given import Given
 from safety_tax.settings.catalog import Model, Prompting
 from safety_tax.settings.data import Dataset, FetchData, SampleSizes
-from safety_tax.settings.donors import AnyDonor, Curvature, Donor, GivenDonor, SourceByModel, Tune
+from safety_tax.settings.donors import AnyDonor, Curvature, Donor, GivenDonor, Importance, SourceByModel, Tune
 from safety_tax.settings.section import OneOfEach, Section, entry_of
 from safety_tax.settings.stages import Export, Infer, JudgeModel, Merge, Metrics, Run
 
@@ -37,6 +37,7 @@ class Params(Section):
     donors: dict[str, AnyDonor]
     recipes: dict[str, AnyRecipe]
     curvature: Curvature
+    importance: Importance
     merge: Merge
     export: Export
     infer: Infer
@@ -82,6 +83,14 @@ class Params(Section):
             form = recipe.curvature_form()
             if form and form not in self.curvature.forms:
                 raise ValueError(f"recipe {recipe_name!r} needs curvature; add {form} to curvature.forms")
+            for donor in recipe.located_donors():
+                if donor not in self.importance.donors:
+                    raise ValueError(
+                        f"recipe {recipe_name!r} needs the importance of {donor!r}; add it to importance.donors with "
+                        "the kind of rows of its task"
+                    )
+        for donor in self.importance.donors:
+            require_known("donor of importance.donors", donor, self.donors)
         if checkpoint := self.judge.checkpoint:
             require_known("judge model", checkpoint, self.judge_models)
             made_for = self.judge_models[checkpoint].judge

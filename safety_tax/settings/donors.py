@@ -108,3 +108,12 @@ class Curvature(Section):
     benign: Count
     max_tokens: Count
     epsilon: Positive
+
+
+class Importance(Section):
+    """Stage `importance`."""
+
+    donors: dict[str, Literal["harmful", "benign", "choice"]]
+    """The donors that are located, each with the kind of tuning rows of its task."""
+    rows: Count
+    max_tokens: Count

@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -16,6 +17,7 @@ from conftest import ROOT, real_params
 from hub_server import serving
 from safetensors.numpy import load_file, save_file
 
+from safety_tax.core.console import run_stage
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, write_checkpoint
 from safety_tax.merging.bench import Bench
@@ -23,6 +25,7 @@ from safety_tax.merging.methods.given import Given
 from safety_tax.merging.opening import open_merge
 from safety_tax.params import validated
 from safety_tax.settings.sources import FolderSource
+from stages import merge as stage
 
 MODEL = "smollm2_135m"
 COMMIT = "d" * 40
@@ -59,18 +62,42 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def merge(project: Path, source: dict[str, Any], dtype: str = "float32", **environment: str) -> Any:
-    """Run the stage in a process of its own."""
+class Told(NamedTuple):
+    """How a run of the stage ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Merge = Callable[..., Told]
+
+
+def write_params(project: Path, source: dict[str, Any], dtype: str) -> None:
     params = real_params()
     params["catalog"][MODEL]["dtype"] = dtype
     params["recipes"] = {"mine": {"method": "given", "source": source}}
     (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    command = [sys.executable, "-m", "stages.merge", MODEL, "mine"]
-    around = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, cwd=project, env=around, capture_output=True, text=True, check=False, timeout=300)
 
 
-def refused(result: subprocess.CompletedProcess[str], project: Path) -> str:
+@pytest.fixture
+def merge(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Merge:
+    """The stage in the project, with a recipe `mine` of that source."""
+
+    def run(source: dict[str, Any]) -> Told:
+        write_params(project, source, "float32")
+        monkeypatch.chdir(project)
+        monkeypatch.setattr(sys, "argv", ["merge", MODEL, "mine"])
+        try:
+            run_stage(stage.main)
+        except SystemExit as stopped:
+            return Told(int(str(stopped.code)), *capsys.readouterr())
+        return Told(0, *capsys.readouterr())
+
+    return run
+
+
+def refused(result: Told, project: Path) -> str:
     """The one sentence; nothing was left behind, and it speaks of no folder under way."""
     assert result.returncode == 1, result.stdout + result.stderr
     assert result.stderr.count("\n") == 1, result.stderr
@@ -79,10 +106,10 @@ def refused(result: subprocess.CompletedProcess[str], project: Path) -> str:
     return result.stderr
 
 
-def test_the_tensors_of_a_folder_are_taken_as_they_are(project: Path, tmp_path: Path) -> None:
+def test_the_tensors_of_a_folder_are_taken_as_they_are(merge: Merge, project: Path, tmp_path: Path) -> None:
     tensors = write_model(tmp_path / "made", 2)
     (tmp_path / "made/merge_config.yml").write_text("by mergekit", encoding="utf-8")
-    result = merge(project, {"kind": "folder", "path": "made"})
+    result = merge({"kind": "folder", "path": "made"})
     assert result.returncode == 0, result.stderr
     assert f"merge: {MODEL} mine, given of made" in result.stdout
     target = project / "models/merged" / MODEL / "mine"
@@ -104,8 +131,13 @@ def test_a_merge_of_the_hub_comes_in_the_catalogues_dtype(project: Path, tmp_pat
     tensors = write_model(tmp_path / "made", 2, ml_dtypes.bfloat16)
     with serving() as hub:
         hub.add("models", "own/merge", tmp_path / "made", COMMIT)
-        source = {"kind": "hub", "repository": "own/merge", "commit": COMMIT}
-        result = merge(project, source, "float16", **hub.environment(tmp_path / "home"))
+        write_params(project, {"kind": "hub", "repository": "own/merge", "commit": COMMIT}, "float16")
+        # The client reads its settings on import.
+        around = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(tmp_path / "home")}
+        command = [sys.executable, "-m", "stages.merge", MODEL, "mine"]
+        result = subprocess.run(
+            command, cwd=project, env=around, capture_output=True, text=True, check=False, timeout=300
+        )
     assert result.returncode == 0, result.stdout + result.stderr
     found = Checkpoint(project / "models/merged" / MODEL / "mine", "model*.safetensors")
     assert all(np.array_equal(found.read(name), tensor.astype(np.float16)) for name, tensor in tensors.items())
@@ -119,35 +151,35 @@ def test_a_merge_of_the_hub_comes_in_the_catalogues_dtype(project: Path, tmp_pat
     ],
 )
 def test_a_merge_of_another_function_is_refused(
-    change: dict[str, Any], said: tuple[str, ...], project: Path, tmp_path: Path
+    change: dict[str, Any], said: tuple[str, ...], merge: Merge, project: Path, tmp_path: Path
 ) -> None:
     write_model(tmp_path / "made", 2, **change)
-    sentence = refused(merge(project, {"kind": "folder", "path": "made"}), project)
+    sentence = refused(merge({"kind": "folder", "path": "made"}), project)
     assert all(word in sentence for word in said), sentence
 
 
-def test_a_merge_of_another_vocabulary_or_shape_is_refused(project: Path, tmp_path: Path) -> None:
+def test_a_merge_of_another_vocabulary_or_shape_is_refused(merge: Merge, project: Path, tmp_path: Path) -> None:
     source = {"kind": "folder", "path": "made"}
     write_model(tmp_path / "made", 2)
     (tmp_path / "made/tokenizer.json").write_text(json.dumps(WORDS).replace('"a": 0', '"c": 0'), encoding="utf-8")
-    sentence = refused(merge(project, source), project)
+    sentence = refused(merge(source), project)
     assert "Expected the model of recipe 'mine' to have the base's vocabulary, found token" in sentence
     write_model(tmp_path / "made", 2)
     tensors = load_file(tmp_path / "made/model.safetensors")
     save_file(tensors | {QUERY: np.ones((4, 8), np.float32)}, tmp_path / "made/model.safetensors")
-    sentence = refused(merge(project, source), project)
+    sentence = refused(merge(source), project)
     assert "the model of recipe 'mine' to have the shape (4, 6) of the base" in sentence
 
 
-def test_a_merge_equal_to_the_base_or_with_nan_is_refused(project: Path, tmp_path: Path) -> None:
+def test_a_merge_equal_to_the_base_or_with_nan_is_refused(merge: Merge, project: Path, tmp_path: Path) -> None:
     source = {"kind": "folder", "path": "made"}
     shutil.copytree(project / "models/base" / MODEL, tmp_path / "made")
-    sentence = refused(merge(project, source), project)
+    sentence = refused(merge(source), project)
     assert "equal to it in mine; name another source in params.yaml: there is nothing to measure." in sentence
     tensors = write_model(tmp_path / "made", 2)
     tensors[QUERY][0, 0] = np.nan
     save_file(tensors, tmp_path / "made/model.safetensors")
-    assert "found NaN or infinity" in refused(merge(project, source), project)
+    assert "found NaN or infinity" in refused(merge(source), project)
 
 
 def test_spare_rows_are_the_bases(project: Path, tmp_path: Path) -> None:
@@ -156,7 +188,7 @@ def test_spare_rows_are_the_bases(project: Path, tmp_path: Path) -> None:
     for rows in (2, 5):
         tensors = write_model(tmp_path / f"made{rows}", 2, rows=rows)
         source = FolderSource(kind="folder", path=str(tmp_path / f"made{rows}"))
-        bench = Bench("m", "mine", base, tmp_path, tmp_path, {"made": source}, tmp_path / f"scratch{rows}")
+        bench = Bench("m", "mine", base, tmp_path, tmp_path, tmp_path, {"made": source}, tmp_path / f"scratch{rows}")
         made = open_merge(Given(method="given", source=source), bench, np.dtype(np.float32)).merge
         found, _ = made.tensor(EMBEDDINGS)
         assert np.array_equal(found[:2], tensors[EMBEDDINGS][:2])

@@ -272,7 +272,7 @@ def test_a_configuration_merges_folders_and_the_base(tiny_models: dict[str, Path
     base = Checkpoint(folder)
     sources = recipe.sources("m", FolderSource(kind="folder", path=str(folder)))
     assert list(sources) == [str(one)]
-    bench = Bench("m", "mine", base, tmp_path, tmp_path, sources, tmp_path / "scratch")
+    bench = Bench("m", "mine", base, tmp_path, tmp_path, tmp_path, sources, tmp_path / "scratch")
     opened = open_merge(recipe, bench, np.dtype(np.float32))
     assert (one / "model.safetensors").resolve() in opened.inputs
     moved = Checkpoint(one)
@@ -309,12 +309,15 @@ def test_the_names_in_it_stand_for_models(tmp_path: Path, monkeypatch: pytest.Mo
     assert [source.model_dump() for source in sources.values()] == [
         {"kind": "hub", "repository": "own/x", "commit": "c" * 40}
     ]
+    folder = json.loads(json.dumps(LINEAR).replace("own/x", "../own/x"))  # it may be on another machine
+    sources = validated(mine(folder)).recipe("mine").sources("m", FolderSource(kind="folder", path="b"))
+    assert [source.model_dump() for source in sources.values()] == [{"kind": "folder", "path": "../own/x"}]
     for config, keys, said in (
         ("none.yml", {}, r"data/merges/none.yml; did you mean 'mine.yml'\?"),
         ("../mine.yml", {}, "write the name of a file in data/merges"),
         (LINEAR, {"models": {"own/y": "base"}}, "models has 'own/y', which config does not name: own/x"),
         (LINEAR | {"merge_method": "linea"}, {}, "recipes.mine: config: unknown merge_method 'linea'; did you mean"),
-        (LINEAR | {"models": [{"model": "./there"}]}, {}, "names './there', which is no folder here"),
+        (LINEAR | {"models": [{"model": "there"}]}, {}, "names 'there', which is no folder here"),
     ):
         with pytest.raises(PipelineError, match=said):
             validated(mine(config, **keys))

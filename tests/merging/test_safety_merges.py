@@ -195,7 +195,7 @@ def test_every_safety_merge_of_real_adapters_says_how_many_layers_it_changed(
         network = AutoModelForCausalLM.from_pretrained(tiny_models["tiny_llama"])
         lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
         get_peft_model(network, lora).save_pretrained(tmp_path / name)
-    bench = Bench("m", "mine", base, tmp_path, tmp_path, {}, tmp_path / "scratch")
+    bench = Bench("m", "mine", base, tmp_path, tmp_path, tmp_path, {}, tmp_path / "scratch")
     cases: list[tuple[str, dict[str, Any], float | None]] = [
         ("safe_merge", {"threshold": 1, "share": 0.2}, 1),
         ("safe_lora", {"threshold": 1}, 1),

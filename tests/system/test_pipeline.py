@@ -324,6 +324,7 @@ EVERY_METHOD: dict[str, dict[str, Any]] = {
     "safe_lora": GUIDED | {"threshold": 0.5},
     "random_layers": GUIDED | {"k": 0.5, "share": 0.3},
     "resta": GUIDED | {"density": 0.5},
+    "led": PAIR | {"rates": {"safety": 0.4, "utility": 0.6}},
     "mergekit": {
         "config": {
             "merge_method": "dare_ties",
@@ -345,6 +346,7 @@ def test_every_method_merges_every_architecture(project: Project) -> None:
     changed["recipes"] = {f"{name}_all": {"method": name, **recipe} for name, recipe in EVERY_METHOD.items()}
     changed["recipes"]["diagonal_all"] = {"method": "sst", **EVERY_METHOD["sst"], "curvature": "diagonal"}
     changed["curvature"] |= {"forms": ["kfac", "diagonal"], "harmful": 24, "benign": 16}
+    changed["importance"] |= {"donors": {"safety": "harmful", "utility": "choice"}, "rows": 16}
     names = changed["recipes"]
     project.write_params(changed)
     project.repro(*(f"merge@{model}-{name}" for model in MODELS for name in names))

@@ -28,6 +28,7 @@ from safety_tax.settings.sources import FolderSource, HubSource, Source
 
 BASE = "base"
 PINNED = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)@([0-9a-f]{40})")
+PATHS = ("./", "../", "/", "~")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[^@]*)?")
 DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -150,16 +151,19 @@ def _is_base(name: str, base: Source) -> bool:
 
 
 def _source(name: str, where: str) -> HubSource | FolderSource:
-    """What a name stands for that is not in `models`. Raises ValueError for a repository without a commit."""
+    """What a name stands for that is not in `models`. Raises ValueError for a repository without a commit.
+
+    That a folder is not here is said when it is fetched: another machine may want its results alone.
+    """
     if pinned := PINNED.fullmatch(name):
         return HubSource(kind="hub", repository=pinned[1], commit=pinned[2])
-    if Path(name).expanduser().is_dir():
+    if name.startswith(PATHS) or Path(name).is_dir():
         return FolderSource(kind="folder", path=name)
     if REPOSITORY.fullmatch(name):
         repository = name.partition("@")[0]
         raise ValueError(
             f"{where} names {name!r}, without the commit that its files are of; write {repository}@ and the 40 digits "
-            f"of one, or `models: {{{name}: base}}` where it is the base"
+            f"of one, `models: {{{name}: base}}` where it is the base, or ./{name} where it is a folder"
         )
     raise ValueError(
         f"{where} names {name!r}, which is no folder here; write what it stands for: `models: {{{name}: …}}` with "
