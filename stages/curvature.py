@@ -2,6 +2,7 @@
 
 `kfac/`: the generalised eigenvectors of each layer input's second moments, one forward pass over harmful and benign
 prompts. `diagonal/`: the diagonal Fisher of their responses. Nothing but an empty list where no form is asked for.
+The folder of the model's donors is there afterwards, though there may be none.
 """
 
 import argparse
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically, write_json
-from safety_tax.core.workspace import CURVATURE
+from safety_tax.core.workspace import CURVATURE, DONORS, KEPT
 from safety_tax.donors.vector_instructions import use_avx2
 from safety_tax.params import load_params
 
@@ -31,6 +32,9 @@ def main() -> None:
         if settings.forms:
             found = collect(arguments.model, model, settings, params.prompting.date, folder)
         write_json(folder / "curvature.json", found)
+    kept = DONORS / arguments.model / KEPT
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.touch()
     say(f"curvature: {arguments.model}, {len(found['inputs']):,} weights with second moments of their inputs")
 
 

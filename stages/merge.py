@@ -1,21 +1,26 @@
 """Base + donors + a recipe -> `models/merged/<model>/<recipe>/`.  `python -m stages.merge MODEL RECIPE`
 
+A recipe that names models itself (`given`, `mergekit`) fetches them, and each must fit the base as a donor must.
+
 Streams: tensors from memory maps, one a processor but together hardly larger than the largest one, arithmetic in
 float32, cast once, written at once, into files that are laid out as the base's. Whole files wait in `runs/merge/` until
 the last one is there; a killed merge goes on after its last whole file.
 """
 
 import argparse
+import shutil
+from typing import Any
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
 from safety_tax.core.tensor_files import Checkpoint
-from safety_tax.core.workspace import BASES, CURVATURE, DONORS, MERGED, RUNS
-from safety_tax.donors.checks import describe, require_same_vocabulary, require_unchanged
-from safety_tax.donors.opening import open_donor
-from safety_tax.merging.curvature import Curvature
-from safety_tax.merging.merge import Ingredients, copy_companions, merge, require_layers
+from safety_tax.core.workspace import BASES, CURVATURE, DONORS, IMPORTANCE, MERGED, RUNS
+from safety_tax.donors.checks import describe, require_unchanged
+from safety_tax.merging.bench import Bench
+from safety_tax.merging.merge import Merge, copy_companions, merge
+from safety_tax.merging.opening import open_merge
+from safety_tax.merging.recipe import Recipe
 from safety_tax.merging.resume import WorkFolder, fingerprint
 from safety_tax.params import load_params
 
@@ -27,32 +32,45 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     recipe = params.recipe(arguments.recipe)
-    base_folder = BASES / arguments.model
-    curvature_folder = CURVATURE / arguments.model
-    say(f"merge: {arguments.model} {arguments.recipe}, {recipe.method} of {', '.join(recipe.donors)}")
-    base = Checkpoint(base_folder, "model*.safetensors")
-    require_layers(recipe, base)
-    donor_folders = [DONORS / arguments.model / name for name in recipe.donors]
-    donors = [open_donor(folder, base) for folder in donor_folders]
-    for folder in donor_folders:
-        require_same_vocabulary(base_folder, folder)
-    form = recipe.curvature_form()
-    ingredients = Ingredients(base, donors, recipe, Curvature(curvature_folder, form) if form else None)
-    settings = {"recipe": recipe.model_dump()}
-    inputs = [base_folder, *donor_folders, *([curvature_folder] if form else [])]
-    work = WorkFolder(RUNS / "merge" / arguments.model / arguments.recipe, fingerprint(settings, inputs))
+    base_folder, runs = BASES / arguments.model, RUNS / "merge" / arguments.model
+    scratch = runs / f"{arguments.recipe}.sources"
+    fetched = recipe.sources(arguments.model, params.model(arguments.model).source)
+    say(f"merge: {arguments.model} {arguments.recipe}, {recipe.method} of {', '.join([*recipe.reads(), *fetched])}")
+    bench = Bench(
+        arguments.model,
+        arguments.recipe,
+        Checkpoint(base_folder, "model*.safetensors"),
+        DONORS / arguments.model,
+        CURVATURE / arguments.model,
+        IMPORTANCE / arguments.model,
+        fetched,
+        scratch,
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        moved = merge(ingredients, work)
-        copy_companions(base_folder, work.model)
-        before, after = describe(base_folder), describe(work.model)
-        require_unchanged(before, after, arguments.recipe)
+        opened = open_merge(recipe, bench)
+        work = WorkFolder(runs / arguments.recipe, fingerprint({"recipe": recipe.settings()}, opened.inputs))
+        moved = make(opened.merge, recipe, work)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    work.move_to(MERGED / arguments.model / arguments.recipe)
+    say(f"merge: {arguments.model} {arguments.recipe}, weights moved by {moved['relative_change']:.2%} of their norm")
+
+
+def make(merging: Merge, recipe: Recipe, work: WorkFolder) -> dict[str, Any]:
+    """Write the merged model and `merge.json` into the work folder; return how far the weights moved."""
+    base, name = merging.base.path, work.folder.name
+    try:
+        moved = merge(merging, work)
+        copy_companions(base, work.model)
+        before, after = describe(base), describe(work.model)
+        require_unchanged(before, after, name)
         checks = {"before": before, "after": after}
-        write_json(work.model / "merge.json", {"recipe": recipe.model_dump(), **moved, "checks": checks})
+        write_json(work.model / "merge.json", {"recipe": recipe.settings(), **moved, "checks": checks})
     except PipelineError:
         work.discard()
         raise
-    work.move_to(MERGED / arguments.model / arguments.recipe)
-    say(f"merge: {arguments.model} {arguments.recipe}, weights moved by {moved['relative_change']:.2%} of their norm")
+    return moved
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ def main() -> None:
     write_json(METRICS / "detail" / f"{name}.json", significant(detail))
     write_json(METRICS / "plots" / f"{name}.json", significant(plot_rows(results)))
     with written_atomically(METRICS / f"{name}.md") as partial:
-        used = {donor: params.may_differ(donor) for recipe in params.recipes.values() for donor in recipe.donors}
-        page = narrative(results) + how_asked(params.model(name), told_date(verdicts["base"])) + how_donors_differ(used)
+        page = narrative(results) + how_asked(params.model(name), told_date(verdicts["base"]))
+        page += how_donors_differ(params.may_differ())
         partial.write_text(page, encoding="utf-8", newline="\n")
     items = sum(len(rows) for rows in verdicts.values())
     console.print(table([results], console, f"{name}, {results.size} size"))

@@ -239,8 +239,9 @@ class Project:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("prompts", "chat_templates"):
             shutil.copytree(ROOT / "data" / name, folder / "data" / name)
-        (folder / "data/labels").mkdir()
-        (folder / "data/labels/.gitkeep").touch()
+        for name in ("labels", "merges"):
+            (folder / "data" / name).mkdir()
+            (folder / "data" / name / ".gitkeep").touch()
         (folder / ".dvc").mkdir()
         for name in ("config", ".gitignore", "must_be_mappings.yaml", "offline.html"):
             shutil.copyfile(ROOT / ".dvc" / name, folder / ".dvc" / name)

@@ -143,7 +143,7 @@ def stage_seconds(
     """Seconds of each kind of stage for one model, all its variants together; downloads are not counted."""
     recipes = len(params.recipes)
     donors = [donor for donor in params.donors.values() if isinstance(donor, Donor)]
-    used = sum(len(recipe.donors) for recipe in params.recipes.values())
+    used = sum(recipe.held() for recipe in params.recipes.values())
     stored = shape.bytes(model.dtype) / rates.store
     merging = used * MERGE_RANKS * shape.linear / rates.rank
     gate = (params.export.parity_prompts + GRAPHS) * shape.bytes("float32") / rates.read

@@ -34,7 +34,7 @@ def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool, infer
 
     `on_gpu` says whether torch has a GPU to tune on, `infers_on_gpu` whether ONNX Runtime starts on it.
     """
-    donors = max((len(recipe.donors) for recipe in params.recipes.values()), default=0)
+    donors = max((recipe.held() for recipe in params.recipes.values()), default=0)
     needs = {}
     if any(isinstance(donor, Donor) for donor in params.donors.values()):
         tuning = tuning_bytes(shape, model, params)
@@ -46,6 +46,10 @@ def memory_needs(shape: Shape, model: Model, params: Params, on_gpu: bool, infer
         needs["curvature"] = (
             Need(PROGRAM + 4.0 * shape.parameters, collecting) if on_gpu else Need(PROGRAM + collecting)
         )
+    if params.importance.donors:
+        # Float32 weights with their gradients, sums over the rows, and the scores of the base.
+        locating = 4.0 * shape.parameters + 12.0 * shape.linear
+        needs["importance"] = Need(PROGRAM + 4.0 * shape.parameters, locating) if on_gpu else Need(PROGRAM + locating)
     # A float32 copy each of base, result, donors' updates and what a method makes of these.
     needs["merge"] = Need(PROGRAM + 4.0 * shape.largest * (2 * donors + 3))
     needs["export"] = Need(PROGRAM + export_bytes(shape, model.dtype))
@@ -71,6 +75,11 @@ def curvature_bytes(shape: Shape, params: Params) -> float:
     """On disk, in float32: two matrices of each distinct layer input, two numbers of each linear weight."""
     sizes = {"kfac": 8.0 * shape.layers * shape.inputs, "diagonal": 8.0 * shape.linear}
     return sum(sizes[form] for form in params.curvature.forms)
+
+
+def importance_bytes(shape: Shape, params: Params) -> float:
+    """On disk, in float32: a number of each linear weight, once a located donor."""
+    return 4.0 * shape.linear * len(params.importance.donors)
 
 
 def judge_memory_needs(shape: Shape, entry: JudgeModel, params: Params, on_gpu: bool) -> dict[str, Need]:
@@ -133,10 +142,11 @@ def disk_need(name: str, stored: int, shape: Shape | None, model: Model, params:
     off.
     """
     copy = shape.bytes(model.dtype) if shape else stored
-    whole = stored + copy * len(params.recipes) + (curvature_bytes(shape, params) if shape else 0)
+    collected = curvature_bytes(shape, params) + importance_bytes(shape, params) if shape else 0
+    whole = stored + copy * len(params.recipes) + collected
     if shape and shape.dtype not in (None, model.dtype):
         whole += copy
-    return max(0.0, whole - sum(_there(kind, name) for kind in ("base", "merged", "curvature")))
+    return max(0.0, whole - sum(_there(kind, name) for kind in ("base", "merged", "curvature", "importance")))
 
 
 def judge_disk_need(name: str, stored: int, shape: Shape | None, entry: JudgeModel) -> float:

@@ -70,8 +70,14 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
         for model in params.models
         if isinstance(entry, GivenDonor)
     }
+    named = {
+        f"{what} of recipe {name}": source
+        for name, recipe in params.recipes.items()
+        for model in params.models
+        for what, source in recipe.sources(model, params.model(model).source).items()
+    }
     judges = {f"judge {name}": entry.source for name, entry in params.judge_models.items()}
-    brought = {**sources, **donors, **judges}
+    brought = {**sources, **donors, **named, **judges}
     asked = [*brought.values(), *(dataset.source for dataset in params.datasets().values())]
     if any(isinstance(source, HubSource | HubDatasetSource) for source in asked):
         from safety_tax.checkup.hub_access import check_token
@@ -83,7 +89,7 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
 
             finding, stored[name] = check_model(name, source)
             findings.append(finding)
-            if finding.step is None and name not in donors:
+            if finding.step is None and name not in donors and name not in named:
                 configs[name] = read_config(source)
         elif isinstance(source, FolderSource):
             folder = Path(source.path).expanduser()
@@ -115,6 +121,8 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
         file = configs.get(f"judge {name}")
         judging[name] = Size(stored.get(f"judge {name}", 0), read_shape(file) if file else None)
     given = {name: donor_disk_need(name, stored[name]) for name in donors if stored.get(name)}
+    # Of a folder nothing is copied; the Hub's files go into its cache.
+    given |= {name: float(stored.get(name, 0)) for name, source in named.items() if isinstance(source, HubSource)}
     return findings, Sizes(models, judging, given)
 
 
@@ -185,8 +193,8 @@ def show_times(params: Params, sizes: dict[str, Size], on_gpu: bool) -> None:
     write_json(EXPECTED, {"size": params.size} | {of: seconds_of_one(seconds, params) for of, seconds in times.items()})
     for stage in next(iter(times.values())):
         table.add_row(stage, *(total([seconds[stage]]) for seconds in times.values()))
-    if params.curvature.forms or params.judge_models:
-        say("  not in these times: `curvature`, and judging by a model")
+    if params.curvature.forms or params.importance.donors or params.judge_models:
+        say("  not in these times: `curvature`, `importance`, and judging by a model")
     table.add_row("in all, without downloads", *(total(list(seconds.values())) for seconds in times.values()))
     console.print(table, markup=False)
 

@@ -18,7 +18,7 @@ import safety_tax
 from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import written_atomically
-from safety_tax.core.workspace import CHAT_TEMPLATES, LABELS, PARAMS_FILE, PIPELINE, PROMPTS, VERSION
+from safety_tax.core.workspace import CHAT_TEMPLATES, LABELS, MERGES, PARAMS_FILE, PIPELINE, PROMPTS, VERSION
 
 LIBRARY = Path(safety_tax.__file__).parent
 # In an installed package, else the checkout that the library lies in.
@@ -69,8 +69,6 @@ def begin(folder: Path) -> None:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / file).exists():
             shutil.copyfile(STARTER / file, folder / file)
-    (folder / LABELS).mkdir(parents=True, exist_ok=True)
-    (folder / LABELS / ".gitkeep").touch()
     write_pipeline(folder)
     has_git = shutil.which("git") is not None
     if has_git and not (folder / ".git").exists():  # inside another repository, too: DVC's project is its own root
@@ -80,7 +78,13 @@ def begin(folder: Path) -> None:
 
 
 def write_pipeline(folder: Path) -> None:
-    """dvc.yaml, with the installed command in place of the repository's code, and the version it is of."""
+    """dvc.yaml, with the installed command in place of the repository's code, and the version it is of.
+
+    Folders that it names for what people write are there, though empty.
+    """
+    for kept in (LABELS, MERGES):
+        (folder / kept).mkdir(parents=True, exist_ok=True)
+        (folder / kept / ".gitkeep").touch()
     with written_atomically(folder / PIPELINE) as partial:
         partial.write_text(HEADER + yaml.safe_dump(of_installed(pipeline()), sort_keys=False, width=120), "utf-8")
     (folder / VERSION).write_text(f"{version('safety-tax')}\n", encoding="utf-8")

@@ -98,13 +98,12 @@ def measured(run: Run, params: Params, then: Then | None) -> Measured:
     """A model for the page."""
     model = run.results.model
     recipes = {name: recipe for name, recipe in params.recipes.items() if name in run.results.recipes}
-    used = {donor: params.may_differ(donor) for recipe in recipes.values() for donor in recipe.donors}
     asked = how_asked(params.model(model), told_date(run.verdicts["base"]))
     return Measured(
         results=run.results,
         asked=run.asked,
         recipes={name: recipe.model_dump(exclude_unset=True) for name, recipe in recipes.items()},
-        notes=[asked.strip(), how_donors_differ(used).strip()],
+        notes=[asked.strip(), how_donors_differ(params.may_differ()).strip()],
         figures=read_figures(FIGURES / model),
         before=results_before(model, then) if then else None,
     )

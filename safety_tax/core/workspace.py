@@ -12,6 +12,8 @@ PROMPTS = Path("data/prompts")
 REFUSALS = PROMPTS / "refusals.jsonl"
 CHAT_TEMPLATES = Path("data/chat_templates")
 LABELS = Path("data/labels")
+MERGES = Path("data/merges")
+"""Configurations of mergekit."""
 
 # Outputs that DVC keeps.
 BENCHMARKS = Path("data/benchmarks")
@@ -21,7 +23,10 @@ VERDICTS = Path("data/verdicts")
 MODELS = Path("models")
 BASES = MODELS / "base"
 DONORS = MODELS / "donors"
+KEPT = ".kept"
+"""An empty file of each model's folder there: DVC depends on the folder, also where no recipe asks for a donor."""
 CURVATURE = MODELS / "curvature"
+IMPORTANCE = MODELS / "importance"
 MERGED = MODELS / "merged"
 ONNX = MODELS / "onnx"
 JUDGES = MODELS / "judges"

@@ -199,3 +199,11 @@ class Adapter:
             delta = delta + whole
         require_finite(delta, name, where)
         return delta
+
+    def whole(self, name: str) -> Tensor:
+        """The base's tensor with what the adapter adds, in float32; as it is stored where that is nothing."""
+        base = self._base.read(name)
+        if name not in self._pairs and name not in self._whole:
+            return base
+        whole: Tensor = base.astype(np.float32) + self.delta(name)
+        return whole

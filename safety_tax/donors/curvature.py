@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_rows_of(
-    kind: str, count: int, encoder: "Encoder", vocabulary: int, model: Model, limit: int
+    kind: str, count: int, encoder: "Encoder", vocabulary: int, model: Model, limit: int, key: str
 ) -> "list[TuningRow]":
     """The first so many tuning rows of a kind, responses cut to `limit` tokens in all. PipelineError: too few."""
     from safety_tax.core.rows import Prompt, read_rows
@@ -29,8 +29,8 @@ def read_rows_of(
     there = [prompt for prompt in read_rows(TUNING_PROMPTS, Prompt) if prompt.kind == kind]
     if len(there) < count:
         raise PipelineError(
-            f"Expected {count:,} {kind} tuning rows for the curvature, found {len(there):,}; "
-            f"lower curvature.{kind} or raise fetch_data.tune_share.{kind} in params.yaml."
+            f"Expected {count:,} {kind} tuning rows for the {key.partition('.')[0]}, found {len(there):,}; "
+            f"lower {key} or raise fetch_data.tune_share.{kind} in params.yaml."
         )
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, encoder, model) for prompt in there[:count]]
@@ -94,7 +94,13 @@ def collect(name: str, model: Model, settings: Curvature, date: datetime.date, f
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     rows = {
         kind: read_rows_of(
-            kind, getattr(settings, kind), encoder, network.config.vocab_size, model, settings.max_tokens
+            kind,
+            getattr(settings, kind),
+            encoder,
+            network.config.vocab_size,
+            model,
+            settings.max_tokens,
+            f"curvature.{kind}",
         )
         for kind in ("harmful", "benign")
     }

@@ -1,6 +1,11 @@
-"""A donor that was tuned elsewhere: a LoRA adapter as PEFT saves it, or a full checkpoint, from the Hub or a folder."""
+"""A model from elsewhere: a LoRA adapter as PEFT saves it, or a full checkpoint, from the Hub or a folder.
 
-from collections.abc import Collection
+A donor's files are brought into its folder. What a recipe names itself is linked, for as long as the merge takes.
+"""
+
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +14,7 @@ from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.donors.adapter import ADAPTER_CONFIG
 from safety_tax.donors.checks import require_same_vocabulary
 from safety_tax.donors.full_checkpoint import allow
-from safety_tax.donors.opening import open_donor
+from safety_tax.donors.opening import Donor, open_donor
 from safety_tax.model_files.weights import weight_files
 from safety_tax.settings.sources import FolderSource, HubSource
 from safety_tax.sources import fetch, put
@@ -28,36 +33,85 @@ def bring_donor(
     Raises PipelineError when it cannot be had, holds no safetensors or weights that are not finite, or does not fit
     the model in `base`.
     """
-    where = f"{source.repository}@{source.commit[:8]}" if isinstance(source, HubSource) else source.path
+    where = shown(source)
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
-        found = fetch(source, Path(scratch))
-        adapter = (found / ADAPTER_CONFIG).exists()
-        settings = (ADAPTER_CONFIG, *SETTINGS[1:]) if adapter else SETTINGS
-        weights = sorted(found.glob("adapter_model*.safetensors" if adapter else "model*.safetensors"))
-        if weights and not adapter:
-            weights = weight_files(found)
-        if not weights:
-            pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind))
-            raise PipelineError(
-                f"Expected a donor with safetensors weights in {where}, found {pickled[0] if pickled else 'none'}; "
-                "save it as safetensors: pickled weights run code when they are read."
-            )
-        for file in (*weights, *(found / name for name in settings if (found / name).exists())):
+        for file in _files(fetch(source, Path(scratch)), where):
             put(file, folder / file.name, source)
-    if may_differ:
-        allow(folder, may_differ)
-    try:
-        if not adapter and (folder / CONFIG).exists():
-            # torch and Transformers are needed for this kind of donor alone.
-            from safety_tax.model_files.gate import settle_donor
-
-            settle_donor(folder, name)
-        donor = open_donor(folder, Checkpoint(base, "model*.safetensors"))
-        require_same_vocabulary(base, folder)
+    with _told(folder, {str(folder): where, folder.name: name}):
+        donor = _fitting(folder, name, Checkpoint(base, "model*.safetensors"), may_differ)
         checkpoint = Checkpoint(folder)
         for tensor in checkpoint.names():
             require_finite(checkpoint.read(tensor), tensor, folder)
-    except PipelineError as error:
-        # It speaks of the folder under way, which nobody finds afterwards.
-        raise PipelineError(str(error).replace(str(folder), where).replace(folder.name, name)) from None
     return len(donor.names())
+
+
+def open_source(
+    source: HubSource | FolderSource, name: str, base: Checkpoint, folder: Path, may_differ: Collection[str] = ()
+) -> Donor:
+    """A model that the recipe `name` reads, with the gates of a donor; `folder` is made, with links to its weights.
+
+    Raises PipelineError as `bring_donor` does, but for weights that are not finite.
+    """
+    where = shown(source)
+    folder.mkdir(parents=True)
+    with TemporaryDirectory(prefix="safety-tax-") as scratch:
+        for file in _files(fetch(source, Path(scratch)), where):
+            if file.suffix == ".safetensors":
+                (folder / file.name).symlink_to(file.resolve())
+            else:
+                shutil.copy2(file, folder / file.name)  # it may be rewritten
+    words = {str(folder): where, f"donor {folder.name!r}": f"the model of recipe {name!r}"}
+    with _told(folder, words | {f"donors.{folder.name}": f"recipes.{name}"}):
+        return _fitting(folder, name, base, may_differ)
+
+
+def weights_of(folder: Path) -> list[Path]:
+    """What decides the tensors of a model that `open_source` opened: the files themselves, not the links to them."""
+    return [file.resolve() for file in sorted((*folder.glob("*.safetensors"), *folder.glob(ADAPTER_CONFIG)))]
+
+
+def shown(source: HubSource | FolderSource) -> str:
+    """A source, for a person."""
+    return f"{source.repository}@{source.commit[:8]}" if isinstance(source, HubSource) else source.path
+
+
+def _files(found: Path, where: str) -> list[Path]:
+    """Weights, settings and tokenizer of the model in a folder. PipelineError: it holds no safetensors."""
+    adapter = (found / ADAPTER_CONFIG).exists()
+    settings = (ADAPTER_CONFIG, *SETTINGS[1:]) if adapter else SETTINGS
+    weights = sorted(found.glob("adapter_model*.safetensors" if adapter else "model*.safetensors"))
+    if weights and not adapter:
+        weights = weight_files(found)
+    if not weights:
+        pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind))
+        raise PipelineError(
+            f"Expected a model with safetensors weights in {where}, found {pickled[0] if pickled else 'none'}; "
+            "save it as safetensors: pickled weights run code when they are read."
+        )
+    return [*weights, *(found / name for name in settings if (found / name).exists())]
+
+
+def _fitting(folder: Path, name: str, base: Checkpoint, may_differ: Collection[str]) -> Donor:
+    """The model in `folder`, its settings translated. Raises PipelineError when it does not fit the base."""
+    if may_differ:
+        allow(folder, may_differ)
+    if not (folder / ADAPTER_CONFIG).exists() and (folder / CONFIG).exists():
+        # torch and Transformers are needed for this kind of donor alone.
+        from safety_tax.model_files.gate import settle_donor
+
+        settle_donor(folder, name)
+    donor = open_donor(folder, base)
+    require_same_vocabulary(base.path, folder)
+    return donor
+
+
+@contextmanager
+def _told(folder: Path, words: Mapping[str, str]) -> Iterator[None]:
+    """A fault speaks of the folder under way, which nobody finds afterwards: of what a person knows instead."""
+    try:
+        yield
+    except PipelineError as error:
+        said = str(error)
+        for word, known in words.items():
+            said = said.replace(word, known)
+        raise PipelineError(said) from None

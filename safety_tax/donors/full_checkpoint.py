@@ -3,10 +3,12 @@
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+
 from safety_tax.core.arrays import Float32
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
-from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.tensor_files import Checkpoint, Tensor
 from safety_tax.core.text_files import read_json_object
 from safety_tax.donors.model_config import has_tied_embeddings, read_config, require_same_function
 from safety_tax.donors.task_vectors import difference, require_fit
@@ -79,6 +81,16 @@ class FullCheckpoint:
     def delta(self, name: str) -> Float32:
         """Task vector of one tensor. Raises PipelineError on NaN or infinity."""
         return difference(self._tensors.read(self._keys[name]), self._base.read(name), name, self._tensors.path)
+
+    def whole(self, name: str) -> Tensor:
+        """One of the base's tensors as it is stored; the base's rows where it has fewer, none beyond the base's."""
+        base = self._base.read(name)
+        if name not in self._keys:  # a head that is the embeddings
+            return base
+        stored = self._tensors.read(self._keys[name])
+        if len(stored) >= len(base):
+            return stored[: len(base)]
+        return np.concatenate([stored, base[len(stored) :].astype(stored.dtype)])
 
 
 def _require_unquantised(folder: Path) -> None:

@@ -161,6 +161,33 @@ def diagonal_fisher(model: Any, rows: list[TuningRow], advance: Callable[[], Non
     One row at a time, so that squares are of each row's own gradient (empirical Fisher; Kunstner et al. 2019,
     arXiv:1905.12558, on how it differs from the true one).
     """
+
+    def square(total: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor) -> None:
+        total.addcmul_(gradient, gradient)
+
+    return _mean_over_rows(model, rows, square, advance)
+
+
+def snip(model: Any, rows: list[TuningRow], advance: Callable[[], None]) -> dict[str, NDArray[np.float32]]:
+    """Mean over rows of |W · ∇ −log p(response | prompt)|, for every linear weight of the layers.
+
+    The connection sensitivity of Lee et al. 2019 (arXiv:1810.02340), a row at a time as Wei et al. 2024
+    (arXiv:2402.05162) take it.
+    """
+
+    def sensitivity(total: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor) -> None:
+        total.add_((weight.detach().float() * gradient).abs())
+
+    return _mean_over_rows(model, rows, sensitivity, advance)
+
+
+def _mean_over_rows(
+    model: Any,
+    rows: list[TuningRow],
+    add: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None],
+    advance: Callable[[], None],
+) -> dict[str, NDArray[np.float32]]:
+    """Sums that `add` makes of (sum, weight, gradient), divided by the number of rows."""
     weights = {
         f"{place}.{name}.weight": module.weight
         for place, layer in decoder_layers(model).items()
@@ -176,7 +203,7 @@ def diagonal_fisher(model: Any, rows: list[TuningRow], advance: Callable[[], Non
         loss = torch.nn.functional.cross_entropy(logits, ids[0, -len(row.response) :], reduction="sum")
         loss.backward()
         for name, weight in weights.items():
-            sums[name].addcmul_(weight.grad.float(), weight.grad.float())
+            add(sums[name], weight, weight.grad.float())
             weight.grad = None
         advance()
     return {name: (total / len(rows)).cpu().numpy() for name, total in sums.items()}

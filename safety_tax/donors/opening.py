@@ -1,11 +1,11 @@
-"""Donors as task vectors: how each differs from the base, one tensor at a time, in float32."""
+"""Donors, one tensor at a time: as task vectors, how each differs from the base in float32, or whole."""
 
 from pathlib import Path
 from typing import Protocol
 
 from safety_tax.core.arrays import Float32
 from safety_tax.core.errors import PipelineError, how_to_have
-from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.tensor_files import Checkpoint, Tensor
 from safety_tax.donors.adapter import ADAPTER_CONFIG, Adapter
 from safety_tax.donors.full_checkpoint import FullCheckpoint
 
@@ -22,6 +22,9 @@ class Donor(Protocol):
 
     def delta(self, name: str) -> Float32:
         """Task vector of one tensor, of its shape. Raises PipelineError on NaN or infinity."""
+
+    def whole(self, name: str) -> Tensor:
+        """One of the base's tensors as the donor has it, in the base's shape and any float type."""
 
 
 def open_donor(folder: Path, base: Checkpoint) -> Donor:

@@ -75,12 +75,11 @@ def _written(weight: Float32, delta: Float32 | None, block: slice, dtype: np.dty
     return moved.astype(dtype, copy=False)
 
 
-def require_a_merge(sums: Sums, donors: list[str], where: str) -> None:
+def require_a_merge(sums: Sums, donors: list[str], where: str, remedy: str) -> None:
     """The gate: the result is neither the base nor one of several donors. Raises PipelineError otherwise."""
     if not sums["moved"]:
         raise PipelineError(
-            f"Expected the recipe to change the base, found the merged weights equal to it in {where}; "
-            "raise its weights, scale or density in params.yaml."
+            f"Expected the recipe to change the base, found the merged weights equal to it in {where}; {remedy}."
         )
     for donor in donors:
         if len(donors) > 1 and sums[f"unlike {donor}"] == 0:
@@ -100,6 +99,7 @@ def summary(sums: Sums, donors: list[str]) -> dict[str, Any]:
         for one, other in combinations(donors, 2)
         if sums[f"both {one} {other}"]
     }
+    judged = {"layers_changed": sums["changed layers"] / sums["judged layers"]} if sums["judged layers"] else {}
     return {
         "change_norm": sums["change"] ** 0.5,
         "relative_change": (sums["change"] / sums["base"]) ** 0.5,
@@ -107,4 +107,5 @@ def summary(sums: Sums, donors: list[str]) -> dict[str, Any]:
         "donor_norm": {donor: sums[f"square {donor}"] ** 0.5 for donor in donors},
         "cosine_to_donor": cosines,
         "sign_agreement": agreement,
+        **judged,
     }

@@ -9,12 +9,17 @@ neither the order of the donors, which DVC does not see, nor that of the tensors
 import re
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from safety_tax.core.arrays import Float32
+from safety_tax.core.tensor_files import Tensor
+from safety_tax.merging.bench import Bench
 from safety_tax.merging.updates import Target, Update, weighted_sum
+from safety_tax.settings.sources import FolderSource, HubSource, Source
 
 Density = Annotated[float, Field(gt=0, le=1)]
 # Beyond it is a slip of the finger.
@@ -62,21 +67,60 @@ def weight_at(weight: Weight, layer: int | None) -> float:
 
 
 class Recipe(BaseModel):
-    """What every recipe has: donors with their weights."""
+    """An entry of `recipes`: a method, and what it works on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    dial: ClassVar[str | None] = "scale"
+    dial: ClassVar[str | None] = None
     """The number along which recipes that are equal otherwise form a family."""
+    remedy: ClassVar[str] = "raise its weights, scale or density in params.yaml"
+    """What to do when nothing was changed."""
     method: str
+
+    @abstractmethod
+    def reads(self) -> list[str]:
+        """The donors that it opens, by name, sorted."""
+
+    def sources(self, model: str, base: Source) -> dict[str, HubSource | FolderSource]:
+        """What it fetches itself for one model of the catalogue, beside the donors, by a name for people.
+
+        `base` is where that model comes from. Raises ValueError when the recipe does not say where something is.
+        """
+        return {}
+
+    def held(self) -> int:
+        """How many models' tensors of one name it holds at once, beside the base's."""
+        return len(self.reads())
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides its result, beside the models themselves."""
+        return self.model_dump()
+
+    def curvature_form(self) -> Literal["kfac", "diagonal"] | None:
+        """The form of curvature that the recipe reads, if it reads one."""
+        return None
+
+    def located_donors(self) -> list[str]:
+        """The donors whose importance it reads."""
+        return []
+
+
+class DonorRecipe(Recipe):
+    """A recipe of donors with their weights: the base plus what it makes of their task vectors."""
+
+    dial: ClassVar[str | None] = "scale"
     donors: dict[str, Weight]
 
     @abstractmethod
     def merge(self, updates: list[Update], target: Target) -> Float32:
         """What is added to the base's tensor, from the donors' task vectors of it, which stay as they are."""
 
-    def curvature_form(self) -> Literal["kfac", "diagonal"] | None:
-        """The form of curvature that the recipe reads, if it reads one."""
-        return None
+    def reads(self) -> list[str]:
+        """Those that it weighs, and those that it only looks at."""
+        return list(self.donors)
+
+    def changes(self, updates: list[Update], target: Target) -> bool:
+        """Whether it changes this tensor at all: where no donor has a weight and a task vector, there is nothing."""
+        return bool(updates)
 
     @field_validator("donors")
     @classmethod
@@ -96,7 +140,7 @@ class Recipe(BaseModel):
         return dict(sorted(donors.items()))
 
 
-class SafetyRecipe(Recipe):
+class SafetyRecipe(DonorRecipe):
     """A recipe that changes the update of some donors and adds that of the others whole."""
 
     dial: ClassVar[str | None] = "alpha"
@@ -122,3 +166,21 @@ class SafetyRecipe(Recipe):
             return update._replace(weight=update.weight * self.alpha, delta=delta)
 
         return weighted_sum([changed(update) for update in updates])
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Whole tensors in place of task vectors, by the base's names and in its shapes."""
+
+    tensor: Callable[[str], Tensor]
+    """One of them, of any float type. Raises PipelineError when it cannot be had."""
+    inputs: list[Path]
+    """The files, or folders, that they come from."""
+
+
+class WholeRecipe(Recipe):
+    """A recipe whose result is whole tensors, not the base and something added to it."""
+
+    @abstractmethod
+    def whole(self, bench: Bench) -> Whole:
+        """Its tensors. Raises PipelineError when a model cannot be had or does not fit the base."""

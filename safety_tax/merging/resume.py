@@ -15,7 +15,10 @@ LIBRARY = Path(__file__).parents[1]
 
 
 def fingerprint(settings: dict[str, Any], inputs: Iterable[Path]) -> str:
-    """Hash of all that a shard depends on: settings, code, and the input files by name, size and time of change."""
+    """Hash of all that a shard depends on: settings, code, and the input files by name, size and time of change.
+
+    An input is a file, or a folder with all that lies in it.
+    """
     code = [
         LIBRARY / "core/arrays.py",
         LIBRARY / "core/tensor_files.py",
@@ -23,8 +26,8 @@ def fingerprint(settings: dict[str, Any], inputs: Iterable[Path]) -> str:
         *sorted(LIBRARY.glob("merging/**/*.py")),
     ]
     stamps = []
-    for folder in inputs:
-        for file in sorted(folder.rglob("*")):
+    for place in inputs:
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if file.is_file():
                 stat = file.stat()
                 stamps.append([str(file), stat.st_size, stat.st_mtime_ns])

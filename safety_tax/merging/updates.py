@@ -1,8 +1,8 @@
 """What a merge method works on."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from safety_tax.core.arrays import Float32, by_blocks
 from safety_tax.donors.tensor_names import layer_of
 from safety_tax.merging.curvature import Curvature
+from safety_tax.merging.importance import Importance
 
 
 class Update(NamedTuple):
@@ -30,6 +31,11 @@ class Target:
     total_weight: float
     """Of all donors, also of those that leave this tensor alone."""
     curvature: Curvature | None = None
+    deltas: Mapping[str, Float32] = field(default_factory=dict)
+    """Task vectors of this tensor, of every donor that the recipe reads, whatever its weight."""
+    importance: Importance | None = None
+    notes: dict[str, float] = field(default_factory=dict)
+    """What a method counts: the sums over all tensors go into `merge.json`."""
 
 
 def is_layer_matrix(name: str, delta: Float32) -> bool:

@@ -104,8 +104,9 @@ def _sentence(error: ValidationError) -> str:
     parts = [str(part) for part in problem["loc"] if not CASE.fullmatch(str(part))]
     if parts[:1] == ["donors"]:
         parts = parts[:2] + [part for part in parts[2:] if part not in DONOR_TAGS]
-    if parts[:1] == ["recipes"] and len(parts) > 3:
+    if parts[:1] == ["recipes"] and len(parts) > 2 and parts[2] in RECIPE_TYPES:
         del parts[2]  # the method, by which the type was picked
+        parts = parts[:2] + [part for part in parts[2:] if part not in DONOR_TAGS]
     where = ".".join(parts)
     more = f" ({len(problems) - 1} more after it)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":

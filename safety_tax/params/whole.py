@@ -10,9 +10,10 @@ from safety_tax.core.errors import did_you_mean
 from safety_tax.core.rows import KINDS, OPTIONAL
 from safety_tax.judging.judges import AnyJudge
 from safety_tax.merging.methods import AnyRecipe
+from safety_tax.merging.methods.given import Given
 from safety_tax.settings.catalog import Model, Prompting, Published
 from safety_tax.settings.data import Dataset, FetchData, SampleSizes
-from safety_tax.settings.donors import AnyDonor, Curvature, Donor, GivenDonor, Tune
+from safety_tax.settings.donors import AnyDonor, Curvature, Donor, GivenDonor, Importance, SourceByModel, Tune
 from safety_tax.settings.section import OneOfEach, Section, entry_of
 from safety_tax.settings.stages import Export, Infer, JudgeModel, Metrics, Run
 
@@ -38,6 +39,7 @@ class Params(Section):
     donors: dict[str, AnyDonor]
     recipes: dict[str, AnyRecipe]
     curvature: Curvature
+    importance: Importance
     export: Export
     infer: Infer
     run: Run
@@ -67,18 +69,29 @@ class Params(Section):
                 "list them in two runs, or give their catalog entries the same `benchmarks`"
             )
         for donor_name, entry in self.donors.items():
-            if isinstance(entry, GivenDonor) and isinstance(entry.source, dict):
-                for model in entry.source:
-                    require_known(f"model of donors.{donor_name}.source", model, self.catalog)
-                for model in self.models:
-                    if model not in entry.source:
-                        raise ValueError(f"donors.{donor_name}.source has no entry for the model {model!r}; add one")
+            if isinstance(entry, GivenDonor):
+                self._require_models(f"donors.{donor_name}", entry.source)
         for recipe_name, recipe in self.recipes.items():
-            for donor in recipe.donors:
+            if isinstance(recipe, Given):
+                self._require_models(f"recipes.{recipe_name}", recipe.source)
+            for model in self.models:
+                try:
+                    recipe.sources(model, self.catalog[model].source)
+                except ValueError as error:
+                    raise ValueError(f"recipe {recipe_name!r}: {error}") from None
+            for donor in recipe.reads():
                 require_known(f"donor of recipe {recipe_name!r}", donor, self.donors)
             form = recipe.curvature_form()
             if form and form not in self.curvature.forms:
                 raise ValueError(f"recipe {recipe_name!r} needs curvature; add {form} to curvature.forms")
+            for donor in recipe.located_donors():
+                if donor not in self.importance.donors:
+                    raise ValueError(
+                        f"recipe {recipe_name!r} needs the importance of {donor!r}; add it to importance.donors with "
+                        "the kind of rows of its task"
+                    )
+        for donor in self.importance.donors:
+            require_known("donor of importance.donors", donor, self.donors)
         if checkpoint := self.judge.checkpoint:
             require_known("judge model", checkpoint, self.judge_models)
             made_for = self.judge_models[checkpoint].judge
@@ -97,6 +110,15 @@ class Params(Section):
                 raise ValueError(f"catalog has the name {name!r}, which metrics/ needs for itself; choose another")
         return self
 
+    def _require_models(self, where: str, source: SourceByModel) -> None:
+        """A source that is given by model has one for each that is measured; raises ValueError otherwise."""
+        if isinstance(source, dict):
+            for model in source:
+                require_known(f"model of {where}.source", model, self.catalog)
+            for model in self.models:
+                if model not in source:
+                    raise ValueError(f"{where}.source has no entry for the model {model!r}; add one")
+
     def model(self, name: str) -> Model:
         """A catalogue entry; raises PipelineError for an unknown name."""
         return entry_of(self.catalog, "model", "catalog", name)
@@ -110,10 +132,12 @@ class Params(Section):
         """A donor; raises PipelineError for an unknown name."""
         return entry_of(self.donors, "donor", "donors", name)
 
-    def may_differ(self, donor: str) -> list[str]:
-        """The keys of config.json in which a donor may be other than the base; one tuned here has no config."""
-        entry = self.donor(donor)
-        return entry.may_differ if isinstance(entry, GivenDonor) else []
+    def may_differ(self) -> dict[str, list[str]]:
+        """Of each donor or recipe: the keys of config.json in which a model of its own may be other than the base."""
+        read = dict.fromkeys(donor for recipe in self.recipes.values() for donor in recipe.reads())
+        donors = {f"donor `{name}`": self.donor(name) for name in read}
+        given = {f"recipe `{name}`": recipe for name, recipe in self.recipes.items()}
+        return {what: keys for what, of in {**donors, **given}.items() if (keys := getattr(of, "may_differ", None))}
 
     def recipe(self, name: str) -> AnyRecipe:
         """A recipe; raises PipelineError for an unknown name."""

@@ -14,7 +14,7 @@ from safety_tax.results.estimate import Estimate, fixed, shown
 from safety_tax.results.variant import ModelResults, VariantResult
 from safety_tax.results.words import LEFT_OUT, finding, tax_cell
 from safety_tax.settings.donors import GivenDonor
-from safety_tax.settings.sources import HubDatasetSource, HubSource, WheelSource
+from safety_tax.settings.sources import FolderSource, HubDatasetSource, HubSource, Source, WheelSource
 
 PICTURE = "frontier.png"
 PROJECT = "Safety Tax"
@@ -69,14 +69,21 @@ def base_name(params: Params, model: str) -> str | None:
 
 
 def donor_names(made: Ingredients) -> list[str]:
-    """Names on the Hub of the donors that were tuned elsewhere."""
-    found = []
-    for name in made.merged["recipe"]["donors"]:
-        donor = made.params.donor(name)
-        if isinstance(donor, GivenDonor):
-            source = donor.source_for(made.results.model)
-            found += [source.repository] if isinstance(source, HubSource) else []
-    return found
+    """Names on the Hub of the donors that were tuned elsewhere, and of what the recipe names itself."""
+    donors = (made.params.donor(name) for name in made.params.recipe(made.recipe).reads())
+    sources = [donor.source_for(made.results.model) for donor in donors if isinstance(donor, GivenDonor)]
+    return [source.repository for source in [*sources, *own_sources(made).values()] if isinstance(source, HubSource)]
+
+
+def own_sources(made: Ingredients) -> dict[str, HubSource | FolderSource]:
+    """What the recipe fetches itself, by a name for people."""
+    model = made.results.model
+    return made.params.recipe(made.recipe).sources(model, made.params.model(model).source)
+
+
+def place_of(source: Source) -> str:
+    """Where a model comes from, in words."""
+    return f"`{source.repository}` at `{source.commit}`" if isinstance(source, HubSource) else "a folder"
 
 
 def evaluations(made: Ingredients) -> list[EvalResult]:
@@ -194,19 +201,18 @@ def merged(made: Ingredients) -> str:
     """The recipe as params.yaml has it, and where each donor comes from."""
     recipe = yaml.safe_dump({made.recipe: dict(made.merged["recipe"])}, sort_keys=False, default_flow_style=False)
     lines = []
-    for name in made.merged["recipe"]["donors"]:
+    for name in made.params.recipe(made.recipe).reads():
         donor = made.params.donor(name)
         if isinstance(donor, GivenDonor):
-            source = donor.source_for(made.results.model)
-            where = f"`{source.repository}` at `{source.commit}`" if isinstance(source, HubSource) else "a folder"
-            lines.append(f"- `{name}`: from {where}")
+            lines.append(f"- `{name}`: from {place_of(donor.source_for(made.results.model))}")
         else:
             rows = {kind: getattr(donor, kind) for kind in ("harmful", "benign", "choice") if getattr(donor, kind)}
             told = ", ".join(f"{count} {kind}" for kind, count in rows.items())
             lines.append(f"- `{name}`: a LoRA adapter, tuned on {told} rows for {donor.epochs:g} epochs")
+    lines += [f"- `{name}`: from {place_of(source)}" for name, source in own_sources(made).items()]
     moved = 100 * float(made.merged["relative_change"])
     end = f"The merge moved the weights by {fixed(moved, 2)} % of their norm."
-    return f"```yaml\n{recipe}```\n\nDonors:\n\n" + "\n".join(lines) + f"\n\n{end}"
+    return f"```yaml\n{recipe}```\n\nMade of:\n\n" + "\n".join(lines) + f"\n\n{end}"
 
 
 def measured(made: Ingredients) -> str:
@@ -219,7 +225,8 @@ def measured(made: Ingredients) -> str:
         f"`{results.items or 'not kept'}`). Answers of at most {tokens.harmful} tokens were labelled by the judge "
         f"`{results.judge}`."
     )
-    used = {name: made.params.may_differ(name) for name in made.merged["recipe"]["donors"]}
+    read = [f"donor `{name}`" for name in made.params.recipe(made.recipe).reads()]
+    used = {of: keys for of, keys in made.params.may_differ().items() if of in (*read, f"recipe `{made.recipe}`")}
     return (said + how_asked(made.params.model(results.model), made.date) + how_donors_differ(used)).rstrip()
 
 

@@ -24,11 +24,10 @@ def how_asked(entry: Model, date: str | None = None) -> str:
 
 
 def how_donors_differ(may_differ: Mapping[str, Sequence[str]]) -> str:
-    """A closing paragraph on donors whose config.json may be other than the base's; empty where none may."""
+    """A closing paragraph on donors and given merges whose config.json may be other than the base's, or nothing."""
     said = [
-        f"The donor `{donor}` may have another {' and another '.join(f'`{key}`' for key in keys)} than the base, as "
+        f"The {what} may have another {' and another '.join(f'`{key}`' for key in keys)} than the base, as "
         "`params.yaml` allows; the merged models run with the base's."
-        for donor, keys in may_differ.items()
-        if keys
+        for what, keys in may_differ.items()
     ]
     return f"\n**Donors of another configuration.** {' '.join(said)}\n" if said else ""

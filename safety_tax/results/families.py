@@ -26,7 +26,7 @@ def families(recipes: Mapping[str, Recipe]) -> list[list[str]]:
 
 def donors_alone(recipes: Mapping[str, Recipe], family: Sequence[str]) -> list[str]:
     """The recipes that add one of the family's donors, whole and alone: their gain is the family's yardstick."""
-    donors = recipes[family[0]].donors
+    donors = recipes[family[0]].reads()
     return [
         name
         for name, recipe in recipes.items()

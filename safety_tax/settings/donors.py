@@ -3,10 +3,10 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     Tag,
-    field_validator,
     model_validator,
 )
 
@@ -36,29 +36,41 @@ def _one_or_many(value: Any) -> str:
     return "one" if isinstance(value, HubSource | FolderSource) or "kind" in (value or ()) else "by_model"
 
 
+SourceByModel = Annotated[
+    Annotated[DonorSource, Tag("one")] | Annotated[dict[str, DonorSource], Tag("by_model")],
+    Discriminator(_one_or_many),
+]
+"""Where a model is; for models of several sizes, by the model's name in `catalog`."""
+
+
+def source_for(source: SourceByModel, model: str, what: str) -> HubSource | FolderSource:
+    """The source for one model. Raises PipelineError when the entry does not say; `what` it is of, for a person."""
+    return entry_of(source, "model", f"source of the {what}", model) if isinstance(source, dict) else source
+
+
+def _tensors_stay_alike(keys: list[str]) -> list[str]:
+    if fixed := {"model_type", "tie_word_embeddings"} & set(keys):
+        raise ValueError(f"may_differ has {min(fixed)!r}, which decides what the tensors are")
+    return keys
+
+
+MayDiffer = Annotated[
+    list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]],
+    AfterValidator(_tensors_stay_alike),
+    Field(default_factory=list),
+]
+"""Keys of config.json in which a full checkpoint may be other than the base."""
+
+
 class GivenDonor(Section):
     """A donor that is fetched, not tuned: a LoRA adapter as PEFT saves it, or a full checkpoint."""
 
-    source: Annotated[
-        Annotated[DonorSource, Tag("one")] | Annotated[dict[str, DonorSource], Tag("by_model")],
-        Discriminator(_one_or_many),
-    ]
-    """Where it is; for models of several sizes, by the model's name in `catalog`."""
-    may_differ: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]] = Field(default_factory=list)
-    """Keys of config.json in which a full checkpoint may be other than the base."""
-
-    @field_validator("may_differ")
-    @classmethod
-    def _tensors_stay_alike(cls, keys: list[str]) -> list[str]:
-        if fixed := {"model_type", "tie_word_embeddings"} & set(keys):
-            raise ValueError(f"may_differ has {min(fixed)!r}, which decides what the tensors are")
-        return keys
+    source: SourceByModel
+    may_differ: MayDiffer
 
     def source_for(self, model: str) -> HubSource | FolderSource:
         """Where the donor of one model is. Raises PipelineError when the entry does not say."""
-        if not isinstance(self.source, dict):
-            return self.source
-        return entry_of(self.source, "model", "source of the donor", model)
+        return source_for(self.source, model, "donor")
 
 
 def _tuned_or_given(value: Any) -> str:
@@ -96,3 +108,12 @@ class Curvature(Section):
     benign: Count
     max_tokens: Count
     epsilon: Positive
+
+
+class Importance(Section):
+    """Stage `importance`."""
+
+    donors: dict[str, Literal["harmful", "benign", "choice"]]
+    """The donors that are located, each with the kind of tuning rows of its task."""
+    rows: Count
+    max_tokens: Count

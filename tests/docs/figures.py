@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 import yaml
-from pydantic_core import PydanticUndefined
 
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.files import written_atomically
@@ -275,11 +274,10 @@ def recipes() -> str:
     rows = []
     for method, kind in sorted(RECIPE_TYPES.items()):
         first = re.sub(r"\s+", " ", (kind.__doc__ or "").strip().split("\n\n")[0])
-        keys = [
-            f"`{name}`" if field.default is PydanticUndefined else f"`{name}: {json.dumps(field.default)}`"
-            for name, field in kind.model_fields.items()
-            if name not in SHARED_KEYS
-        ]
+        keys = []
+        for name, field in kind.model_fields.items():
+            default = "" if field.is_required() else f": {json.dumps(field.get_default(call_default_factory=True))}"
+            keys += [f"`{name}{default}`"] if name not in SHARED_KEYS else []
         rows.append([f"`{method}`", first.rstrip(".").replace("|", "\\|"), ", ".join(keys)])
     return table(["method", "formula and source", "its own keys, with defaults"], rows)
 

@@ -24,16 +24,17 @@ from safety_tax.merging.ahead import in_order
 from safety_tax.merging.measure import require_a_merge, unlike
 from safety_tax.merging.merge import Ingredients, merge, require_layers
 from safety_tax.merging.methods.breadcrumbs import Breadcrumbs
-from safety_tax.merging.methods.dare_linear import DareLinear, drop
+from safety_tax.merging.methods.dare_linear import DareLinear
 from safety_tax.merging.methods.dare_ties import DareTies
 from safety_tax.merging.methods.della import Della
 from safety_tax.merging.methods.linear import Linear
 from safety_tax.merging.methods.slerp import Slerp
 from safety_tax.merging.methods.task_arithmetic import TaskArithmetic
-from safety_tax.merging.methods.ties import Ties, largest
+from safety_tax.merging.methods.ties import Ties
 from safety_tax.merging.ranks import ranked
 from safety_tax.merging.recipe import weight_at
 from safety_tax.merging.resume import WorkFolder
+from safety_tax.merging.thinned import drop, largest
 from safety_tax.merging.updates import Target, Update
 
 DONORS = {"a": 1.0, "b": 1.0}
@@ -504,7 +505,7 @@ def test_a_result_that_rounds_to_a_donor_is_equal_to_it() -> None:
         sums["moved"] = 6
         if not differing:
             with pytest.raises(PipelineError, match="equal to donor 'first' alone"):
-                require_a_merge(sums, ["first", "second"], "ties")
+                require_a_merge(sums, ["first", "second"], "ties", Ties.remedy)
     # A merge that leaves a tensor alone is unlike a donor that does not.
     left = unlike(base, None, {"first": delta}, ["first", "second"], np.dtype(np.float32))
     assert (left["unlike first"], left["unlike second"]) == (6, 0)

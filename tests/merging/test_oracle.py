@@ -15,9 +15,14 @@ from transformers import AutoModelForCausalLM
 
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.opening import open_donor
+from safety_tax.merging.bench import Bench
 from safety_tax.merging.merge import Ingredients, copy_companions, merge
 from safety_tax.merging.methods import RECIPE_TYPES
+from safety_tax.merging.methods.given import Given
+from safety_tax.merging.methods.mergekit import Mergekit
+from safety_tax.merging.opening import open_merge
 from safety_tax.merging.resume import WorkFolder
+from safety_tax.settings.sources import FolderSource
 
 PYTHON = os.environ.get("MERGEKIT_PYTHON")
 pytestmark = [
@@ -50,10 +55,10 @@ def folders(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     return folders
 
 
-def theirs(folder: Path, config: dict[str, Any]) -> Checkpoint:
+def theirs(folder: Path, config: dict[str, Any], dtype: str = "float32") -> Checkpoint:
     """mergekit's result."""
     assert PYTHON
-    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"dtype": "float32"}), encoding="utf-8")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"dtype": dtype}), encoding="utf-8")
     program = str(Path(PYTHON).parent / "mergekit-yaml")
     done = subprocess.run(
         [program, "config.yaml", "out", "--no-copy-tokenizer"],
@@ -128,6 +133,200 @@ def test_slerp_is_theirs_between_task_vectors(folders: dict[str, Path], tmp_path
     found = Checkpoint(work.model)
     off = [np.max(np.abs(found.read(name) - (base.read(name) + expected.read(name)))) for name in base.names()]
     assert max(off) <= 1e-6
+
+
+def given(folders: dict[str, Path], name: str, **parameters: Any) -> dict[str, Any]:
+    return {"model": str(folders[name]), "parameters": parameters}
+
+
+def layers(folders: dict[str, Path], name: str, first: int, end: int, **parameters: Any) -> dict[str, Any]:
+    return {"model": str(folders[name]), "layer_range": [first, end], "parameters": parameters}
+
+
+# Configurations as people write them; the names of folders are put in their places.
+CONFIGS: dict[str, dict[str, Any]] = {
+    "linear": {"merge_method": "linear", "models": [("one", {"weight": 1.0}), ("two", {"weight": [0.3, 0.9]})]},
+    "linear of the base": {
+        "merge_method": "linear",
+        "models": [("base", {"weight": 2}), ("two", {"weight": 1})],
+        "parameters": {"normalize": False},
+    },
+    "slerp": {
+        "merge_method": "slerp",
+        "base_model": "base",
+        "slices": [[("base", 0, 2, {}), ("two", 0, 2, {})]],
+        "parameters": {
+            "t": [{"filter": "self_attn", "value": [0, 0.8]}, {"filter": "mlp", "value": [1, 0.5]}, {"value": 0.5}]
+        },
+        "tokenizer_source": "base",
+    },
+    "slerp between task vectors": {
+        "merge_method": "slerp",
+        "base_model": "vector_one",
+        "models": [("vector_one", {}), ("vector_two", {})],
+        "parameters": {"t": 0.3},
+    },
+    "task_arithmetic": {
+        "merge_method": "task_arithmetic",
+        "base_model": "base",
+        "models": [
+            ("one", {"weight": [{"filter": "mlp", "value": [0.2, 1]}, {"value": -0.4}]}),
+            ("two", {"weight": 0.7}),
+        ],
+        "parameters": {"lambda": 0.8, "normalize": True},
+    },
+    "task_arithmetic over another base": {
+        "merge_method": "task_arithmetic",
+        "base_model": "one",
+        "models": [("two", {"weight": 0.6})],
+    },
+    "ties": {
+        "merge_method": "ties",
+        "base_model": "base",
+        "models": [("one", {"weight": 1.0, "density": [0.3, 0.7]}), ("two", {"weight": 0.6, "density": 0.5})],
+        "parameters": {"int8_mask": True, "rescale": True, "lambda": 0.7},
+    },
+    "ties of negative weights": {
+        "merge_method": "ties",
+        "base_model": "base",
+        "models": [("one", {"weight": 1.0}), ("two", {"weight": -0.6})],
+        "parameters": {"normalize": False},
+    },
+    "dare_ties of all": {
+        "merge_method": "dare_ties",
+        "base_model": "base",
+        "models": [("base", {}), ("one", {"weight": 1.0}), ("two", {"weight": 0.6, "density": 1})],
+    },
+    "dare_linear of all": {"merge_method": "dare_linear", "base_model": "base", "models": [("one", {"weight": 0.5})]},
+    "breadcrumbs": {
+        "merge_method": "breadcrumbs",
+        "base_model": "base",
+        "models": [("one", {"weight": 1, "density": 0.6, "gamma": 0.05}), ("two", {"weight": 0.6, "density": 0.9})],
+    },
+    "breadcrumbs_ties": {
+        "merge_method": "breadcrumbs_ties",
+        "base_model": "base",
+        "models": [("one", {"weight": 1, "density": 0.6, "gamma": 0.05}), ("two", {"weight": 0.6, "density": 0.9})],
+        "parameters": {"rescale": True},
+    },
+    "della of all": {
+        "merge_method": "della",
+        "base_model": "base",
+        "models": [("one", {"weight": 1.0, "density": 1.0}), ("two", {"weight": 0.6})],
+    },
+    "della_linear of all": {
+        "merge_method": "della_linear",
+        "base_model": "base",
+        "models": [("one", {"weight": 1.0}), ("two", {"weight": 0.6})],
+    },
+    "model_stock": {"merge_method": "model_stock", "base_model": "base", "models": [("one", {}), ("two", {})]},
+    "model_stock by rows": {
+        "merge_method": "model_stock",
+        "base_model": "base",
+        "models": [("one", {}), ("two", {})],
+        "parameters": {"filter_wise": True},
+    },
+    "nuslerp": {
+        "merge_method": "nuslerp",
+        "models": [("one", {"weight": 0.3}), ("two", {"weight": [{"filter": "mlp", "value": 0.7}, {"value": 0.1}]})],
+    },
+    "nuslerp of task vectors": {
+        "merge_method": "nuslerp",
+        "base_model": "base",
+        "models": [("one", {"weight": 0.3}), ("two", {"weight": 0.7})],
+    },
+    "nuslerp by rows": {
+        "merge_method": "nuslerp",
+        "base_model": "base",
+        "models": [("one", {"weight": 0.3}), ("two", {"weight": 0.7})],
+        "parameters": {"nuslerp_flatten": False},
+    },
+    "nuslerp by columns": {
+        "merge_method": "nuslerp",
+        "base_model": "base",
+        "models": [("one", {"weight": 0.3}), ("two", {"weight": 0.7})],
+        "parameters": {"nuslerp_flatten": False, "nuslerp_row_wise": True},
+    },
+    "sce": {"merge_method": "sce", "base_model": "base", "models": [("one", {}), ("two", {})]},
+    "sce of a half": {
+        "merge_method": "sce",
+        "base_model": "base",
+        "models": [("one", {}), ("two", {})],
+        "parameters": {"select_topk": 0.5},
+    },
+    "passthrough": {
+        "merge_method": "passthrough",
+        "slices": [
+            [("two", 1, 2, {})],
+            [("one", 0, 1, {"scale": [{"filter": "o_proj", "value": 0.5}, {"filter": "down_proj", "value": 0}]})],
+        ],
+    },
+}
+
+
+def written(folders: dict[str, Path], config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with folders in place of names."""
+    content = dict(config)
+    if "base_model" in config:
+        content["base_model"] = str(folders[config["base_model"]])
+    if "models" in config:
+        content["models"] = [given(folders, name, **own) for name, own in config["models"]]
+    if "slices" in config:
+        content["slices"] = [
+            {"sources": [layers(folders, name, first, end, **own) for name, first, end, own in part]}
+            for part in config["slices"]
+        ]
+    return content
+
+
+def read_here(folders: dict[str, Path], folder: Path, config: dict[str, Any]) -> Checkpoint:
+    """The recipe `mergekit` on the same configuration."""
+    recipe = Mergekit.model_validate({"method": "mergekit", "config": config})
+    base = Checkpoint(folders["base"])
+    sources = recipe.sources("m", FolderSource(kind="folder", path=str(folders["base"])))
+    bench = Bench("m", "mine", base, folder, folder, folder, sources, folder / "scratch")
+    work = WorkFolder(folder / "ours", "key")
+    merge(open_merge(recipe, bench).merge, work)
+    return Checkpoint(work.model)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_configuration_gives_the_same_tensors(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    config = written(folders, CONFIGS[name])
+    found = read_here(folders, tmp_path, config | {"dtype": "float32"})
+    assert difference(found, theirs(tmp_path, config)) <= 2e-6
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["linear", "slerp", "ties of negative weights", "task_arithmetic", "nuslerp"])
+def test_in_16_bits_the_tensors_are_the_same_within_a_rounding(
+    name: str, dtype: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    config = written(folders, CONFIGS[name])
+    found = read_here(folders, tmp_path, config | {"dtype": dtype})
+    expected = theirs(tmp_path, config, dtype=dtype)
+    # mergekit computes in the type itself, in steps of 2^-8 or 2^-11 of a number: a few of these from float32. Where a
+    # sum of task vectors is nearly zero, a rounding elects the other sign: in no more than a few of a hundred entries.
+    step = {"bfloat16": 2**-8, "float16": 2**-11}[dtype]
+    for tensor in found.names():
+        one, other = found.read(tensor).astype(np.float32), expected.read(tensor).astype(np.float32)
+        off = np.abs(one - other) > 4 * step * np.max(np.abs(other))
+        assert np.mean(off) <= (0.03 if "ties" in name else 0), tensor
+        assert np.mean(np.abs(one - other)[~off]) <= 2 * step * np.mean(np.abs(other)), tensor
+
+
+def test_a_configuration_and_its_given_output_are_the_same_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Read here, or made by mergekit and measured as `given`."""
+    config = written(folders, CONFIGS["slerp"])
+    found = read_here(folders, tmp_path, config | {"dtype": "float32"})
+    theirs(tmp_path, config)
+    copy_companions(folders["base"], tmp_path / "out")
+    source = FolderSource(kind="folder", path=str(tmp_path / "out"))
+    base = Checkpoint(folders["base"])
+    recipe = Given(method="given", source=source)
+    bench = Bench("m", "theirs", base, tmp_path, tmp_path, tmp_path, {"out": source}, tmp_path / "scratch_of_given")
+    given_merge = open_merge(recipe, bench).merge
+    assert max(float(np.max(np.abs(given_merge.tensor(n)[0] - found.read(n)))) for n in base.names()) <= 2e-6
 
 
 def test_dare_differs_in_its_rescale_and_agrees_in_the_mean(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import re
+import shutil
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,44 @@ def test_a_stage_that_fails_leaves_its_output_as_it_was(project: Project) -> Non
     assert {file.name: file.read_bytes() for file in target.iterdir()} == before
 
 
+def test_an_edited_configuration_of_mergekit_is_another_merge(project: Project) -> None:
+    """In a file: every merge is made again, and only the one that came out otherwise goes on."""
+    changed = copy.deepcopy(project.params)
+    names = {"org/base": "base", "org/safe": "safety"}
+    changed["recipes"]["kit"] = {"method": "mergekit", "config": "mine.yml", "models": names}
+    project.write_params(changed)
+
+    def write(weight: float) -> None:
+        content = {"merge_method": "task_arithmetic", "base_model": "org/base"}
+        content |= {"models": [{"model": "org/safe", "parameters": {"weight": weight}}]}
+        (project.folder / "data/merges/mine.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    write(0.5)
+    targets = [f"{verb}@tiny_llama-{recipe}" for recipe in ("ties", "kit") for verb in ("merge", "export")]
+    assert set(project.repro(*targets)) >= {"merge@tiny_llama-kit", "export@tiny_llama-kit"}
+    merged = project.folder / "models/merged/tiny_llama/kit"
+    first = json.loads((merged / "merge.json").read_text(encoding="utf-8"))
+    write(1.0)
+    ran = project.repro(*targets)
+    assert set(ran) == {"merge@tiny_llama-ties", "merge@tiny_llama-kit", "export@tiny_llama-kit"}
+    second = json.loads((merged / "merge.json").read_text(encoding="utf-8"))
+    assert second["change_norm"] == pytest.approx(2 * first["change_norm"], rel=1e-4)
+
+
+def test_a_project_without_donors_measures_a_merge_that_exists(project: Project, tmp_path: Path) -> None:
+    changed = copy.deepcopy(project.params)
+    source = {model: {"kind": "folder", "path": str(tmp_path / model)} for model in MODELS}
+    for model in MODELS:
+        shutil.copytree(project.folder / "models/merged" / model / "ties", tmp_path / model)
+    changed |= {"donors": {}, "recipes": {"mine": {"method": "given", "source": source}}}
+    project.write_params(changed)
+    shutil.rmtree(project.folder / "models/donors")
+    assert set(project.repro("export@tiny_llama-mine")) >= {"merge@tiny_llama-mine", "export@tiny_llama-mine"}
+    found = Checkpoint(project.folder / "models/merged/tiny_llama/mine", "model*.safetensors")
+    given = Checkpoint(tmp_path / "tiny_llama", "model*.safetensors")
+    assert all(np.array_equal(found.read(name), given.read(name)) for name in given.names())
+
+
 PAIR: dict[str, Any] = {"donors": {"safety": 1.0, "utility": 1.0}}
 TRIMMED = PAIR | {"density": 0.5}
 GUIDED = PAIR | {"safety": ["safety"]}
@@ -313,16 +352,33 @@ EVERY_METHOD: dict[str, dict[str, Any]] = {
     "alignguard": GUIDED,
     "random_mask": GUIDED | {"k": 0.3},
     "random_subspace": GUIDED | {"k": 0.3},
+    "safe_merge": GUIDED | {"threshold": 0.5, "share": 0.2},
+    "safe_lora": GUIDED | {"threshold": 0.5},
+    "random_layers": GUIDED | {"k": 0.5, "share": 0.3},
+    "resta": GUIDED | {"density": 0.5},
+    "led": PAIR | {"rates": {"safety": 0.4, "utility": 0.6}},
+    "mergekit": {
+        "config": {
+            "merge_method": "dare_ties",
+            "base_model": "org/base",
+            "models": [
+                {"model": "org/safe", "parameters": {"weight": [0.2, 1.0], "density": 0.6}},
+                {"model": "org/useful", "parameters": {"weight": 0.4}},
+            ],
+        },
+        "models": {"org/base": "base", "org/safe": "safety", "org/useful": "utility"},
+    },
 }
 
 
 @pytest.mark.slow
 def test_every_method_merges_every_architecture(project: Project) -> None:
-    assert set(EVERY_METHOD) == set(RECIPE_TYPES)
+    assert {*EVERY_METHOD, "given"} == set(RECIPE_TYPES)  # which merges nothing
     changed = copy.deepcopy(project.params)
     changed["recipes"] = {f"{name}_all": {"method": name, **recipe} for name, recipe in EVERY_METHOD.items()}
     changed["recipes"]["diagonal_all"] = {"method": "sst", **EVERY_METHOD["sst"], "curvature": "diagonal"}
     changed["curvature"] |= {"forms": ["kfac", "diagonal"], "harmful": 24, "benign": 16}
+    changed["importance"] |= {"donors": {"safety": "harmful", "utility": "choice"}, "rows": 16}
     names = changed["recipes"]
     project.write_params(changed)
     project.repro(*(f"merge@{model}-{name}" for model in MODELS for name in names))
@@ -333,7 +389,7 @@ def test_every_method_merges_every_architecture(project: Project) -> None:
             report = json.loads((merged / "merge.json").read_text(encoding="utf-8"))
             assert report["checks"]["before"] == report["checks"]["after"]
             assert report["relative_change"] > 0
-            assert set(report["cosine_to_donor"]) == {"safety", "utility"}
+            assert set(report["cosine_to_donor"]) == (set() if name == "mergekit_all" else {"safety", "utility"})
             results.add((merged / "model.safetensors").read_bytes())
         assert len(results) == len(names)
     assert not list((project.folder / "runs/merge").rglob("*.safetensors"))

@@ -2,28 +2,15 @@
 
 from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from safety_tax.core.arrays import Float32
-from safety_tax.merging.ranks import ranked
-from safety_tax.merging.recipe import Density, Recipe, Scale
-from safety_tax.merging.thinned import Thinned, thinned_sum
+from safety_tax.merging.recipe import Density, DonorRecipe, Scale
+from safety_tax.merging.thinned import Thinned, middle, thinned_sum
 from safety_tax.merging.updates import Target, Update
 
 
-def middle(delta: Float32, density: float, gamma: float) -> NDArray[np.bool_]:
-    """Which entries stay, flat: neither in the top `gamma` share by magnitude nor below the `density` share under it.
-
-    Where both cannot be had, fewer outliers go, as in mergekit: `density` is kept.
-    """
-    kept = max(1, int(density * delta.size))
-    top = min(int(gamma * delta.size), delta.size - kept)
-    return ranked(delta, delta.size - top - kept, delta.size - top)
-
-
-class Breadcrumbs(Recipe):
+class Breadcrumbs(DonorRecipe):
     """W0 + scale · Σ wᵢ mᵢ δᵢ: mᵢ leaves out outliers and small entries (Davari & Belilovsky 2023, arXiv:2312.06795).
 
     In each tensor the share `gamma` of largest magnitude goes, and of the smallest as many as leave `density`.

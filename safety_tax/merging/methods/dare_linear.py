@@ -6,22 +6,14 @@ to the L1 norm from before the drop.
 
 from typing import Literal
 
-import numpy as np
-
 from safety_tax.core.arrays import Float32
-from safety_tax.merging.recipe import Density, Recipe, Scale
-from safety_tax.merging.thinned import Thinned, thinned_sum
-from safety_tax.merging.updates import Target, Update, generator
+from safety_tax.merging.recipe import Density, DonorRecipe, Scale
+from safety_tax.merging.thinned import drop, thinned_sum
+from safety_tax.merging.updates import Target, Update
 from safety_tax.settings.section import Seed
 
 
-def drop(update: Update, density: float, seed: int, name: str) -> Thinned:
-    """Keep each entry with probability `density`, divided by `density`."""
-    drawn = generator(seed, update.place, name).random(update.delta.shape, dtype=np.float32)
-    return Thinned(update.weight, update.delta, drawn < density, density)
-
-
-class DareLinear(Recipe):
+class DareLinear(DonorRecipe):
     """W0 + scale · Σ wᵢ mᵢ δᵢ / density, mᵢ ~ Bernoulli(density) (Yu et al. 2023, arXiv:2311.03099).
 
     The paper's 1/density keeps the mean over seeds; mergekit rescales to the L1 norm from before the drop.

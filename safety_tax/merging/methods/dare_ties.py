@@ -3,14 +3,13 @@
 from typing import Literal
 
 from safety_tax.core.arrays import Float32
-from safety_tax.merging.methods.dare_linear import drop
-from safety_tax.merging.recipe import Density, Recipe, Scale
-from safety_tax.merging.thinned import elected_mean
+from safety_tax.merging.recipe import Density, DonorRecipe, Scale
+from safety_tax.merging.thinned import drop, elected_mean
 from safety_tax.merging.updates import Target, Update
 from safety_tax.settings.section import Seed
 
 
-class DareTies(Recipe):
+class DareTies(DonorRecipe):
     """As `dare_linear`, then the sign election of `ties`.
 
     Averages those that agree, as TIES does; mergekit's default is `normalize: false`, which sums them.

@@ -6,36 +6,16 @@ L1 norm from before the drop.
 
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
-from safety_tax.core.arrays import BLOCK, Float32
-from safety_tax.merging.recipe import Density, Recipe, Scale
-from safety_tax.merging.thinned import Thinned, elected_mean
-from safety_tax.merging.updates import Target, Update, generator
+from safety_tax.core.arrays import Float32
+from safety_tax.merging.recipe import Density, DonorRecipe, Scale
+from safety_tax.merging.thinned import Thinned, elected_mean, magnitude_drop
+from safety_tax.merging.updates import Target, Update
 from safety_tax.settings.section import Seed
 
 
-def magnitude_drop(update: Update, density: float, epsilon: float, seed: int, name: str) -> Float32:
-    """Keep the entry of rank r among the n of its row, by rising magnitude from 0, with probability
-    p = density − epsilon + 2 epsilon · r / (n − 1); divide it by p."""
-    if density == 1:
-        return update.delta
-    rows = update.delta.reshape(-1, update.delta.shape[-1])
-    dropped = np.empty_like(rows)
-    random = generator(seed, update.place, name)
-    step = max(1, BLOCK // rows.shape[1])
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        ranks = np.argsort(np.argsort(np.abs(part), axis=1, kind="stable"), axis=1, kind="stable")
-        share = ranks / max(1, rows.shape[1] - 1)
-        kept_share = ((density - epsilon) + share * (2 * epsilon)).astype(np.float32)
-        kept = random.random(part.shape, dtype=np.float32) < kept_share
-        dropped[start : start + step] = np.where(kept, part / kept_share, np.float32(0))
-    return dropped.reshape(update.delta.shape)
-
-
-class Della(Recipe):
+class Della(DonorRecipe):
     """W0 + scale · elect(wᵢ mᵢ δᵢ / pᵢ), mᵢ ~ Bernoulli(pᵢ) (Deep et al. 2024, arXiv:2406.11617).
 
     Within a row, pᵢ rises with the rank of |δᵢ| from density − epsilon to density + epsilon. The paper's 1/pᵢ keeps

@@ -3,11 +3,11 @@
 from typing import ClassVar, Literal
 
 from safety_tax.core.arrays import Float32
-from safety_tax.merging.recipe import Recipe
+from safety_tax.merging.recipe import DonorRecipe
 from safety_tax.merging.updates import Target, Update, weighted_sum
 
 
-class Linear(Recipe):
+class Linear(DonorRecipe):
     """W0 + Σ wᵢ δᵢ / Σ wᵢ, which is the weighted mean of the donors' weights (Wortsman et al. 2022, arXiv:2203.05482).
 
     mergekit's `normalize: false` would scale the base, too, and is not offered.

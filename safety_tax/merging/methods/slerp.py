@@ -5,26 +5,13 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from safety_tax.core.arrays import Float32, blocks
-from safety_tax.merging.recipe import Recipe
+from safety_tax.core.arrays import Float32
+from safety_tax.merging.angles import PARALLEL, cosine
+from safety_tax.merging.recipe import DonorRecipe
 from safety_tax.merging.updates import Target, Update, weighted_sum
 
-PARALLEL = 0.9995  # cosine, as in mergekit, above which the path is taken as straight
-SUMMED = 1 << 20  # elements that are summed at once; another number would change the last digit of an angle
 
-
-def cosine(one: Float32, other: Float32) -> float:
-    """Cosine of the angle between two tensors, summed in float64; 0 where one of them is all zeros."""
-    first, second = one.reshape(-1), other.reshape(-1)
-    sums = np.zeros(3)
-    for block in blocks(first.size, SUMMED):
-        a, b = first[block].astype(np.float64), second[block].astype(np.float64)
-        sums += (a @ b, a @ a, b @ b)
-    length = float(np.sqrt(sums[1] * sums[2]))
-    return float(sums[0]) / length if length else 0.0
-
-
-class Slerp(Recipe):
+class Slerp(DonorRecipe):
     """W0 + slerp(t; w₁ δ₁, w₂ δ₂), along the great circle between two task vectors (Shoemake 1985).
 
     δ₁, where `t` is 0, is that of the donor whose name comes first in the alphabet, however they are listed.

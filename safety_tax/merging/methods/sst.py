@@ -5,8 +5,8 @@ from typing import Literal
 import numpy as np
 
 from safety_tax.core.arrays import Float32
-from safety_tax.merging.methods.ties import largest
 from safety_tax.merging.recipe import Density, SafetyRecipe
+from safety_tax.merging.thinned import largest
 from safety_tax.merging.updates import Target, Update, is_layer_matrix
 
 

@@ -3,11 +3,11 @@
 from typing import Literal
 
 from safety_tax.core.arrays import Float32
-from safety_tax.merging.recipe import Recipe, Scale
+from safety_tax.merging.recipe import DonorRecipe, Scale
 from safety_tax.merging.updates import Target, Update, weighted_sum
 
 
-class TaskArithmetic(Recipe):
+class TaskArithmetic(DonorRecipe):
     """W0 + scale · Σ wᵢ δᵢ (Ilharco et al. 2022, arXiv:2212.04089)."""
 
     method: Literal["task_arithmetic"]
