@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, stored_as, tiny_params
+from families import FAMILIES
 from onnx import helper
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -510,5 +511,5 @@ def test_a_family_in_float16_passes_its_own_gate(kind: str, tmp_path: Path) -> N
 
 def test_a_family_whose_trace_in_float16_is_no_graph_is_one_sentence(tmp_path: Path) -> None:
     FAMILIES["gpt2"].network().to(torch.float16).save_pretrained(tmp_path / "weights")
-    with pytest.raises(PipelineError, match="traces in float16, found the family 'gpt2'.*set its dtype to float32"):
+    with pytest.raises(PipelineError, match=r"traces in float16, found the family 'gpt2'.*set its dtype to float32"):
         exported(tmp_path / "weights", tmp_path / "onnx", "float16")
