@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from conftest import SIZES
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.modeling_utils import no_init_weights
 
+SIZES = {
+    **{"vocab_size": 600, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
+    **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048},
+    **{"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2},
+}
 MIXED = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
 LONG = {"type": "longrope", "short_factor": [1.0] * 6, "long_factor": [4.0] * 6}
 
@@ -119,5 +123,3 @@ FAMILIES = {
     "gptj": Family("GPT-J", "gptj", {"rotary_dim": 8}),
 }
 BY_DEFAULT = 6
-UNTUNED = ("gpt_oss",)
-"""Their experts are no linear layers of PyTorch's, so that a donor of `lora_targets: all` leaves them alone."""

@@ -13,7 +13,7 @@ from safety_tax.donors.adapter_settings import read_settings
 from safety_tax.donors.model_config import has_tied_embeddings, read_config
 from safety_tax.donors.task_vectors import difference, is_copy, require_fit, with_rows
 from safety_tax.donors.tensor_names import embedding_of, in_base, is_embedding, is_head, unwrapped
-from safety_tax.model_files.families import stores_inputs_first
+from safety_tax.model_files.class_source import stores_inputs_first
 
 ADAPTER_CONFIG = "adapter_config.json"
 # `q_proj.lora_A.weight`, `embed_tokens.lora_embedding_B`, and both with an adapter's name inside.

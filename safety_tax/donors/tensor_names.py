@@ -3,12 +3,13 @@
 import re
 
 from safety_tax.core.tensor_files import Checkpoint
-from safety_tax.model_files.weights import EMBEDDINGS, HEADS
 
 LAYER = re.compile(r"\.(?:layers|h)\.(\d+)\.")
 # torch.compile, FSDP, activation checkpointing, DistributedDataParallel.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
 PEFT = "base_model.model."
+EMBEDDINGS = ("embed_tokens", "embed_in", "wte", "word_embeddings")
+HEADS = ("lm_head", "embed_out")
 # Prefixes of the network without its head, in a checkpoint of the one with it.
 INNER = ("model.", "transformer.", "gpt_neox.")
 

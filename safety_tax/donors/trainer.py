@@ -30,7 +30,7 @@ from safety_tax.core.console import progress_bar, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, saved_order
 from safety_tax.donors.tuning_rows import TuningRow
-from safety_tax.model_files.families import stores_inputs_first
+from safety_tax.model_files.class_source import stores_inputs_first
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Donor, Tune
 

@@ -6,13 +6,10 @@ A family is a `model_type` of Transformers. Nothing here names one: what Optimum
 
 from difflib import get_close_matches
 from functools import cache
-from importlib.util import find_spec
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING, PreTrainedModel
-from transformers.models.auto.configuration_auto import model_type_to_module_name
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from safety_tax.core.errors import PipelineError
@@ -82,19 +79,6 @@ def inner_text(config: dict[str, Any]) -> dict[str, Any] | None:
     outside = {key: config[key] for key in OUTSIDE if config.get(key) is not None}
     architecture = exported_families()[family]
     return {**outside, "model_type": family, **inner, "architectures": [architecture]}
-
-
-@cache
-def source_of(model_type: str) -> str:
-    """The Python source of a family's networks, in the pinned Transformers; empty where it has none."""
-    folder = f"transformers.models.{model_type_to_module_name(model_type)}"
-    found = find_spec(f"{folder}.modeling_{folder.rpartition('.')[2]}")
-    return Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
-
-
-def stores_inputs_first(model_type: str) -> bool:
-    """Whether a family's linear layers, but for the head, keep their weights as [in, out] (GPT-2's Conv1D)."""
-    return "Conv1D(" in source_of(model_type)
 
 
 def require_positions(network: PreTrainedModel, name: str) -> None:

@@ -13,8 +13,9 @@ from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.model_files.config import CONFIG, read_object, replace_config, translate
 from safety_tax.model_files.embedding_rows import beyond_rows
 from safety_tax.model_files.families import inner_text, require_family, require_positions
+from safety_tax.model_files.faults import FAULTS
 from safety_tax.model_files.layout import COMPILED, Layout, layout_of, text_tensors
-from safety_tax.model_files.network import FAULTS, empty_network, require_forward, require_shapes
+from safety_tax.model_files.network import empty_network, require_forward, require_shapes
 from safety_tax.model_files.quantised import require_unpacked_config, require_unpacked_tensors
 from safety_tax.model_files.sizes import require_sizes
 from safety_tax.model_files.tokenizer import translate_tokenizer

@@ -10,22 +10,9 @@ from transformers.modeling_utils import no_init_weights
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.model_files.faults import FAULTS
 from safety_tax.model_files.layout import Layout
-from safety_tax.model_files.weights import HEADS
 
-# What Transformers raises, somewhere within, for a configuration that does not hold together.
-FAULTS = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    AssertionError,
-    ImportError,
-    OSError,
-    MemoryError,
-)
 TOKENS = 8  # of the pass
 
 
@@ -52,7 +39,8 @@ def require_shapes(network: PreTrainedModel, checkpoint: Checkpoint, layout: Lay
 
     `where` is the model's name for a person. Raises PipelineError otherwise.
     """
-    wanted = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    parameters = dict(network.named_parameters())
+    wanted = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     found = layout.shapes(checkpoint)
     if beside := sorted(network.state_dict().keys() - dict(network.named_parameters(remove_duplicate=False)).keys()):
         raise PipelineError(
@@ -62,7 +50,7 @@ def require_shapes(network: PreTrainedModel, checkpoint: Checkpoint, layout: Lay
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) == found.get(name):
             continue
-        if name not in found and name.endswith(tuple(f"{head}.weight" for head in HEADS)):
+        if name not in found and parameters.get(name) is getattr(network.get_output_embeddings(), "weight", None):
             raise PipelineError(
                 f"Expected a head of its own ({name}) in {where!r}, since its config.json does not tie it to the "
                 "embeddings, found none; set tie_word_embeddings to true in config.json if they are tied, else fetch "

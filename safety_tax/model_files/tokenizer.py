@@ -10,7 +10,7 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from safety_tax.core.errors import PipelineError
 from safety_tax.model_files.config import read_object
 from safety_tax.model_files.embedding_rows import give_padding
-from safety_tax.model_files.network import FAULTS
+from safety_tax.model_files.faults import FAULTS
 
 SETTINGS, WHOLE = "tokenizer_config.json", "tokenizer.json"
 PLAIN_CLASS = "PreTrainedTokenizerFast"

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.model_files.families import source_of
+from safety_tax.model_files.class_source import source_of
 
 # Read by networks of the pinned version that say so in their source, though not in their class's signature.
 READ_BESIDE = ("rope_scaling", "head_dim")

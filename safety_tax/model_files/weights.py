@@ -17,8 +17,6 @@ from safety_tax.core.tensor_files import INDEX, Checkpoint, Tensor, require_fini
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".mar")
 SINGLE = "model.safetensors"
 SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
-EMBEDDINGS = ("embed_tokens", "embed_in", "wte", "word_embeddings")
-HEADS = ("lm_head", "embed_out")
 BLOCK = 1 << 24  # bytes copied at once
 
 

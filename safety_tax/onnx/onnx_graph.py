@@ -22,7 +22,7 @@ from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.engine.provider_errors import PROVIDER_ERRORS, first_line
 from safety_tax.engine.session import GRAPH
 from safety_tax.model_files.families import export_config
-from safety_tax.model_files.network import FAULTS
+from safety_tax.model_files.faults import FAULTS
 from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import Bound, read_from_checkpoint, save_graph
 from safety_tax.onnx.weightless import weightless
