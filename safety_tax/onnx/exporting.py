@@ -40,7 +40,7 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
 
 
 def expect(weights: Path, folder: Path, model: str, dtype: str, settings: Export, date: datetime.date) -> None:
-    """Keep in `folder` what PyTorch says of a variant that GPUs may run: they compare before their first item."""
+    """Keep in `folder` what PyTorch says of a variant in 16 bits: GPUs compare before their first item."""
     from safety_tax.onnx.parity import write_expected
 
     write_expected(weights, folder, parity_prompts(weights, model, settings, date), settings.tolerance_on_gpu(dtype))
