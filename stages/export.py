@@ -10,7 +10,7 @@ import logging
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically
 from safety_tax.core.workspace import BASES, MERGED, ONNX
-from safety_tax.engine.session import weight_bytes
+from safety_tax.engine.weight_files import read_record
 from safety_tax.onnx.exporting import export, require_parity
 from safety_tax.params import load_params
 
@@ -36,7 +36,7 @@ def main() -> None:
         if base_onnx is None:
             worst = require_parity(weights, folder, arguments.model, model.dtype, params.export, params.prompting.date)
             gate = f"{worst:.1e} nats from PyTorch at most"
-        size = weight_bytes(folder)
+        size = sum(file.bytes for file in read_record(folder).values())
     say(f"export: {arguments.model} {arguments.variant}, over {size / 1e6:,.0f} MB of weights, {gate}")
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.engine.devices import visible_devices
 from safety_tax.engine.gate import require_parity
@@ -50,8 +51,9 @@ def open_engine(folder: Path, run: Run) -> Engine:
     """
     choice = choose(folder, run)
     engine = engine_of(choice)(folder, choice.provider)
-    if choice.provider == CUDA:
-        require_parity(engine)
+    difference = require_parity(engine) if choice.provider == CUDA else None
+    if difference is not None:
+        say(f"  {folder.name} on this GPU differs from PyTorch by {difference:.2g} nats at most")
     return engine
 
 

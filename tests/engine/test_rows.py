@@ -10,12 +10,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import workplace
 from conftest import SIZES
 from engines import Limits, answered, scored
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 from test_inference import RUN, SETTINGS, direct_logprob, model_entry
+from test_journal import STOPPED
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -369,3 +371,22 @@ def test_the_rows_schedule_is_asked_for_by_name(llama: Path, tmp_path: Path) -> 
     (tmp_path / "onnx" / ROWS_GRAPH).unlink()
     with pytest.raises(PipelineError, match=r"Expected rows\.onnx in .*, as run\.attention and run\.schedule ask for"):
         open_engine(tmp_path / "onnx", by_rows)
+
+
+def test_the_stage_writes_the_same_bytes_by_rows_in_one_process_in_two_and_after_a_kill(
+    tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    params = workplace.build(tmp_path, tiny_models["tiny_llama"])
+    write_rows_graph(tmp_path / "models/onnx/tiny_llama/base")
+    workplace.infer(tmp_path)
+    by_trees = workplace.output_of(tmp_path)
+    params["run"]["schedule"] = "rows"
+    outputs = []
+    for before, processes in (("", 1), ("", 2), (STOPPED.format(at=9, share=1.0, signal="SIGKILL"), 1), ("", 1)):
+        workplace.write_params(tmp_path, params, processes=processes)
+        workplace.infer(tmp_path, before, status=-9 if before else 0)
+        if not before:
+            outputs.append(workplace.output_of(tmp_path))
+    assert workplace.record_of(tmp_path)["resumed_items"] > 0
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert outputs[0]["responses.jsonl"] == by_trees["responses.jsonl"]
