@@ -14,6 +14,10 @@ SIZES = {
     **{"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2},
 }
 MIXED = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+YARN = {
+    **{"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 256},
+    **{"beta_fast": 32.0, "beta_slow": 1.0, "truncate": False},
+}
 LONG = {"type": "longrope", "short_factor": [1.0] * 6, "long_factor": [4.0] * 6}
 
 
@@ -110,7 +114,9 @@ FAMILIES = {
     "glm4": Family("GLM-4-0414", "glm4", {"head_dim": 32}, 0.2),
     "exaone4": Family("EXAONE-4", "exaone4", MIXED),
     "gemma": Family("Gemma", "gemma", {"head_dim": 32}, 0.15),
-    "gpt_oss": Family("gpt-oss, in 16 bits", "gpt_oss", {"num_local_experts": 4, "head_dim": 16, **MIXED}),
+    "gpt_oss": Family(
+        "gpt-oss, in 16 bits", "gpt_oss", {"num_local_experts": 4, "head_dim": 16, "rope_scaling": YARN, **MIXED}
+    ),
     "gpt_neox": Family("Pythia, GPT-NeoX", "gpt_neox", {"rotary_pct": 0.5, "use_parallel_residual": True}),
     "gpt2": Family("GPT-2", "gpt2"),
     "falcon": Family("Falcon", "falcon", {"alibi": False, "new_decoder_architecture": True}),

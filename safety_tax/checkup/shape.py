@@ -1,4 +1,4 @@
-"""The sizes of a Llama, Mistral or Qwen2 model, by its config.json alone."""
+"""The sizes of a model whose layers are as most families' are, by its config.json alone."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,19 @@ ITEM = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 class Shape(NamedTuple):
-    """Numbers of elements; `key_values` is the width of all key heads together."""
+    """Numbers of elements; `queries` and `key_values` are the widths of all their heads together."""
 
     layers: int
     width: int
     inner: int
     words: int
+    queries: int
     key_values: int
     tied: bool
     biased: bool
     """Query, key and value have biases."""
+    experts: int = 1
+    """MLPs of a layer; a token goes through some of them."""
     dtype: str | None = None
     """Of the weights at their source, where the configuration says it."""
 
@@ -29,8 +32,8 @@ class Shape(NamedTuple):
     @property
     def linear(self) -> int:
         """Weights of the linear layers, without the head: a token costs twice so many operations."""
-        attention = 2 * self.width * (self.width + self.key_values)
-        return self.layers * (attention + 3 * self.width * self.inner)
+        attention = 2 * self.width * (self.queries + self.key_values)
+        return self.layers * (attention + self.experts * 3 * self.width * self.inner)
 
     @property
     def inputs(self) -> int:
@@ -40,7 +43,7 @@ class Shape(NamedTuple):
     @property
     def parameters(self) -> int:
         """All weights."""
-        biases = self.layers * (self.width + 2 * self.key_values) if self.biased else 0
+        biases = self.layers * (self.queries + 2 * self.key_values) if self.biased else 0
         norms = (2 * self.layers + 1) * self.width
         return self.embedding * (1 if self.tied else 2) + self.linear + biases + norms
 
@@ -58,14 +61,19 @@ def shape_of(config: dict[str, Any]) -> Shape | None:
     """The shape of a model, or None where its configuration does not give it."""
     try:
         width, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        head = int(config.get("head_dim") or width // heads)
+        experts = int(config.get("num_local_experts") or config.get("num_experts") or 1)
+        inner = config.get("moe_intermediate_size") if experts > 1 else None
         return Shape(
             layers=int(config["num_hidden_layers"]),
             width=width,
-            inner=int(config["intermediate_size"]),
+            inner=int(inner or config["intermediate_size"]),
             words=int(config["vocab_size"]),
-            key_values=width // heads * int(config.get("num_key_value_heads") or heads),
+            queries=head * heads,
+            key_values=head * int(config.get("num_key_value_heads") or heads),
             tied=bool(config.get("tie_word_embeddings", False)),
             biased=config.get("model_type") == "qwen2",
+            experts=experts,
             dtype=config.get("dtype") or config.get("torch_dtype"),
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):

@@ -300,6 +300,18 @@ def scale() -> str:
     return page(Assumptions()).strip()
 
 
+def families() -> str:
+    """The families that are tried from end to end, by the list that the tests run."""
+    from safety_tax.model_files.attention import unfit  # torch and Transformers take seconds
+    from tests.families import FAMILIES
+
+    rows = []
+    for family in FAMILIES.values():
+        reason = unfit(family.config())
+        rows.append([family.models, f"`{family.kind}`", "fast on the CPU" if reason is None else "plain"])
+    return table(["models", "`model_type`", "ONNX graph in float32"], rows)
+
+
 WRITERS: dict[str, Callable[[], str]] = {
     "headline": headline,
     "short-results": short_results,
@@ -320,6 +332,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "recipes": recipes,
     "datasets": datasets,
     "scale": scale,
+    "families": families,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from safety_tax.core.arrays import Float32
@@ -14,7 +15,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.curvature import write_diagonal, write_kfac
-from safety_tax.donors.moments import diagonal_fisher, stream_moments
+from safety_tax.donors.moments import diagonal_fisher, require_curved, stream_moments
 from safety_tax.donors.tuning_rows import TuningRow
 from safety_tax.merging.curvature import Curvature
 from safety_tax.merging.methods.alignguard import Alignguard
@@ -88,6 +89,25 @@ def test_layers_that_look_back_differently_have_the_moments_of_whole_passes() ->
         for kind in ("harmful", "benign"):
             expected = second_moment(mixed, ROWS[kind], moments.names[0].removesuffix(".weight"))
             np.testing.assert_allclose(getattr(moments, kind), expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
+def test_a_family_with_other_names_has_the_moments_of_whole_passes() -> None:
+    neox = FAMILIES["gpt_neox"].network()
+    prompts = [[row.prompt for row in ROWS[kind]] for kind in ("harmful", "benign")]
+    names = []
+    for moments in stream_moments(neox, *prompts, lambda: None):
+        names += moments.names
+        for kind in ("harmful", "benign"):
+            expected = second_moment(neox, ROWS[kind], moments.names[0].removesuffix(".weight"))
+            np.testing.assert_allclose(getattr(moments, kind), expected, rtol=1e-3, atol=1e-4 * expected.max())
+    assert len(names) == 2 * 4 and names[0].startswith("gpt_neox.layers.0.")
+    assert sorted(diagonal_fisher(neox, ROWS["harmful"][:2], lambda: None)) == sorted(names)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("mixtral", "experts"), ("gpt2", r"weights stored as \[in, out\]")])
+def test_weights_that_have_no_such_moments_are_refused(kind: str, words: str) -> None:
+    with pytest.raises(PipelineError, match=words):
+        require_curved(FAMILIES[kind].network())
 
 
 def test_directions_are_the_generalised_eigenvectors(model, folder: Path) -> None:  # type: ignore[no-untyped-def]

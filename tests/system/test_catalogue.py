@@ -1,4 +1,4 @@
-"""The catalogue's three Hub entries as params.yaml has them: only HF_ENDPOINT is another."""
+"""The catalogue's Hub entries as params.yaml has them: only HF_ENDPOINT is another."""
 
 import os
 import shutil
@@ -7,11 +7,17 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import ARCHITECTURES, ROOT, real_params
+from conftest import ARCHITECTURES, ROOT, SIZES, real_params
 from hub_server import serving
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-ENTRIES = {"mistral_7b": "tiny_mistral", "llama31_8b": "tiny_llama", "qwen25_14b": "tiny_qwen2"}
+ENTRIES = {
+    "mistral_7b": "tiny_mistral",
+    "llama31_8b": "tiny_llama",
+    "qwen25_14b": "tiny_qwen2",
+    "qwen3_8b": "tiny_qwen3",
+}
+NETWORKS = ARCHITECTURES | {"tiny_qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=32))}
 
 
 def test_the_catalogues_models_are_fetched_and_open_in_transformers(
@@ -27,7 +33,7 @@ def test_the_catalogues_models_are_fetched_and_open_in_transformers(
         for name, architecture in ENTRIES.items():
             torch.manual_seed(3)
             folder = tmp_path / "hub" / name
-            ARCHITECTURES[architecture]().to(torch.bfloat16).save_pretrained(folder, max_shard_size="100KB")
+            NETWORKS[architecture]().to(torch.bfloat16).save_pretrained(folder, max_shard_size="100KB")
             tokenizer.save_pretrained(folder)
             if name == "mistral_7b":  # the real one has no template
                 (folder / "chat_template.jinja").unlink()
