@@ -32,7 +32,7 @@ STATUSES: dict[TaxStatus, Said] = {
 }
 PLACES: dict[Look, Said] = {
     "choose": Said("★", "choose", "good", "Surely better than the base at these prices, and the best of all."),
-    "stands": Said("●", "stands", "calm", "No other recipe is surely better."),
+    "stands": Said("●", "on the frontier", "calm", "No other recipe is surely better."),
     "dominated": Said("○", "dominated", "bad", "Another recipe is surely better, and nothing speaks for this one."),
     "base": Said("◆", "base", "calm", "The model as it was, unmerged."),
 }
