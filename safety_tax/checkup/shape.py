@@ -8,19 +8,26 @@ ITEM = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 class Shape(NamedTuple):
-    """Numbers of elements; `queries` and `key_values` are the widths of all their heads together."""
+    """Numbers of elements; `key_values` is the width of all key heads together."""
 
     layers: int
     width: int
     inner: int
     words: int
-    queries: int
     key_values: int
     tied: bool
     biased: bool
     """Query, key and value have biases."""
     experts: int = 1
     """MLPs of a layer; a token goes through some of them."""
+    heads: int | None = None
+    """Width of all query heads together, where it is not the model's."""
+
+    @property
+    def queries(self) -> int:
+        """Width of all query heads together."""
+        return self.heads or self.width
+
     dtype: str | None = None
     """Of the weights at their source, where the configuration says it."""
 
@@ -69,11 +76,11 @@ def shape_of(config: dict[str, Any]) -> Shape | None:
             width=width,
             inner=int(inner or config["intermediate_size"]),
             words=int(config["vocab_size"]),
-            queries=head * heads,
             key_values=head * int(config.get("num_key_value_heads") or heads),
             tied=bool(config.get("tie_word_embeddings", False)),
             biased=config.get("model_type") == "qwen2",
             experts=experts,
+            heads=head * heads,
             dtype=config.get("dtype") or config.get("torch_dtype"),
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):

@@ -1,6 +1,7 @@
 """Each family from end to end: fetched, tuned, merged, exported; answers and scores against Transformers' own."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from safety_tax.engine.choice import Question, score
 from safety_tax.engine.generation import Limits, generate
 from safety_tax.engine.grouped_session import GROUPED_GRAPH
 from test_inference import ENTRY, direct_logprob
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.opening import open_donor
@@ -102,13 +103,13 @@ def test_a_family_is_measured_as_transformers_runs_it(
         assert scores.logprobs == pytest.approx(wanted, abs=2e-5)
 
 
-def require_transformers_answers(session: ModelSession, network: GenerationMixin, asked: list[list[int]]) -> None:
+def require_transformers_answers(session: ModelSession, network: Any, asked: list[list[int]]) -> None:
     """Token for token, of answers that differ from each other, by logits that are far from flat."""
     answers = generate(session, asked, frozenset([STOP]), Limits(ANSWER, 4096, 5))
     likely = []
     for prompt, generated in zip(asked, answers, strict=True):
         ids = torch.tensor([prompt])
-        theirs = network.generate(  # type: ignore[misc]
+        theirs = network.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=ANSWER,
