@@ -27,6 +27,9 @@ from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import Bound, read_from_checkpoint, save_graph
 from safety_tax.onnx.weightless import weightless
 
+REFUSALS: tuple[type[Exception], ...] = (*FAULTS, *PROVIDER_ERRORS)
+"""What the tracer and ONNX Runtime raise for a network that they cannot take."""
+
 
 class Traced(NamedTuple):
     """A graph whose weights are still inputs without a value."""
@@ -100,7 +103,7 @@ def _refused(network: PreTrainedModel, dtype: str) -> Iterator[None]:
     """Say in a sentence what the tracer, or ONNX Runtime, cannot do with a network."""
     try:
         yield
-    except (*FAULTS, *PROVIDER_ERRORS) as error:
+    except REFUSALS as error:
         step = "set its dtype to float32 in params.yaml, or " if dtype == "float16" else ""
         raise PipelineError(
             f"Expected a network that Optimum traces in {dtype}, found the family {network.config.model_type!r}, with "
