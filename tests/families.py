@@ -40,7 +40,8 @@ class Family:
         sizes = {key: value for key, value in SIZES.items() if key in reads or key == "pad_token_id"}
         if "num_key_value_heads" not in inspect.signature(made.__init__).parameters:
             sizes.pop("num_key_value_heads", None)
-        return made(**sizes | self.settings)
+        config: PretrainedConfig = made(**sizes | self.settings)
+        return config
 
     def network(self) -> PreTrainedModel:
         """Every tensor drawn: a new model's norms are all ones and its biases zeros, and could be swapped unseen."""
@@ -55,7 +56,8 @@ class Family:
                 weight.data.uniform_(0.5, 1.5)
             else:
                 weight.data.uniform_(-0.3, 0.3)
-        return network.eval()
+        network.eval()
+        return network
 
 
 # In the order of their worth to people who merge. The first six are tried by default, the others with `-m slow`.

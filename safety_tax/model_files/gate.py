@@ -95,11 +95,12 @@ def settle_donor(folder: Path, name: str) -> None:
     What wraps a network while it is trained may have left its name in a donor's tensors.
     """
     with _told(folder, name):
-        rewrite(folder, *_laid_out(folder, name).layout)
+        # What a donor lacks is said when it is compared with its base.
+        rewrite(folder, *_laid_out(folder, name, whole=False).layout)
         write_missing_index(folder)
 
 
-def _laid_out(folder: Path, name: str) -> Examined:
+def _laid_out(folder: Path, name: str, whole: bool = True) -> Examined:
     """The empty network of the translated configuration, and what the checkpoint's tensors are to it."""
     if not (folder / CONFIG).exists():
         raise PipelineError(f"Expected a {CONFIG} among the files of {name!r}, found none; correct its source.")
@@ -110,7 +111,7 @@ def _laid_out(folder: Path, name: str) -> Examined:
     require_unpacked_config(raw, f"{CONFIG} of {name!r}")
     checkpoint = Checkpoint(folder)
     require_unpacked_tensors(checkpoint)
-    require_sizes({**(text or raw), "model_type": family}, text_tensors(checkpoint, text is not None), name)
+    require_sizes({**(text or raw), "model_type": family}, text_tensors(checkpoint, text is not None), name, whole)
     if text is not None:
         replace_config(folder / CONFIG, text)
     config = translate(folder / CONFIG, name, architectures=[architecture], model_type=family)

@@ -15,10 +15,11 @@ LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 
 
-def require_sizes(config: dict[str, Any], tensors: Collection[str], name: str) -> None:
-    """A size is a number of at least 1; there are as many layers, and no more experts, than the tensors have.
+def require_sizes(config: dict[str, Any], tensors: Collection[str], name: str, whole: bool = True) -> None:
+    """A size is a number of at least 1; there are as many layers as the tensors have, and no more experts.
 
-    Families have names of their own for a size; an absent one is the class's default. Raises PipelineError otherwise.
+    Where the checkpoint need not be `whole`, there are no more layers than it has tensors, or 1,024. Families have
+    names of their own for a size; an absent one is the class's default. Raises PipelineError otherwise.
     """
     kind = CONFIG_MAPPING[config["model_type"]]
     defaults = {key: parameter.default for key, parameter in signature(kind.__init__).parameters.items()}
@@ -34,14 +35,14 @@ def require_sizes(config: dict[str, Any], tensors: Collection[str], name: str) -
                 f"Expected {key} of {MOST_POSITIONS:,} at most in config.json of {name!r}, found {value:,}; fetch it "
                 "again."
             )
-    depth = config.get(keys["num_hidden_layers"], defaults.get(keys["num_hidden_layers"]))
+    depth = int(config.get(keys["num_hidden_layers"], defaults.get(keys["num_hidden_layers"], 0)))
     layers = {found[1] for tensor in tensors if (found := LAYER.search(tensor))}
-    if len(layers) != depth:
+    most = max(len(tensors), 1024)
+    if len(layers) != depth if whole else depth > most:
         raise PipelineError(
             f"Expected {depth:,} layers in the weights of {name!r}, as its config.json says, found {len(layers):,}; "
             "fetch the model again."
         )
-    most = max(len(tensors), 1024)
     for key, value in config.items():
         if "expert" in key and type(value) is int and value > most:
             raise PipelineError(

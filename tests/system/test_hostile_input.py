@@ -90,7 +90,7 @@ def test_brackets_are_text_and_not_markup(capsys: pytest.CaptureFixture[str]) ->
 )
 def test_a_line_that_is_no_row_is_one_sentence(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "rows.jsonl").write_bytes(line + b"\n")
-    with pytest.raises(PipelineError, match=r"Expected (a Response row|.* to be text in UTF-8)") as caught:
+    with pytest.raises(PipelineError, match=r"Expected (a row in|.* to be text in UTF-8)") as caught:
         read_rows(tmp_path / "rows.jsonl", Response)
     assert len(str(caught.value)) < 500
 
