@@ -59,7 +59,7 @@ def write_graph(weights: Path, checkpoint: Checkpoint, dtype: str, opset: int, f
         traced = without_transposes(trace(network, computed, opset, fold=False))
         binding = bind(traced, network, checkpoint)
     add_logit_positions(traced.model)
-    read_from_checkpoint(traced.model, binding, checkpoint)
+    read_from_checkpoint(traced.model, binding, checkpoint, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
     save_graph(traced.model, folder / GRAPH)
 
 

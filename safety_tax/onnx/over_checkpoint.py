@@ -17,7 +17,6 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
 
 CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
-BFLOAT16 = TensorProto.BFLOAT16
 
 
 class Bound(NamedTuple):
@@ -27,15 +26,16 @@ class Bound(NamedTuple):
     transposed: bool
 
 
-def read_from_checkpoint(model: ModelProto, binding: dict[str, Bound], checkpoint: Checkpoint) -> None:
+def read_from_checkpoint(model: ModelProto, binding: dict[str, Bound], checkpoint: Checkpoint, stored: int) -> None:
     """Let the weights that `binding` names be the tensors of `checkpoint`, by their names there, each once.
 
-    What the checkpoint has in bfloat16, which the tracer does not know, a node widens. Raises PipelineError when a
-    transposed weight is read by anything but a product, or a tensor has another type or shape than the graph's weight.
+    They are `stored` in an ONNX type; where the graph computes in another (the tracer knows no bfloat16), a node widens
+    them. Raises PipelineError when a transposed weight is read by anything but a product, or a tensor has another type
+    or shape.
     """
     graph = model.graph
     kinds = {binding[weight.name].tensor: weight.data_type for weight in graph.initializer if weight.name in binding}
-    wide = {name: f"{name}.wide" for name, kind in kinds.items() if _kind(checkpoint, name) == BFLOAT16 != kind}
+    wide = {name: f"{name}.wide" for name, kind in kinds.items() if kind != stored}
     for node in graph.node:
         _read_tensors(node, binding, wide)
     for place, (name, widened) in enumerate(sorted(wide.items())):
@@ -44,7 +44,7 @@ def read_from_checkpoint(model: ModelProto, binding: dict[str, Bound], checkpoin
     for weight in graph.initializer:
         bound = binding.get(weight.name)
         if bound is not None:
-            weights[bound.tensor] = _external(weight, bound, checkpoint)
+            weights[bound.tensor] = _external(weight, bound, checkpoint, stored)
     constants = [weight for weight in graph.initializer if weight.name not in binding]
     del graph.initializer[:]
     graph.initializer.extend([*weights.values(), *constants])
@@ -84,13 +84,13 @@ def _read_tensors(node: NodeProto, binding: dict[str, Bound], wide: dict[str, st
         node.input[place] = wide.get(bound.tensor, bound.tensor)
 
 
-def _external(weight: TensorProto, bound: Bound, checkpoint: Checkpoint) -> TensorProto:
+def _external(weight: TensorProto, bound: Bound, checkpoint: Checkpoint, stored: int) -> TensorProto:
     place = checkpoint.place(bound.tensor)
     shape = tuple(weight.dims)[:: -1 if bound.transposed else 1]
-    kind = _kind(checkpoint, bound.tensor)
-    if shape != place.shape or kind not in (weight.data_type, BFLOAT16):
+    kind = helper.np_dtype_to_tensor_dtype(checkpoint.dtype(bound.tensor))
+    if (shape, stored) != (place.shape, kind):
         raise PipelineError(
-            f"Expected {bound.tensor} of {checkpoint.path} as {_said(weight.data_type, shape)}, found "
+            f"Expected {bound.tensor} of {checkpoint.path} as {_said(stored, shape)}, found "
             f"{_said(kind, place.shape)}; fetch the model again."
         )
     tensor = TensorProto(
@@ -99,10 +99,6 @@ def _external(weight: TensorProto, bound: Bound, checkpoint: Checkpoint) -> Tens
     set_external_data(tensor, location=place.file.name, offset=place.start, length=place.bytes())
     tensor.ClearField("raw_data")
     return tensor
-
-
-def _kind(checkpoint: Checkpoint, name: str) -> int:
-    return helper.np_dtype_to_tensor_dtype(checkpoint.dtype(name))
 
 
 def _said(kind: int, shape: tuple[int, ...]) -> str:

@@ -147,7 +147,10 @@ def test_a_merge_of_the_hub_comes_in_the_catalogues_dtype(project: Path, tmp_pat
     ("change", "said"),
     [
         ({"rope_theta": 5e5}, ("the base's rope_theta 10000.0, found 500000.0 in made/config.json", "to recipes.mine")),
-        ({"model_type": "mistral"}, ("the model of recipe 'mine'", "model_type", "another architecture")),
+        (
+            {"model_type": "mistral", "architectures": ["MistralForCausalLM"]},
+            ("the model of recipe 'mine'", "model_type", "another architecture"),
+        ),
     ],
 )
 def test_a_merge_of_another_function_is_refused(
