@@ -116,7 +116,7 @@ def test_items_that_one_point_was_not_judged_on_count_for_none() -> None:
     base = answers("harmful", "c" * 40) + correct(30)
     donor = answers("harmful", "r" * 40) + correct(30)
     half_judged = [
-        verdict.model_copy(update={"label": "unjudged"}) if verdict.id >= "harmful20" and verdict.label else verdict
+        verdict.model_copy(update={"label": "unjudged"}) if "harmful20" <= verdict.id < "i" else verdict
         for verdict in answers("harmful", "r" * 40) + correct(20)
     ]
     (numbers,) = dial_numbers(base, [[Point("ties", {"scale": 1.0}, "ties", half_judged)]], "scale", donor, asked())

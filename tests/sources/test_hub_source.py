@@ -58,7 +58,8 @@ def fetch(
 ) -> subprocess.CompletedProcess[str]:
     """`python -m stages.fetch_model` on a catalogue entry with the source."""
     params = real_params()
-    params["catalog"]["mistral_7b"] |= {"chat_template": "own"}
+    # As the repository stores its weights: they are kept as they are.
+    params["catalog"]["mistral_7b"] |= {"chat_template": "own", "dtype": "float32"}
     params["catalog"]["mistral_7b"]["source"] = {"kind": "hub", "repository": NAME, "commit": COMMIT, **(source or {})}
     work = folder / "work"
     work.mkdir(exist_ok=True)

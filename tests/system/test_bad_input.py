@@ -234,7 +234,7 @@ CASES = [
     Case(f"merge {MODEL} safety_donor", donor_of(WEIGHTS, {next(iter(WEIGHTS)): [8, 5]}), ("architecture",)),
     Case(f"merge {MODEL} ties", file(f"models/base/{MODEL}/model.safetensors", b"\xff" * 64), ("header of",)),
     Case(INFER, without(f"{BENCH}/harmful.jsonl"), ("harmful.jsonl", "no such file")),
-    Case(INFER, file(f"{BENCH}/benign.jsonl", ""), ("at least one Prompt row", "benign.jsonl")),
+    Case(INFER, file(f"{BENCH}/benign.jsonl", ""), ("at least one row", "benign.jsonl")),
     Case(INFER, twice(f"{BENCH}/choice.jsonl"), ("each id once", "choice.jsonl")),
     Case(INFER, torn(f"{BENCH}/choice.jsonl"), ("choice.jsonl line", "repair the line")),
     Case(JUDGE, without(f"{RESPONSES}/responses.jsonl"), ("responses.jsonl", "no such file")),
