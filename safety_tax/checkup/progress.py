@@ -126,7 +126,7 @@ def _states(repo: Any) -> Iterator[StageState]:
     graph = repo.index.graph  # from a stage to those that it reads
     stages = list(repo.index.stages)
     found = {}
-    params = yaml.load(PARAMS_FILE.read_bytes(), yaml.CSafeLoader)
+    params = yaml.safe_load(PARAMS_FILE.read_bytes())
     made = {out.fs_path: out for stage in stages for out in stage.outs}
     hashes: dict[str, Any] = {}
     done: set[int] = set()

@@ -62,7 +62,7 @@ def looks() -> Iterator[list[StageState]]:
 
 def times(states: Sequence[StageState]) -> dict[str, float]:
     """Seconds that each stage is expected to take."""
-    size = yaml.load(PARAMS_FILE.read_bytes(), yaml.CSafeLoader).get("size")
+    size = yaml.safe_load(PARAMS_FILE.read_bytes()).get("size")
     return expected_seconds(states, read_expected(size))
 
 
