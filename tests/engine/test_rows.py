@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 import workplace
-from conftest import SIZES
+from conftest import SIZES, change_numbers
 from engines import Limits, answered, scored
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -304,9 +304,7 @@ def test_what_a_card_lacks_is_a_sentence() -> None:
 
 def test_logits_that_overflow_name_their_item(llama: Path, tmp_path: Path) -> None:
     shutil.copytree(llama, tmp_path / "onnx")
-    data = np.memmap(tmp_path / "onnx/model.onnx.data", np.float32, mode="r+")
-    data[:] = np.inf
-    data.flush()
+    change_numbers(tmp_path / "onnx", lambda _, tensor: np.full_like(tensor, np.inf))
     engine = Rows(tmp_path / "onnx", CPU)
     with pytest.raises(PipelineError, match=r"finite logits .* on the item 0; .* dtype bfloat16"):
         answered(engine, [[5, 6, 7]], STOP, Limits(4, 100, 1))

@@ -213,18 +213,22 @@ def test_a_recipe_that_changes_nothing_is_refused(adapter: Path, tiny_models: di
         run_merge(adapter, tiny_models["tiny_llama"], tmp_path / "merged", scale=0.0)
 
 
-def test_a_donor_of_another_architecture_is_refused(adapter: Path, tmp_path: Path) -> None:
+def test_a_donor_of_another_architecture_is_refused(
+    adapter: Path, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copyfile(tiny_models["tiny_llama"] / "config.json", tmp_path / "config.json")
     save_file({"model.layers.0.self_attn.q_proj.weight": np.zeros((2, 2), np.float32)}, tmp_path / "model.safetensors")
     with pytest.raises(PipelineError, match="another architecture"):
-        Adapter(adapter, Checkpoint(tmp_path / "model.safetensors"))
+        Adapter(adapter, Checkpoint(tmp_path))
 
 
 def test_a_donor_of_another_shape_is_refused(adapter: Path, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copyfile(tiny_models["tiny_llama"] / "config.json", tmp_path / "config.json")
     tensors = load_file(tiny_models["tiny_llama"] / "model.safetensors")
     small = {name: tensor[:32, ...] for name, tensor in tensors.items()}
     save_file(small, tmp_path / "model.safetensors")
     with pytest.raises(PipelineError, match="have the shape"):
-        Adapter(adapter, Checkpoint(tmp_path / "model.safetensors"))
+        Adapter(adapter, Checkpoint(tmp_path))
 
 
 def test_a_donor_that_is_no_plain_lora_is_refused(adapter: Path, tiny_models: dict[str, Path]) -> None:

@@ -52,6 +52,8 @@ def test_the_catalogues_models_are_fetched_and_open_in_transformers(
         found = AutoModelForCausalLM.from_pretrained(folder)
         there = AutoModelForCausalLM.from_pretrained(tmp_path / "hub" / name)
         assert type(found).__name__.lower().startswith(architecture.removeprefix("tiny_"))
-        assert all(torch.equal(a, b.half().float()) for a, b in zip(found.parameters(), there.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b.half().float()) for a, b in zip(found.parameters(), there.parameters(), strict=True)
+        )
         turns = [{"role": "user", "content": "Hello"}]
         assert "Hello" in AutoTokenizer.from_pretrained(folder).apply_chat_template(turns, tokenize=False)

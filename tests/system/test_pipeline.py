@@ -239,7 +239,7 @@ def changed_stages(project: Project) -> set[str]:
     return {name for name in json.loads(project.dvc("status", "--json")) if "@" in name}
 
 
-def test_a_recipe_changed_on_a_branch_reruns_alone_and_shows_in_the_diff(project: Project) -> None:
+def test_a_recipe_changed_on_a_branch_reruns_alone_and_shows_when_compared(project: Project) -> None:
     project.run("git", "switch", "--quiet", "--create", "other")
     changed = copy.deepcopy(project.params)
     changed["recipes"]["safety_donor"]["scale"] = -1.0
@@ -250,14 +250,18 @@ def test_a_recipe_changed_on_a_branch_reruns_alone_and_shows_in_the_diff(project
     ran = project.repro("metrics@tiny_llama", "plots@tiny_llama")
     verbs = ("merge", "export", "infer", "judge")
     assert ran == [*(f"{verb}@tiny_llama-safety_donor" for verb in verbs), "metrics@tiny_llama", "plots@tiny_llama"]
-    diff = json.loads(project.dvc("metrics", "diff", "--json"))
-    assert set(diff) == {"metrics/tiny_llama/safety_donor.json"}
+    # Of what `dvc metrics diff` shows nothing need move in a model of two layers; no other recipe's line does.
+    assert set(json.loads(project.dvc("metrics", "diff", "--json"))) <= {"metrics/tiny_llama/safety_donor.json"}
     project.commit("another scale")
-    table = project.dvc("metrics", "diff", "main")
-    assert "safety_donor.json" in table
-    assert "main" in table
     compared = json.loads(project.stage("safety_tax.cli", "compare", "main", "--json"))
     assert set(compared["models"]) == set(MODELS)
+    moved = {
+        (model, variant)
+        for model, variants in compared["models"].items()
+        for variant, rates in variants.items()
+        if rates["bits_per_byte"]["difference"]
+    }
+    assert moved == {("tiny_llama", "safety_donor")}
     # Back on main nothing is computed again: the cache still has the first run.
     project.run("git", "switch", "--quiet", "main")
     project.dvc("checkout")
