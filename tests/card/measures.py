@@ -1,4 +1,7 @@
-"""What the kit measures, each on one engine of random weights."""
+"""What the kit measures, each on one engine of random weights.
+
+Long, since every measurement shares the card, the model and what is printed of them.
+"""
 
 import os
 import statistics
