@@ -6,17 +6,14 @@ The folder of the model's donors is there afterwards, though there may be none.
 """
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically, write_json
 from safety_tax.core.workspace import CURVATURE, DONORS, KEPT
+from safety_tax.donors.curvature import collect
 from safety_tax.donors.vector_instructions import use_avx2
 from safety_tax.params import load_params
-
-if TYPE_CHECKING:
-    pass
-from safety_tax.donors.curvature import collect
 
 
 def main() -> None:
@@ -34,7 +31,7 @@ def main() -> None:
         write_json(folder / "curvature.json", found)
     kept = DONORS / arguments.model / KEPT
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.touch()
+    kept.write_text("So that this folder is there, where no recipe asks for a donor.\n", encoding="utf-8")
     say(f"curvature: {arguments.model}, {len(found['inputs']):,} weights with second moments of their inputs")
 
 

@@ -24,7 +24,7 @@ MODELS = Path("models")
 BASES = MODELS / "base"
 DONORS = MODELS / "donors"
 KEPT = ".kept"
-"""An empty file of each model's folder there: DVC depends on the folder, also where no recipe asks for a donor."""
+"""A file in each model's folder there: DVC depends on the folder, also where no recipe asks for a donor."""
 CURVATURE = MODELS / "curvature"
 IMPORTANCE = MODELS / "importance"
 MERGED = MODELS / "merged"
