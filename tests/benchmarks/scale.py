@@ -14,9 +14,9 @@ from typing import NamedTuple
 # Lines of the page are as long as they are.
 # ruff: noqa: E501
 GB, HOUR = 1e9, 3600.0
-# Stages of a model whatever its recipes: fetch_model, export_base, baseline, two of tune, curvature, judge_base, metrics,
-# plots.
-ONCE = 9
+# Stages of a model whatever its recipes: fetch_model, export_base, baseline, two of tune, curvature, importance,
+# judge_base, metrics, plots.
+ONCE = 10
 
 
 def assume(value: float, why: str) -> float:
