@@ -1,8 +1,9 @@
 """An adapter whose update is no product of two matrices, as task vectors: PEFT merges it, one module at a time."""
 
+import ctypes
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -153,6 +154,8 @@ class PeftAdapter:
             module.merged_adapters.clear()
             for parameter in layer.parameters():
                 parameter.data = _nothing(parameter.shape)
+            with suppress(OSError, AttributeError):  # glibc's alone; it would keep what one tensor after another freed
+                ctypes.CDLL(None).malloc_trim(0)
         return merged
 
 
