@@ -33,7 +33,6 @@ class Decoder:
     positions: int
     epsilon: float
     window: int | None = None
-    softcap: float = 0.0
 
 
 @dataclass
@@ -164,7 +163,6 @@ def _attention(pieces: _Pieces, decoder: Decoder, normed: str, layer: int) -> st
             num_heads=decoder.heads,
             kv_num_heads=decoder.kv_heads,
             do_rotary=1,
-            softcap=decoder.softcap,
             local_window_size=decoder.window or -1,
         )
     )

@@ -31,7 +31,9 @@ from transformers import (
 )
 
 from safety_tax.core.errors import PipelineError
+from safety_tax.engine.devices import DeviceMemory
 from safety_tax.engine.gate import EXPECTED, require_parity
+from safety_tax.engine.gqa import rows_session
 from safety_tax.engine.gqa.rows import Rows
 from safety_tax.engine.gqa.rows_session import ROWS_GRAPH, Wanted, require_bfloat16, require_room
 from safety_tax.engine.gqa.tree import Tree
@@ -279,6 +281,38 @@ def test_buffers_are_taken_once_for_parts_of_one_budget(engine: Rows) -> None:
     assert engine.session.token_bytes == 2 * 2 * 2 * 16 * 4
 
 
+def test_what_was_taken_before_memory_ran_out_is_given_back(engine: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, alive = engine.session, list[str]()
+
+    class Counted(DeviceMemory):
+        """Memory of a device that has room for three buffers of 50 tokens."""
+
+        def __init__(self, size: int) -> None:
+            if len(alive) == 3 or size > 50 * session.token_bytes // 4:
+                raise MemoryError
+            self.name = str(size)
+            alive.append(self.name)
+
+        def free(self) -> None:
+            alive.remove(self.name)
+
+    monkeypatch.setattr(rows_session, "DeviceMemory", Counted)
+    monkeypatch.setattr(session, "_device", "cuda")
+    session.release()
+    for tokens in (50, 51, 40):
+        with pytest.raises(MemoryError):
+            session.reserve(4, 10, tokens, 4)
+    session.release()
+    assert alive == []
+
+
+def test_half_a_budget_is_half_of_what_the_device_holds(engine: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = engine.session
+    monkeypatch.setattr(session, "_free", 80 * session.token_bytes)
+    assert [session.reserve(64, 10, 10**6, 64, parts) for parts in (1, 2, 4, 8, 16)] == [8, 4, 2, 1, 1]
+    assert sum(memory.nbytes for memory in session._memory) == 10 * session.token_bytes  # type: ignore[union-attr]
+
+
 def test_positions_beyond_the_tables_are_refused(engine: Rows) -> None:
     assert engine.session.positions == 256
     prompt = list(range(5, 255))
@@ -310,6 +344,49 @@ def test_logits_that_overflow_name_their_item(llama: Path, tmp_path: Path) -> No
         answered(engine, [[5, 6, 7]], STOP, Limits(4, 100, 1))
     with pytest.raises(PipelineError, match=r"finite logits .* on the item 0"):
         scored(engine, [Question([5, 6], [[5, 6, 7], [5, 6, 8]])], 16)
+
+
+@pytest.mark.parametrize("kind", [Rows, Tree, Plain])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_an_option_whose_logit_overflows_names_its_item(
+    kind: type[Engine], sign: int, llama: Path, tmp_path: Path
+) -> None:
+    """Downwards too, where the other logits stay as they are: a probability of 0 would be a score of minus infinity."""
+    shutil.copytree(llama, tmp_path / "onnx")
+
+    def largest(name: str, tensor: Any) -> Any:
+        changed = tensor.copy()
+        if "embed_tokens" in name:
+            changed[7] = sign * np.finfo(np.float32).max
+        return changed
+
+    change_numbers(tmp_path / "onnx", largest)
+    with pytest.raises(PipelineError, match="finite logits"):
+        scored(kind(tmp_path / "onnx", CPU), [Question([5, 6], [[5, 6, 7], [5, 6, 8]])], 16)
+
+
+def test_a_graph_that_is_none_is_one_sentence(llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(llama, tmp_path / "onnx")
+    whole = (llama / ROWS_GRAPH).read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"no graph"):
+        (tmp_path / "onnx" / ROWS_GRAPH).write_bytes(damaged)
+        with pytest.raises(PipelineError, match="Expected ONNX Runtime to load"):
+            Rows(tmp_path / "onnx", CPU)
+
+
+def test_a_gate_that_runs_out_of_memory_is_one_sentence(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(llama, tmp_path / "onnx")
+    gate_difference(llama.parent / "weights", tmp_path / "onnx", prompts(3), 1e-3)
+    engine = Rows(tmp_path / "onnx", CPU)
+
+    def full(*given: Any) -> None:
+        raise MemoryError("the GPU could not give 8 bytes")
+
+    monkeypatch.setattr(engine.session, "run", full)
+    with pytest.raises(PipelineError, match=r"on CPUExecutionProvider, found: the GPU could not give 8 bytes; free"):
+        require_parity(engine)
 
 
 @pytest.mark.parametrize("kind", [Rows, Tree, Plain])
