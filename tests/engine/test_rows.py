@@ -270,7 +270,12 @@ def test_a_token_of_no_probability_is_never_drawn() -> None:
     vocabulary, size = 900, 30
     pieces = rows_graph._Pieces(TensorProto.FLOAT, {})
     rows_graph._choose(pieces, "logits", vocabulary)
-    shapes = {"logits": ["n", vocabulary], TARGETS: ["n", "k"], UNIFORMS: ["n"], COLDNESS: [1]}
+    shapes: dict[str, list[str | int]] = {
+        "logits": ["n", vocabulary],
+        TARGETS: ["n", "k"],
+        UNIFORMS: ["n"],
+        COLDNESS: [1],
+    }
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64 if name == TARGETS else TensorProto.FLOAT, shape)
         for name, shape in shapes.items()
