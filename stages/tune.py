@@ -16,7 +16,7 @@ from transformers import (
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import folder_written_atomically, write_json
-from safety_tax.core.rows import Prompt, read_rows
+from safety_tax.core.rows import PROMPT, read_rows
 from safety_tax.core.workspace import BASES, DONORS, REFUSALS, RUNS, TUNING_PROMPTS
 from safety_tax.donors.fetching import bring_donor
 from safety_tax.donors.trainer import base_dtype, fitting_rows, require_learned, train
@@ -49,7 +49,7 @@ def main() -> None:
     encoder = Encoder.open(base, arguments.model, params.prompting.date)
     tokenizer = encoder.tokenizer
     give_padding(tokenizer, vocabulary := AutoConfig.from_pretrained(base).vocab_size)
-    prompts: list[Prompt] = choose(read_rows(TUNING_PROMPTS, Prompt), donor, arguments.donor)
+    prompts = choose(read_rows(TUNING_PROMPTS, PROMPT), donor, arguments.donor)
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, encoder, model) for prompt in prompts]
     require_embedded(prompts, rows, encoder.tokenizer, vocabulary)
