@@ -72,16 +72,21 @@ def _head(made: dict[str, NodeProto]) -> NodeProto:
     """The product that makes the logits. Raises PipelineError when there is none."""
     node = made[LOGITS]
     while node.op_type in BEHIND_HEAD:
-        inner = [name for name in node.input if "input_ids" in read_before(made, name)]  # not a bias that is widened
+        inner = [made[name] for name in node.input if name in made and not _is_weight(made[name], made)]
         if len(inner) != 1:
             break
-        node = made[inner[0]]
+        node = inner[0]
     if node.op_type not in PRODUCTS:
         raise PipelineError(
             f"Expected the graph to end in the product of a linear head, found {node.op_type} at {node.name}; report "
             "this model."
         )
     return node
+
+
+def _is_weight(node: NodeProto, made: dict[str, NodeProto]) -> bool:
+    """Whether a node is a constant, or one that is widened."""
+    return node.op_type == "Constant" or (node.op_type == "Cast" and node.input[0] not in made)
 
 
 def read_before(made: dict[str, NodeProto], name: str, behind: Container[str] = ()) -> set[str]:

@@ -165,6 +165,14 @@ def test_logits_are_cut_before_the_heads_product_whatever_stands_behind_it() -> 
     assert model.graph.node[3].input[0] == "wanted_hidden"
 
 
+def test_a_bias_of_the_head_that_is_widened_is_no_second_head() -> None:
+    model = chain("Pow", "MatMul", "Add")
+    model.graph.node.insert(0, helper.make_node("Cast", ["bias"], ["w"], "/Cast", to=TensorProto.FLOAT))
+    model.graph.node[2].input[1] = "weight"
+    add_logit_positions(model)
+    assert [node.op_type for node in model.graph.node][-3:] == ["GatherND", "MatMul", "Add"]
+
+
 def test_a_graph_without_a_linear_head_is_one_sentence() -> None:
     with pytest.raises(PipelineError, match="end in the product of a linear head, found Pow at /Pow"):
         add_logit_positions(chain("MatMul", "Pow", "Add"))
