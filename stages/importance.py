@@ -18,7 +18,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     arguments = parser.parse_args()
-    params = load_params()
+    # A donor that is not for the model has an empty folder there, so this stage sees it in its `deps`.
+    params = load_params().of(arguments.model)
     settings, model = params.importance, params.model(arguments.model)
     say(f"importance: {arguments.model}, {', '.join(settings.donors) or 'none asked for'}")
     found = 0
