@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     arguments = parser.parse_args()
-    # A donor that is not for the model has an empty folder there, so this stage sees it in its `deps`.
+    # For whom a donor is need not be tracked: one that becomes the model's changes the folder of its donors, in `deps`.
     params = load_params().of(arguments.model)
     settings, model = params.importance, params.model(arguments.model)
     say(f"importance: {arguments.model}, {', '.join(settings.donors) or 'none asked for'}")
