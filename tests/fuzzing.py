@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerFast
 from safety_tax.commands.audit import read_labelled
 from safety_tax.core.console import console
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import VERDICT, ChoiceScore, Prompt, Response, read_rows
+from safety_tax.core.rows import PROMPT, VERDICT, ChoiceScore, Response, read_rows
 from safety_tax.core.tensor_files import INDEX, Checkpoint
 from safety_tax.datasets.selection import read_datasets
 from safety_tax.donors.opening import open_donor
@@ -78,7 +78,7 @@ def wheel(data: bytes, folder: Path) -> Any:
 def rows(data: bytes, folder: Path) -> Any:
     path = _file(folder, "f.jsonl", data)
     found = []
-    for kind in (Prompt, Response, ChoiceScore, VERDICT):
+    for kind in (PROMPT, Response, ChoiceScore, VERDICT):
         with contextlib.suppress(PipelineError):
             found.append(read_rows(path, kind))  # type: ignore[arg-type]
     for read in (read_labels, read_labelled):

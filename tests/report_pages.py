@@ -8,7 +8,7 @@ from typing import Any
 
 from sample_results import SHARES, results_of, verdicts_of
 
-from safety_tax.core.rows import VERDICT, Kind, Prompt, Response, Verdict
+from safety_tax.core.rows import PROMPT, VERDICT, AnyPrompt, Kind, Response, Verdict
 from safety_tax.results.report.items import Browsed
 from safety_tax.results.report.page import Measured, render
 from safety_tax.results.variant import ModelResults
@@ -19,9 +19,9 @@ RECIPES = {"ties": {"method": "ties", "donors": {"<safety>": 1.0}, "density": 0.
 TWO: dict[str, dict[Kind, float]] = {name: SHARES[name] for name in ("base", "ties")}
 
 
-def run_of(items: int) -> tuple[list[Prompt], list[Browsed]]:
+def run_of(items: int) -> tuple[list[AnyPrompt], list[Browsed]]:
     """A base that complies throughout, a recipe that refuses every second prompt; every fourth item is a question."""
-    prompts: list[Prompt] = []
+    prompts: list[AnyPrompt] = []
     verdicts: dict[str, list[Verdict]] = {"base": [], "ties": []}
     responses: dict[str, list[Response]] = {"base": [], "ties": []}
     for i in range(items):
@@ -29,7 +29,7 @@ def run_of(items: int) -> tuple[list[Prompt], list[Browsed]]:
         about: dict[str, Any] = {"id": f"i{i}", "benchmark": f"b_{kind}", "kind": kind, "group": f"g{i % 7}"}
         question = {"choices": ["one", "two <b>"], "gold": 1} if kind == "choice" else {}
         text = f"Prompt number {i} of a report, with words enough to look like one. " * 3
-        prompts.append(Prompt.model_validate({**about, **question, "split": "eval", "text": text}))
+        prompts.append(PROMPT.validate_python({**about, **question, "split": "eval", "text": text}))
         for name in verdicts:
             refused = name == "ties" and i % 8 < 4
             if kind == "choice":

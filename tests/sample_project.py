@@ -15,7 +15,7 @@ import yaml
 from conftest import real_params
 from sample_results import verdicts_of
 
-from safety_tax.core.rows import GENERATED, KINDS, Kind, Prompt, Response, Verdict, write_rows
+from safety_tax.core.rows import GENERATED, KINDS, PROMPT, AnyPrompt, Kind, Response, Verdict, write_rows
 from safety_tax.params import Params
 from safety_tax.results.tables import model_results
 
@@ -39,12 +39,12 @@ def params_of(models: Mapping[str, Shares], chosen: list[str] | None = None) -> 
     return params | {"models": chosen or list(models)}
 
 
-def prompt_of(verdict: Verdict) -> Prompt:
+def prompt_of(verdict: Verdict) -> AnyPrompt:
     """The item that a verdict is on."""
     about = {"id": verdict.id, "benchmark": verdict.benchmark, "kind": verdict.kind, "group": verdict.group}
     more = {"choices": ["one", "two"], "gold": 1} if verdict.kind == "choice" else {}
     more |= {"answer": "42"} if verdict.kind == "problem" else {}
-    return Prompt.model_validate({**about, **more, "split": "eval", "text": f"Item {verdict.id}, as it was asked."})
+    return PROMPT.validate_python({**about, **more, "split": "eval", "text": f"Item {verdict.id}, as it was asked."})
 
 
 def write_model(folder: Path, data: Path, model: str, shares: Shares, params: Params, says: str = "") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from conftest import ROOT, benign_rows, tiny_params
 
-from safety_tax.core.rows import GENERATED, NOTHING, Check, Prompt, read_examples, write_rows
+from safety_tax.core.rows import GENERATED, NOTHING, PROMPT, AnyPrompt, read_examples, write_rows
 from safety_tax.onnx.exporting import export
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.stages import Export
@@ -61,25 +61,30 @@ def build(folder: Path, model: Path) -> dict[str, Any]:
     return params
 
 
-def prompt(kind: Any, number: int, text: str) -> Prompt:
-    """An item of subject or category `g`."""
-    return Prompt(id=f"{kind}{number}", benchmark="b", kind=kind, group="g", split="eval", text=text)
+OF_KIND: dict[str, dict[str, Any]] = {
+    "choice": {"choices": ["yes", "no"], "gold": 0},
+    "problem": {"answer": "4"},
+    "instruction": {"checks": [{"instruction": "punctuation:no_comma", "arguments": {}}]},
+}
+
+
+def prompt(kind: str, number: int, text: str, **more: Any) -> AnyPrompt:
+    """An item of subject or category `g`, with what its kind must have."""
+    about = {"id": f"{kind}{number}", "benchmark": "b", "kind": kind, "group": "g", "split": "eval", "text": text}
+    return PROMPT.validate_python(about | OF_KIND.get(kind, {}) | more)
 
 
 def ask_more(folder: Path, problems: int, instructions: int) -> None:
     """Problems and instructions, too, and five worked examples beside the shots."""
     rows = benign_rows()
     benchmarks = folder / "data/benchmarks"
-    asked = [
-        prompt("problem", n, rows[70 + n]["text"]).model_copy(update={"answer": str(n)}) for n in range(problems + 5)
-    ]
-    checks = [Check(instruction="punctuation:no_comma", arguments={})]
+    asked = [prompt("problem", n, rows[70 + n]["text"], answer=str(n)) for n in range(problems + 5)]
     told = [prompt("instruction", n, rows[90 + n]["text"]) for n in range(instructions)]
     write_rows(benchmarks / "problem.jsonl", asked[:problems])
-    write_rows(benchmarks / "instruction.jsonl", [one.model_copy(update={"checks": checks}) for one in told])
+    write_rows(benchmarks / "instruction.jsonl", told)
     worked = [
-        one.model_copy(update={"group": "b", "solution": f"It is {one.answer}.\n#### {one.answer}"})
-        for one in asked[problems:]
+        one.model_copy(update={"group": "b", "solution": f"It is {n}.\n#### {n}"})
+        for n, one in enumerate(asked[problems:], start=problems)
     ]
     write_rows(benchmarks / "shots.jsonl", [*read_examples(benchmarks / "shots.jsonl"), *worked])
 

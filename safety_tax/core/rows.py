@@ -50,23 +50,53 @@ class Check(BaseModel):
 
 
 class Prompt(Row):
-    """One item to put to a model. `id` is a hash of the normalised text, the same on every machine."""
+    """What every item that is put to a model has. `id` is a hash of the normalised text, the same on every machine."""
 
     benchmark: str
     kind: Kind
     group: str
     split: Split
     text: str
-    choices: list[str] | None = None
-    gold: int | None = None
+
+
+class ChatPrompt(Prompt):
+    """A prompt whose answer gets a label."""
+
+    kind: Literal["harmful", "jailbreak", "benign"]
     pair: str | None = None
     """For `benign`: the harmful sense that the prompt could be mistaken for."""
     answer: str | None = None
-    """For `benign`: a helpful answer, written for this project, to tune on. For `problem`: the right final answer."""
+    """For `benign`: a helpful answer, written for this project, to tune on."""
+
+
+class ChoiceQuestion(Prompt):
+    """A multiple-choice question, with the place of its right option from 0."""
+
+    kind: Literal["choice"]
+    choices: list[str]
+    gold: int
+
+
+class Problem(Prompt):
+    """A problem that is answered in free text and has one right final answer."""
+
+    kind: Literal["problem"]
+    answer: str
+    """The right final answer."""
     solution: str | None = None
-    """For `problem`, where it is a worked example: the solution as its dataset has it, final answer included."""
-    checks: list[Check] | None = None
-    """For `instruction`: what a program verifies of the answer."""
+    """Of a worked example: the solution as its dataset has it, final answer included."""
+
+
+class Instruction(Prompt):
+    """A prompt that says how its answer must look."""
+
+    kind: Literal["instruction"]
+    checks: list[Check]
+    """What a program verifies of the answer."""
+
+
+AnyPrompt = ChatPrompt | ChoiceQuestion | Problem | Instruction
+PROMPT: TypeAdapter[AnyPrompt] = TypeAdapter(Annotated[AnyPrompt, Field(discriminator="kind")])
 
 
 class Response(Row):
@@ -177,14 +207,19 @@ Form = type[RowType] | TypeAdapter[RowType]
 """What a line of a file is: a row of one type, or of one of several that their `kind` tells apart."""
 
 
-def read_items(folder: Path, kind: Kind) -> list[Prompt]:
+def read_items(folder: Path, kind: Kind) -> list[AnyPrompt]:
     """The items of one kind, `<folder>/<kind>.jsonl`; none of a kind that the benchmark set does not ask."""
-    return read_rows(folder / f"{kind}.jsonl", Prompt, may_be_empty=kind in OPTIONAL)
+    return read_rows(folder / f"{kind}.jsonl", PROMPT, may_be_empty=kind in OPTIONAL)
 
 
-def read_examples(path: Path) -> list[Prompt]:
+def read_questions(folder: Path) -> list[ChoiceQuestion]:
+    """The items of the kind `choice`."""
+    return read_rows(folder / "choice.jsonl", ChoiceQuestion, may_be_empty=True)
+
+
+def read_examples(path: Path) -> list[AnyPrompt]:
     """Solved items, shown and not asked: there may be none, and the official ones may repeat one."""
-    return read_rows(path, Prompt, unique=False, may_be_empty=True)
+    return read_rows(path, PROMPT, unique=False, may_be_empty=True)
 
 
 def read_rows(path: Path, form: Form[RowType], *, unique: bool = True, may_be_empty: bool = False) -> list[RowType]:

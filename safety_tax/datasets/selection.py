@@ -8,9 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple, Protocol
 
+from pydantic import ValidationError
+
 from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import KINDS, OPTIONAL, Kind, Prompt, Split
+from safety_tax.core.rows import KINDS, OPTIONAL, PROMPT, AnyPrompt, ChoiceQuestion, Kind, Split
 from safety_tax.datasets.declared import read_declared
 from safety_tax.datasets.item import Item
 from safety_tax.datasets.jailbreak_texts import with_goal
@@ -71,6 +73,8 @@ def read_datasets(datasets: Mapping[str, Dataset]) -> Found:
                 shots[dataset.kind] += [(name, item) for item in examples]
                 require_texts(items)
                 require_checkable(dataset.kind, items)
+                for item in [*examples, *items]:
+                    as_row(dataset.kind, name, item, "eval")
             except (KeyError, ValueError, OSError, TypeError, AttributeError, IndexError, RecursionError) as error:
                 raise PipelineError(
                     f"Expected the rows of dataset {name!r} in the format its reader knows, found {error!r}; "
@@ -111,25 +115,35 @@ def fraction(seed: int, purpose: str, text: str) -> float:
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def as_prompts(kind: Kind, items: list[tuple[str, Item]], params: FetchData) -> list[Prompt]:
+def as_row(kind: Kind, benchmark: str, item: Item, split: Split) -> AnyPrompt:
+    """The item with its id, as the type of its kind. Raises ValueError when it lacks what its kind has, or has more."""
+    fields = {key: value for key, value in item._asdict().items() if value is not None}
+    try:
+        return PROMPT.validate_python({"id": item.id(), "benchmark": benchmark, "kind": kind, "split": split, **fields})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"{fault['msg']}: {fault['loc'][-1]!r} of the {kind} item {item.text[:80]}") from None
+
+
+def as_prompts(kind: Kind, items: list[tuple[str, Item]], params: FetchData) -> list[AnyPrompt]:
     """Give items their id and split; of items with equal ids the first stays. Kinds without a share are held out."""
     share: float = params.tune_share.model_dump().get(kind, 0.0)
-    prompts: dict[str, Prompt] = {}
+    prompts: dict[str, AnyPrompt] = {}
     for benchmark, item in items:
         item_id = item.id()
         # A benign prompt without an answer cannot be tuned on.
         tunable = kind != "benign" or item.answer
         split: Split = "tune" if tunable and fraction(params.seed, "split", item_id) < share else "eval"
-        prompts.setdefault(item_id, Prompt(id=item_id, benchmark=benchmark, kind=kind, split=split, **item._asdict()))
+        prompts.setdefault(item_id, as_row(kind, benchmark, item, split))
     return list(prompts.values())
 
 
-def in_nested_order(prompts: list[Prompt], seed: int) -> list[Prompt]:
+def in_nested_order(prompts: list[AnyPrompt], seed: int) -> list[AnyPrompt]:
     """Order prompts so that every prefix holds each group in proportion."""
-    groups: dict[str, list[Prompt]] = defaultdict(list)
+    groups: dict[str, list[AnyPrompt]] = defaultdict(list)
     for prompt in prompts:
         groups[prompt.group].append(prompt)
-    places: list[tuple[float, float, Prompt]] = []
+    places: list[tuple[float, float, AnyPrompt]] = []
     for members in groups.values():
         members.sort(key=lambda prompt: fraction(seed, "order", prompt.id))
         for rank, prompt in enumerate(members):
@@ -137,7 +151,7 @@ def in_nested_order(prompts: list[Prompt], seed: int) -> list[Prompt]:
     return [prompt for _, _, prompt in sorted(places, key=lambda place: place[:2])]
 
 
-def compose_jailbreaks(texts: list[tuple[str, Item]], goals: list[Prompt], params: FetchData) -> list[Prompt]:
+def compose_jailbreaks(texts: list[tuple[str, Item]], goals: list[AnyPrompt], params: FetchData) -> list[AnyPrompt]:
     """Put one harmful goal into each jailbreak text that is short enough."""
     items = []
     for benchmark, item in texts:
@@ -147,15 +161,12 @@ def compose_jailbreaks(texts: list[tuple[str, Item]], goals: list[Prompt], param
     return as_prompts("jailbreak", items, params)
 
 
-def as_shots(kind: Kind, shots: list[tuple[str, Item]]) -> list[Prompt]:
+def as_shots(kind: Kind, shots: list[tuple[str, Item]]) -> list[AnyPrompt]:
     """Solved examples as rows, in their own order; MMLU's dev split has one of its questions twice."""
-    return [
-        Prompt(id=item.id(), benchmark=benchmark, kind=kind, split="tune", **item._asdict())
-        for benchmark, item in shots
-    ]
+    return [as_row(kind, benchmark, item, "tune") for benchmark, item in shots]
 
 
-def not_shown(prompts: list[Prompt], shots: list[Prompt]) -> list[Prompt]:
+def not_shown(prompts: list[AnyPrompt], shots: list[AnyPrompt]) -> list[AnyPrompt]:
     """The problems that are no worked example."""
     shown = {shot.id for shot in shots}
     kept = [prompt for prompt in prompts if prompt.id not in shown]
@@ -164,14 +175,15 @@ def not_shown(prompts: list[Prompt], shots: list[Prompt]) -> list[Prompt]:
     return kept
 
 
-def short_enough(prompts: list[Prompt], most: int | Literal["all"]) -> list[Prompt]:
+def short_enough(prompts: list[AnyPrompt], most: int | Literal["all"]) -> list[AnyPrompt]:
     """The choice items whose question and options have at most so many characters together."""
     if most == "all":
         return prompts
-    return [prompt for prompt in prompts if len(prompt.text) + sum(map(len, prompt.choices or [])) <= most]
+    questions = [prompt for prompt in prompts if isinstance(prompt, ChoiceQuestion)]
+    return [asked for asked in questions if len(asked.text) + sum(map(len, asked.choices)) <= most]
 
 
-def sample(kind: Kind, held: list[Prompt], everything: Chosen) -> list[Prompt]:
+def sample(kind: Kind, held: list[AnyPrompt], everything: Chosen) -> list[AnyPrompt]:
     """The items of a kind that the chosen size asks. Raises PipelineError when there are not so many.
 
     The limit on a question's characters comes after the order, so that a size with one is a part of a bigger size
@@ -198,10 +210,10 @@ def sample(kind: Kind, held: list[Prompt], everything: Chosen) -> list[Prompt]:
     return ordered[:wanted]
 
 
-def of_one_kind(rows: Mapping[Kind, list[Prompt]]) -> dict[Kind, list[Prompt]]:
+def of_one_kind(rows: Mapping[Kind, list[AnyPrompt]]) -> dict[Kind, list[AnyPrompt]]:
     """The rows without those whose text is an item of an earlier kind, too: an answer belongs to one item."""
     seen: set[str] = set()
-    kept: dict[Kind, list[Prompt]] = {}
+    kept: dict[Kind, list[AnyPrompt]] = {}
     for kind, prompts in rows.items():
         kept[kind] = [prompt for prompt in prompts if prompt.id not in seen]
         seen |= {prompt.id for prompt in prompts}
@@ -210,7 +222,7 @@ def of_one_kind(rows: Mapping[Kind, list[Prompt]]) -> dict[Kind, list[Prompt]]:
     return kept
 
 
-def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Chosen) -> None:
+def require_shots(shots: list[AnyPrompt], questions: list[AnyPrompt], everything: Chosen) -> None:
     """Raises PipelineError when a chosen model wants more shots than a subject has."""
     there = Counter(shot.group for shot in shots if shot.kind == "choice")
     for model in everything.models:
@@ -223,13 +235,13 @@ def require_shots(shots: list[Prompt], questions: list[Prompt], everything: Chos
                 )
 
 
-def select(everything: Chosen) -> dict[str, list[Prompt]]:
+def select(everything: Chosen) -> dict[str, list[AnyPrompt]]:
     """All rows, by the name of their file. Raises PipelineError when a size asks for more items than there are."""
     params, sizes = everything.fetch_data, everything.sample_sizes()
     items, dev = read_datasets(everything.datasets())
     shots = [shot for kind in KINDS for shot in as_shots(kind, dev[kind])]
-    prompts: dict[Kind, list[Prompt]] = {}
-    held: dict[Kind, list[Prompt]] = {}
+    prompts: dict[Kind, list[AnyPrompt]] = {}
+    held: dict[Kind, list[AnyPrompt]] = {}
     for kind in KINDS:
         if kind != "jailbreak":
             prompts[kind] = as_prompts(kind, items[kind], params)
@@ -247,7 +259,7 @@ def select(everything: Chosen) -> dict[str, list[Prompt]]:
     require_apart(tune, everything_held, words, common)
     say(f"  tuning rows: {len(tune):,} kept, {len(leaks):,} dropped that share words with an evaluation item")
 
-    selected: dict[str, list[Prompt]] = {"tune": tune, "shots": shots}
+    selected: dict[str, list[AnyPrompt]] = {"tune": tune, "shots": shots}
     for kind in KINDS:
         held_by_set = any(dataset.kind == kind for dataset in everything.datasets().values())
         asked = kind not in OPTIONAL or (held_by_set and getattr(sizes, kind) != 0)

@@ -22,11 +22,11 @@ def read_rows_of(
     kind: str, count: int, encoder: "Encoder", vocabulary: int, model: Model, limit: int, key: str
 ) -> "list[TuningRow]":
     """The first so many tuning rows of a kind, responses cut to `limit` tokens in all. PipelineError: too few."""
-    from safety_tax.core.rows import Prompt, read_rows
+    from safety_tax.core.rows import PROMPT, read_rows
     from safety_tax.core.workspace import REFUSALS, TUNING_PROMPTS
     from safety_tax.donors.tuning_rows import TuningRow, as_tokens, read_refusals, require_embedded
 
-    there = [prompt for prompt in read_rows(TUNING_PROMPTS, Prompt) if prompt.kind == kind]
+    there = [prompt for prompt in read_rows(TUNING_PROMPTS, PROMPT) if prompt.kind == kind]
     if len(there) < count:
         raise PipelineError(
             f"Expected {count:,} {kind} tuning rows for the {key.partition('.')[0]}, found {len(there):,}; "

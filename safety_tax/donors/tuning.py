@@ -13,7 +13,7 @@ from transformers import (
 from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import folder_written_atomically, write_json
-from safety_tax.core.rows import Prompt, read_rows
+from safety_tax.core.rows import PROMPT, read_rows
 from safety_tax.core.workspace import BASES, REFUSALS, RUNS, TUNING_PROMPTS
 from safety_tax.donors.trainer import base_dtype, fitting_rows, require_learned, train
 from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, fingerprint
@@ -37,7 +37,7 @@ def tune_donor(
     encoder = Encoder.open(base, of_model, date)
     tokenizer = encoder.tokenizer
     give_padding(tokenizer, vocabulary := AutoConfig.from_pretrained(base).vocab_size)
-    prompts: list[Prompt] = choose(read_rows(TUNING_PROMPTS, Prompt), donor, name)
+    prompts = choose(read_rows(TUNING_PROMPTS, PROMPT), donor, name)
     refusals = read_refusals(REFUSALS)
     rows = [as_tokens(prompt, refusals, encoder, model) for prompt in prompts]
     require_embedded(prompts, rows, encoder.tokenizer, vocabulary)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import LETTERS, continuation_prompt, letter_prompt
-from safety_tax.core.rows import Prompt
+from safety_tax.core.rows import AnyPrompt, ChatPrompt, ChoiceQuestion, Prompt
 from safety_tax.core.text_files import read_objects
 from safety_tax.model_files.embedding_rows import beyond_rows
 from safety_tax.settings.catalog import Model
@@ -40,9 +41,9 @@ def refusal_for(prompt: Prompt, refusals: dict[str, list[str]]) -> str:
     return fitting[int(hashlib.sha256(prompt.id.encode()).hexdigest(), 16) % len(fitting)]
 
 
-def choose(prompts: list[Prompt], donor: Donor, name: str) -> list[Prompt]:
+def choose(prompts: Sequence[AnyPrompt], donor: Donor, name: str) -> list[AnyPrompt]:
     """The first so many tuning prompts of each kind. Raises PipelineError when there are too few."""
-    chosen: list[Prompt] = []
+    chosen: list[AnyPrompt] = []
     for kind in ("harmful", "benign", "choice"):
         there = [prompt for prompt in prompts if prompt.kind == kind]
         wanted: int = getattr(donor, kind)
@@ -55,16 +56,17 @@ def choose(prompts: list[Prompt], donor: Donor, name: str) -> list[Prompt]:
     return chosen
 
 
-def as_tokens(prompt: Prompt, refusals: dict[str, list[str]], encoder: Encoder, model: Model) -> TuningRow:
+def as_tokens(prompt: AnyPrompt, refusals: dict[str, list[str]], encoder: Encoder, model: Model) -> TuningRow:
     """Token ids of one row, in the format that evaluation uses for its kind; questions without shots."""
-    if prompt.kind == "choice":
-        assert prompt.choices is not None and prompt.gold is not None
+    if isinstance(prompt, ChoiceQuestion):
         if model.utility_format == "letter":
             shown, said = letter_prompt(prompt), f" {LETTERS[prompt.gold]}"
         else:
             shown, said = continuation_prompt(prompt), f" {prompt.choices[prompt.gold].strip()}"
         return _answered(shown, said, encoder)
-    answer = refusal_for(prompt, refusals) if prompt.kind == "harmful" else prompt.answer
+    answer = prompt.answer if isinstance(prompt, ChatPrompt) else None
+    if prompt.kind == "harmful":
+        answer = refusal_for(prompt, refusals)
     if not answer:
         raise PipelineError(f"Expected an answer in the benign tuning row {prompt.id}, found none; add `answer` to it.")
     # The end of the turn is learned, too: a donor that never stops would be cut off at max_new_tokens.
@@ -72,7 +74,7 @@ def as_tokens(prompt: Prompt, refusals: dict[str, list[str]], encoder: Encoder, 
 
 
 def require_embedded(
-    prompts: list[Prompt], rows: list[TuningRow], tokenizer: PreTrainedTokenizerBase, vocabulary: int
+    prompts: Sequence[Prompt], rows: list[TuningRow], tokenizer: PreTrainedTokenizerBase, vocabulary: int
 ) -> None:
     """Raises PipelineError when a row holds a token that the model's embeddings, `vocabulary` of them, do not have."""
     for prompt, row in zip(prompts, rows, strict=True):

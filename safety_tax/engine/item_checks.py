@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import LETTERS
-from safety_tax.core.rows import Prompt
+from safety_tax.core.rows import ChoiceQuestion, Instruction, Problem, Prompt
 from safety_tax.engine.protocol import Question
 
 # Of the items with a fault of one sort, the message names so many.
 NAMED_ITEMS = 3
+AnItem = TypeVar("AnItem", bound=Prompt)
 MEND = "take it out of its dataset, or mend data/benchmarks by `dvc repro --force fetch_data`"
 
 
@@ -72,13 +73,15 @@ def title(item: Prompt) -> str:
     return f"the {item.kind} item {item.id} about {item.group!r}"
 
 
-def check_texts(items: Sequence[Prompt], faults: Faults) -> list[Prompt]:
+def check_texts(items: Sequence[AnItem], faults: Faults) -> list[AnItem]:
     """An item asks something, in whole characters. Returns the items without a fault."""
     sound = []
     for item in items:
         found = None if item.text.strip() else "none"
+        texts = [item.text, *(item.choices if isinstance(item, ChoiceQuestion) else [])]
+        texts += [item.solution or ""] if isinstance(item, Problem) else []
         try:
-            "".join([item.text, *(item.choices or []), item.solution or ""]).encode()
+            "".join(texts).encode()
         except UnicodeEncodeError:
             found = "half a character (a lone surrogate)"
         if found is None:
@@ -91,20 +94,24 @@ def check_texts(items: Sequence[Prompt], faults: Faults) -> list[Prompt]:
 def check_labels(items: Sequence[Prompt], faults: Faults) -> None:
     """A problem has a right answer, an instruction something to verify."""
     for item in items:
-        wanted = {"problem": ("answer", item.answer), "instruction": ("checks", item.checks)}.get(item.kind)
-        if wanted and not wanted[1]:
+        missing = None
+        if isinstance(item, Problem) and not item.answer.strip():
+            missing = "answer"
+        elif isinstance(item, Instruction) and not item.checks:
+            missing = "checks"
+        if missing:
             faults.add(
                 "every problem to have its right answer, and every instruction its checks",
-                f"no `{wanted[0]}` in {title(item)}",
+                f"no `{missing}` in {title(item)}",
                 MEND,
             )
 
 
-def check_options(questions: Sequence[Prompt], faults: Faults) -> list[Prompt]:
+def check_options(questions: Sequence[ChoiceQuestion], faults: Faults) -> list[ChoiceQuestion]:
     """A question has options, a letter for each, and one of them is right. Returns the questions without a fault."""
     sound = []
     for question in questions:
-        choices = question.choices or []
+        choices = question.choices
         found = None
         if not choices:
             found = "no options"
@@ -112,8 +119,8 @@ def check_options(questions: Sequence[Prompt], faults: Faults) -> list[Prompt]:
             found = "a blank option"
         elif len(choices) > len(LETTERS):
             found = f"{len(choices)} options"
-        elif question.gold is None or not 0 <= question.gold < len(choices):
-            found = "no right option" if question.gold is None else f"the right option {question.gold}"
+        elif not 0 <= question.gold < len(choices):
+            found = f"the right option {question.gold}"
         if found is None:
             sound.append(question)
             continue

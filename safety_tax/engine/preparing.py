@@ -18,7 +18,7 @@ from safety_tax.core.prompting import (
     reasoning_request,
     worked_prompt,
 )
-from safety_tax.core.rows import LABELLED, Prompt
+from safety_tax.core.rows import AnyPrompt, ChatPrompt, ChoiceQuestion, Problem, Prompt
 from safety_tax.engine.item_checks import (
     Faults,
     Reach,
@@ -46,15 +46,15 @@ Form = Literal["letter", "continuation"]
 class Examples(NamedTuple):
     """Solved items that come before others: MMLU's dev questions by subject, worked problems by dataset."""
 
-    shots: Mapping[str, Sequence[Prompt]]
-    worked: Mapping[str, Sequence[Prompt]]
+    shots: Mapping[str, Sequence[ChoiceQuestion]]
+    worked: Mapping[str, Sequence[Problem]]
 
 
 class Prepared(NamedTuple):
     """A part, and the ids of its items that lost their beginning to the model's context, as `infer.truncate` allows."""
 
     part: Answers | Questions
-    items: list[Prompt]
+    items: Sequence[Prompt]
     truncated: list[str]
 
 
@@ -94,19 +94,20 @@ class Asking:
         return self.model.problem_format == "worked_examples"
 
 
-def examples_of(rows: Iterable[Prompt], model: Model) -> Examples:
+def examples_of(rows: Iterable[AnyPrompt], model: Model) -> Examples:
     """The first examples of each subject, or of each dataset, that the model is shown: in the official order."""
-    shots: dict[str, list[Prompt]] = defaultdict(list)
-    worked: dict[str, list[Prompt]] = defaultdict(list)
+    shots: dict[str, list[ChoiceQuestion]] = defaultdict(list)
+    worked: dict[str, list[Problem]] = defaultdict(list)
     for row in rows:
-        of, most = (worked, WORKED_EXAMPLES) if row.kind == "problem" else (shots, model.shots)
-        if len(of[row.group]) < most:
-            of[row.group].append(row)
+        if isinstance(row, Problem) and len(worked[row.group]) < WORKED_EXAMPLES:
+            worked[row.group].append(row)
+        elif isinstance(row, ChoiceQuestion) and len(shots[row.group]) < model.shots:
+            shots[row.group].append(row)
     return Examples(shots, worked)
 
 
 def prepare(
-    asking: Asking, prompts: Sequence[Prompt], questions: Mapping[Form, Sequence[Prompt]], examples: Examples
+    asking: Asking, prompts: Sequence[Prompt], questions: Mapping[Form, Sequence[ChoiceQuestion]], examples: Examples
 ) -> tuple[list[Prepared], dict[Form, Prepared]]:
     """Parts with the prompts to answer, and one with the questions of each format.
 
@@ -125,7 +126,7 @@ def answered_together(asking: Asking, prompts: Iterable[Prompt]) -> list[tuple[s
     """The prompts of each part, by its name: those with one limit together, problems and instructions on their own."""
     by_limit: dict[tuple[str, int], list[Prompt]] = defaultdict(list)
     for prompt in prompts:
-        name = "answers" if prompt.kind in LABELLED else f"{prompt.kind}s"
+        name = "answers" if isinstance(prompt, ChatPrompt) else f"{prompt.kind}s"
         by_limit[name, asking.settings.max_new_tokens.of(prompt.kind)].append(prompt)
     names = [name for name, _ in by_limit]
     return [
@@ -167,7 +168,7 @@ def prepare_answers(
 
 
 def _prompt_ids(asking: Asking, prompt: Prompt, examples: Examples) -> list[int]:
-    if prompt.kind != "problem":
+    if not isinstance(prompt, Problem):
         return asking.encoder.chat(prompt.text)
     if asking.shows_worked_examples():
         return asking.encoder.text(worked_prompt(prompt, examples.worked.get(prompt.benchmark, ())))
@@ -175,7 +176,7 @@ def _prompt_ids(asking: Asking, prompt: Prompt, examples: Examples) -> list[int]
 
 
 def prepare_questions(
-    asking: Asking, form: Form, questions: Sequence[Prompt], examples: Examples, faults: Faults
+    asking: Asking, form: Form, questions: Sequence[ChoiceQuestion], examples: Examples, faults: Faults
 ) -> Prepared:
     """The questions in one format, `letter` (after the subject's shots) or `continuation`; what is wrong goes to
     `faults`.
@@ -185,12 +186,12 @@ def prepare_questions(
     if form == "letter":
         check_shots(asking, items, examples, faults)
 
-    def context(question: Prompt) -> str:
+    def context(question: ChoiceQuestion) -> str:
         if form == "letter":
             return letter_prompt(question, examples.shots.get(question.group, ()))
         return continuation_prompt(question)
 
-    tokens = [Question.encoded(context(item), options(item), asking.encoder.text) for item in items]
+    tokens = encoded([(context(item), options(item)) for item in items], asking.encoder)
     check_scored(tokens, items, faults, form)
     together = [sum(question.full, list(question.context)) for question in tokens]
     check_rows(together, items, asking.encoder.tokenizer.decode, asking.reach, faults)
@@ -214,7 +215,16 @@ def prepare_questions(
     return Prepared(Questions(form, tokens, [title(item) for item in items]), items, truncated)
 
 
-def check_shots(asking: Asking, questions: Iterable[Prompt], examples: Examples, faults: Faults) -> None:
+def encoded(asked: Sequence[tuple[str, Sequence[str]]], encoder: Encoder) -> list[Question]:
+    """Contexts, each with its options, as token ids: every text once, all in one call."""
+    texts = list(
+        dict.fromkeys(text for context, options in asked for text in (context, *(context + o for o in options)))
+    )
+    ids = dict(zip(texts, encoder.texts(texts), strict=True))
+    return [Question.encoded(context, options, ids.__getitem__) for context, options in asked]
+
+
+def check_shots(asking: Asking, questions: Iterable[ChoiceQuestion], examples: Examples, faults: Faults) -> None:
     """Every subject has so many sound dev questions as the model is shown."""
     wanted = asking.model.shots
     for subject in dict.fromkeys(question.group for question in questions) if wanted else ():

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import KINDS, OPTIONAL, Kind, Prompt, Response
+from safety_tax.core.rows import KINDS, OPTIONAL, PROMPT, AnyPrompt, Kind, Problem, Response
 from safety_tax.datasets.item import Item
 
 Given = Literal["harmful", "jailbreak", "benign", "problem"]
@@ -29,24 +29,25 @@ class GivenAnswer(BaseModel):
     finish_reason: Literal["stop", "length"] = "stop"
     tokens: Annotated[int, Field(ge=0)] | None = None
 
-    def asked(self) -> Prompt:
+    def asked(self) -> AnyPrompt:
         """The item that is answered, with the id that this project gives its text."""
-        item = Item(group=self.group, text=self.prompt, answer=self.answer)
-        return Prompt(id=item.id(), benchmark=self.benchmark, kind=self.kind, split="eval", **item._asdict())
+        right = {"answer": self.answer} if self.kind == "problem" else {}
+        about = {"id": Item(self.group, self.prompt).id(), "benchmark": self.benchmark, "kind": self.kind}
+        return PROMPT.validate_python({**about, "group": self.group, "split": "eval", "text": self.prompt, **right})
 
 
 class Brought(NamedTuple):
     """The items in the judge's order, and each variant's answers to all of them in that order."""
 
-    items: list[Prompt]
+    items: list[AnyPrompt]
     answers: dict[str, list[Response]]
 
-    def of_kind(self, kind: Kind) -> list[Prompt]:
+    def of_kind(self, kind: Kind) -> list[AnyPrompt]:
         """The items of one kind."""
         return [item for item in self.items if item.kind == kind]
 
 
-def read_given(path: Path) -> dict[str, tuple[Prompt, Response]]:
+def read_given(path: Path) -> dict[str, tuple[AnyPrompt, Response]]:
     """Item id -> the item and its answer, in the order of the file.
 
     Raises PipelineError when the file is missing or empty, a line is no such row, or a prompt comes twice.
@@ -55,7 +56,7 @@ def read_given(path: Path) -> dict[str, tuple[Prompt, Response]]:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise PipelineError(f"Expected answers in {path}, found {error.strerror}; check the path.") from None
-    found: dict[str, tuple[Prompt, Response]] = {}
+    found: dict[str, tuple[AnyPrompt, Response]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -113,8 +114,8 @@ def _parsed(line: bytes, where: str) -> GivenAnswer:
 
 
 def _require_same(
-    base: Mapping[str, tuple[Prompt, Response]],
-    other: Mapping[str, tuple[Prompt, Response]],
+    base: Mapping[str, tuple[AnyPrompt, Response]],
+    other: Mapping[str, tuple[AnyPrompt, Response]],
     base_path: Path,
     other_path: Path,
 ) -> None:
@@ -126,14 +127,18 @@ def _require_same(
             f"an answer and {len(more):,} other ones, such as {example.text[:60]!r}; give both files the same prompts."
         )
     for item, (asked, _) in base.items():
-        if (asked.kind, asked.answer) != (other[item][0].kind, other[item][0].answer):
+        if _right(asked) != _right(other[item][0]):
             raise PipelineError(
                 f"Expected one `kind` and `answer` for the prompt {asked.text[:60]!r} in {base_path} and {other_path}, "
                 "found two; correct one of the files."
             )
 
 
+def _right(item: AnyPrompt) -> tuple[Kind, str | None]:
+    return item.kind, item.answer if isinstance(item, Problem) else None
+
+
 def _only_in(
-    one: Mapping[str, tuple[Prompt, Response]], other: Mapping[str, tuple[Prompt, Response]]
-) -> Sequence[Prompt]:
+    one: Mapping[str, tuple[AnyPrompt, Response]], other: Mapping[str, tuple[AnyPrompt, Response]]
+) -> Sequence[AnyPrompt]:
     return [item for key, (item, _) in one.items() if key not in other]

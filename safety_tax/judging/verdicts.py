@@ -8,17 +8,21 @@ from typing import Any
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import (
     GENERATED,
-    LABELLED,
+    ChatPrompt,
+    ChoiceQuestion,
     ChoiceScore,
     ChoiceVerdict,
+    Instruction,
     InstructionVerdict,
     LabelVerdict,
+    Problem,
     ProblemVerdict,
     Prompt,
     Response,
     Row,
     Verdict,
     read_items,
+    read_questions,
     read_rows,
 )
 from safety_tax.core.workspace import BENCHMARKS
@@ -42,14 +46,13 @@ def chosen(values: Sequence[float]) -> set[int]:
     return {place for place, value in enumerate(values) if value == highest}
 
 
-def outcome(question: Prompt, score: ChoiceScore, utility_format: str) -> ChoiceVerdict:
+def outcome(question: ChoiceQuestion, score: ChoiceScore, utility_format: str) -> ChoiceVerdict:
     """What the scores of one question say; `gold_probability` is in the model's utility format.
 
     In both formats the options' scores (the letter's log-probability, or the text's per byte) are what is
     compared, and what the softmax is taken of. A tie is wrong: the model did not choose. A question that repeats the
     right option has several right ones: what counts is the text of the chosen one.
     """
-    assert question.gold is not None and question.choices is not None
     gold = question.gold
     right = {place for place, text in enumerate(question.choices) if text.strip() == question.choices[gold].strip()}
     per_byte = None
@@ -85,7 +88,7 @@ def of_answer(prompt: Prompt, response: Response) -> dict[str, Any]:
     }
 
 
-def judge_responses(prompts: list[Prompt], responses: list[Response], judge: Judge) -> list[LabelVerdict]:
+def judge_responses(prompts: list[ChatPrompt], responses: list[Response], judge: Judge) -> list[LabelVerdict]:
     """A label for every response."""
     exchanges = [
         Exchange(prompt.id, prompt.kind, prompt.text, response.text, response.finish_reason)
@@ -113,18 +116,16 @@ def require_same_items(prompts: Sequence[Row], found: Sequence[Row], where: Path
         )
 
 
-def solved(problem: Prompt, response: Response) -> ProblemVerdict:
+def solved(problem: Problem, response: Response) -> ProblemVerdict:
     """Whether a problem's final answer is right."""
-    assert problem.answer is not None
     found = check_answer(response.text, problem.answer)
     return ProblemVerdict(
         **of_answer(problem, response), answer_correct=found.correct, marked_correct=found.marked_correct
     )
 
 
-def obeyed(instruction: Prompt, response: Response) -> InstructionVerdict:
+def obeyed(instruction: Instruction, response: Response) -> InstructionVerdict:
     """Whether all instructions of a prompt were followed."""
-    assert instruction.checks is not None
     found = check_instructions(instruction.checks, instruction.text, response.text)
     return InstructionVerdict(
         **of_answer(instruction, response), followed=found.strictly, followed_loosely=found.loosely
@@ -150,13 +151,13 @@ def judge_variant(folder: Path, model: Model, judge: Judge) -> list[Verdict]:
     responses = read_rows(folder / "responses.jsonl", Response)
     require_same_items(prompts, responses, folder / "responses.jsonl")
     answered = list(zip(prompts, responses, strict=True))
-    labelled = [pair for pair in answered if pair[0].kind in LABELLED]
-    problems = [pair for pair in answered if pair[0].kind == "problem"]
+    labelled = [(prompt, response) for prompt, response in answered if isinstance(prompt, ChatPrompt)]
+    problems = [(prompt, response) for prompt, response in answered if isinstance(prompt, Problem)]
     if folder.name == "base":
         require_answers([response for _, response in problems], folder / "responses.jsonl")
     checked = [solved(*pair) for pair in problems]
-    followed = [obeyed(*pair) for pair in answered if pair[0].kind == "instruction"]
-    questions = read_items(BENCHMARKS, "choice")
+    followed = [obeyed(prompt, response) for prompt, response in answered if isinstance(prompt, Instruction)]
+    questions = read_questions(BENCHMARKS)
     scores = read_rows(folder / "choices.jsonl", ChoiceScore, may_be_empty=not questions)
     require_same_items(questions, scores, folder / "choices.jsonl")
     outcomes = [outcome(q, score, model.utility_format) for q, score in zip(questions, scores, strict=True)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from safety_tax.core.errors import PipelineError, did_you_mean
-from safety_tax.core.rows import GENERATED, Prompt, Response, Row
+from safety_tax.core.rows import GENERATED, PROMPT, Response, Row
 from safety_tax.core.workspace import BENCHMARKS, DETAIL, FIGURES, PARAMS_FILE, RESPONSES
 from safety_tax.results.comparison.revisions import (
     Revision,
@@ -79,7 +79,7 @@ def load_answers(model: str, variant: str, revision: str | None = None, *, proje
     with _inside(project):
         side = _measured(model, variant, revision)
         answers = rows_of(side, {"": RESPONSES / model / variant / "responses.jsonl"}, Response)
-        asked = rows_of(side, {kind: BENCHMARKS / f"{kind}.jsonl" for kind in GENERATED}, Prompt, may_be_empty=True)
+        asked = rows_of(side, {kind: BENCHMARKS / f"{kind}.jsonl" for kind in GENERATED}, PROMPT, may_be_empty=True)
     if not answers:
         raise _absent("answers", model, variant, side)
     prompts = _frame(prompt for of_kind in asked.values() for prompt in of_kind).rename(columns={"text": "prompt"})

@@ -1,6 +1,7 @@
 """Texts to token ids, with what a tokenizer puts around a text handled in this place alone."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -50,6 +51,11 @@ class Encoder:
     def text(self, text: str) -> list[int]:
         """A plain text that goes on: what the tokenizer puts before a text, and nothing after it."""
         return [*self.around.before, *self.bare(text)]
+
+    def texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """`text` of each, in one call: the tokenizer spreads them over the processor's cores."""
+        every: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return [[*self.around.before, *ids] for ids in every]
 
     def chat(self, text: str) -> list[int]:
         """One user turn in the chat template, up to where the answer begins: it has BOS where the template renders it.

@@ -30,11 +30,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, continuations, letter_prompt, letters
-from safety_tax.core.rows import Prompt, read_rows
+from safety_tax.core.rows import PROMPT, ChatPrompt, ChoiceQuestion, read_rows
 from safety_tax.core.workspace import TUNING_PROMPTS
 from safety_tax.engine.batches import shared_length
 from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.opening import open_engine
+from safety_tax.engine.preparing import encoded
 from safety_tax.engine.protocol import Answers, Budget, Hooks, Question, Questions
 from safety_tax.engine.session import CPU, CUDA, choose_provider
 from safety_tax.onnx.exporting import export
@@ -75,9 +76,9 @@ class Bench:
         provider = "cuda" if self.provider == CUDA else "cpu"
         self.engine = open_engine(self.folder, self.run.model_copy(update={"provider": provider}))
         self.budget = Budget.of(self.run)
-        harmful = read_rows(BENCHMARKS / "harmful.jsonl", Prompt)[:items]
+        harmful = read_rows(BENCHMARKS / "harmful.jsonl", ChatPrompt)[:items]
         self.prompts = [self.encoder.chat(prompt.text) for prompt in harmful]
-        self.questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[:items]
+        self.questions = read_rows(BENCHMARKS / "choice.jsonl", ChoiceQuestion)[:items]
         self.stop = int(self.tokenizer.eos_token_id)
 
     def answers(self, prompts: list[list[int]]) -> list[list[int]]:
@@ -88,9 +89,7 @@ class Bench:
 
     def tokens(self, asked: Sequence[Asked]) -> list[Question]:
         """Contexts and options as token ids."""
-        return [
-            Question.encoded(one.context, [f" {choice}" for choice in one.choices], self.encoder.text) for one in asked
-        ]
+        return encoded([(one.context, [f" {choice}" for choice in one.choices]) for one in asked], self.encoder)
 
     def scores(self, asked: Sequence[Asked]) -> list[list[float]]:
         """As stage `infer` makes them, tokenising included."""
@@ -99,14 +98,14 @@ class Bench:
         return [done[item].logprobs for item in range(len(asked))]
 
 
-def asked_in(part: str, questions: list[Prompt]) -> list[Asked]:
+def asked_in(part: str, questions: list[ChoiceQuestion]) -> list[Asked]:
     """The part's questions, as text."""
-    shots: dict[str, list[Prompt]] = defaultdict(list)
+    shots: dict[str, list[ChoiceQuestion]] = defaultdict(list)
     if part == "few_shot":
-        everything = read_rows(BENCHMARKS / "choice.jsonl", Prompt) + read_rows(TUNING_PROMPTS, Prompt)
-        of_group: dict[str, list[Prompt]] = defaultdict(list)
+        everything = read_rows(BENCHMARKS / "choice.jsonl", PROMPT) + read_rows(TUNING_PROMPTS, PROMPT)
+        of_group: dict[str, list[ChoiceQuestion]] = defaultdict(list)
         for question in everything:
-            if question.kind == "choice":
+            if isinstance(question, ChoiceQuestion):
                 of_group[question.group].append(question)
         large = [group for group in sorted(of_group) if len(of_group[group]) >= SHOTS + OF_SUBJECT][:SUBJECTS]
         questions = [question for group in large for question in of_group[group][:OF_SUBJECT]]
@@ -116,7 +115,7 @@ def asked_in(part: str, questions: list[Prompt]) -> list[Asked]:
     else:
         texts = [(letter_prompt(question, shots[question.group]), letters(question)) for question in questions]
     return [
-        Asked(context, [option[1:] for option in options], question.gold or 0)
+        Asked(context, [option[1:] for option in options], question.gold)
         for (context, options), question in zip(texts, questions, strict=True)
     ]
 

@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from safety_tax.core.console import console, run_stage
 from safety_tax.core.processors import usable_cores
-from safety_tax.core.rows import ChoiceScore, Prompt, Response, read_rows
+from safety_tax.core.rows import ChatPrompt, ChoiceQuestion, ChoiceScore, Response, read_rows
 from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.dispatch.variant import respond, score_format
 from safety_tax.engine.opening import engine_of
@@ -41,26 +42,32 @@ def cores(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-Cut = Callable[[list[Prompt]], list[list[Prompt]]]
+Cut = Callable[[list[Any]], list[list[Any]]]
 
 
-def together(items: list[Prompt]) -> list[list[Prompt]]:
+def together(items: list[Any]) -> list[list[Any]]:
     """All in one run."""
     return [items]
 
 
-def one_by_one(items: list[Prompt]) -> list[list[Prompt]]:
+def one_by_one(items: list[Any]) -> list[list[Any]]:
     """Each in a run of its own."""
     return [[item] for item in items]
 
 
-def halves(items: list[Prompt]) -> list[list[Prompt]]:
+def halves(items: list[Any]) -> list[list[Any]]:
     """Every other one in a run, beside half of the neighbours that it has among all, and the rest in another."""
     return [items[::2], items[1::2]]
 
 
 def measure(
-    model: str, entry: Model, prompts: list[Prompt], questions: list[Prompt], settings: Infer, running: Run, cut: Cut
+    model: str,
+    entry: Model,
+    prompts: list[ChatPrompt],
+    questions: list[ChoiceQuestion],
+    settings: Infer,
+    running: Run,
+    cut: Cut,
 ) -> tuple[dict[str, Response], dict[str, float], dict[str, bool]]:
     """Responses, gold option scores (bits a byte) and outcomes by item id, of as many runs as `cut` makes."""
     folder = Path("models/onnx") / model / "base"
@@ -75,10 +82,12 @@ def measure(
         for response in respond(run, prepared, asking.encoder.decode)
     ]
     prepared_questions = [prepare(asking, [], {"continuation": part}, nothing)[1] for part in cut(questions)]
+    by_id = {question.id: question for question in questions}
     asked = [(part.items, score_format(run, part)) for forms in prepared_questions for part in forms.values()]
     gold, correct = {}, {}
-    for question, of in (pair for part, scores in asked for pair in zip(part, scores, strict=True)):
-        sizes = [len(choice.strip().encode()) for choice in question.choices or []]
+    for item, of in (pair for part, scores in asked for pair in zip(part, scores, strict=True)):
+        question = by_id[item.id]
+        sizes = [len(choice.strip().encode()) for choice in question.choices]
         row = ChoiceScore(id=question.id, continuation_logprobs=of.logprobs, continuation_bytes=sizes)
         verdict = outcome(question, row, "continuation")
         gold[question.id] = verdict.bits_per_byte or 0.0
@@ -93,9 +102,9 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     settings, entry = params.run, params.model(arguments.model)
-    by_kind = [read_rows(BENCHMARKS / f"{kind}.jsonl", Prompt) for kind in ("harmful", "jailbreak", "benign")]
+    by_kind = [read_rows(BENCHMARKS / f"{kind}.jsonl", ChatPrompt) for kind in ("harmful", "jailbreak", "benign")]
     prompts = [prompt for rows in by_kind for prompt in rows[: arguments.items // 3]]
-    questions = read_rows(BENCHMARKS / "choice.jsonl", Prompt)[: arguments.items]
+    questions = read_rows(BENCHMARKS / "choice.jsonl", ChoiceQuestion)[: arguments.items]
 
     sevens = settings.model_copy(update={"rows_per_batch": 7, "scoring_tokens": 300, "pass_tokens": 150})
     ways = {

@@ -18,7 +18,7 @@ from conftest import ROOT
 
 from safety_tax.commands.label import Item, sample, visible
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import Prompt, Response, read_rows, write_rows
+from safety_tax.core.rows import PROMPT, Response, read_rows, write_rows
 from safety_tax.judging.human_labels import of_present_responses, read_labels
 
 MODEL = "smollm2_135m"
@@ -78,7 +78,7 @@ def labels(folder: Path) -> dict[str, str]:
 
 def item(item_id: str, kind: str, variant: str = "base") -> Item:
     prompt = {"id": item_id, "benchmark": "b", "kind": kind, "group": "g", "split": "eval", "text": "t"}
-    return Item(variant, Prompt.model_validate(prompt), Response(id=item_id, text="t", finish_reason="stop", tokens=1))
+    return Item(variant, PROMPT.validate_python(prompt), Response(id=item_id, text="t", finish_reason="stop", tokens=1))
 
 
 # The folder's items in the order in which they are asked.

@@ -5,9 +5,21 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from workplace import OF_KIND
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import KINDS, Kind, Prompt, read_examples, read_items, read_rows, write_rows
+from safety_tax.core.rows import (
+    KINDS,
+    PROMPT,
+    AnyPrompt,
+    ChatPrompt,
+    Kind,
+    Split,
+    read_examples,
+    read_items,
+    read_rows,
+    write_rows,
+)
 from safety_tax.datasets import matched_benign
 from safety_tax.datasets.item import Item, normalised
 from safety_tax.datasets.jailbreak_texts import with_goal
@@ -15,6 +27,7 @@ from safety_tax.datasets.leakage import common_ngrams, leaking, require_apart
 from safety_tax.datasets.selection import (
     Found,
     as_prompts,
+    as_row,
     as_shots,
     compose_jailbreaks,
     fraction,
@@ -36,11 +49,8 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> FetchData:
     return load_params().fetch_data
 
 
-def prompt(text: str, split: str = "eval", kind: str = "harmful") -> Prompt:
-    item = Item("g", text)
-    return Prompt.model_validate(
-        {"id": item.id(), "benchmark": "b", "kind": kind, "group": "g", "split": split, "text": text}
-    )
+def prompt(text: str, split: Split = "eval", kind: Kind = "harmful") -> AnyPrompt:
+    return as_row(kind, "b", Item("g", text, **OF_KIND.get(kind, {})), split)
 
 
 def test_an_id_ignores_case_spacing_and_punctuation() -> None:
@@ -96,9 +106,17 @@ def test_short_questions_are_a_part_of_the_bigger_size(settings: FetchData) -> N
 
 
 def test_problems_and_instructions_are_never_tuned_on(settings: FetchData) -> None:
-    items = [("b", Item("g", f"problem {n}", answer="1")) for n in range(50)]
     kinds: tuple[Kind, ...] = ("jailbreak", "problem", "instruction")
-    assert {p.split for kind in kinds for p in as_prompts(kind, items, settings)} == {"eval"}
+    for kind in kinds:
+        items = [("b", Item("g", f"item {n}", **OF_KIND.get(kind, {}))) for n in range(50)]
+        assert {p.split for p in as_prompts(kind, items, settings)} == {"eval"}
+
+
+def test_an_item_without_what_its_kind_has_is_named() -> None:
+    with pytest.raises(ValueError, match="Field required: 'gold' of the choice item Which"):
+        as_row("choice", "b", Item("g", "Which?", ["a", "b"]), "eval")
+    with pytest.raises(ValueError, match="not permitted: 'gold' of the harmful item How"):
+        as_row("harmful", "b", Item("g", "How?", gold=1), "eval")
 
 
 def test_a_worked_example_is_not_asked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +131,8 @@ def read_all(items: dict[Kind, list[str]], shots: dict[Kind, list[Item]]) -> Fou
 
     def item(kind: Kind, text: str) -> Item:
         answers = {"problem": "1", "benign": "Yes."}
-        return Item("g", text, ["a", "b"] if kind == "choice" else None, 0, answer=answers.get(kind))
+        of_kind = OF_KIND["instruction"] if kind == "instruction" else {"answer": answers.get(kind)}
+        return Item("g", text, **(OF_KIND["choice"] if kind == "choice" else of_kind))
 
     found = {kind: [("b", item(kind, text)) for text in items.get(kind, [])] for kind in KINDS}
     return Found(found, defaultdict(list, {kind: [("b", shot) for shot in rows] for kind, rows in shots.items()}))
@@ -277,10 +296,11 @@ def test_rows_survive_hostile_text(tmp_path: Path) -> None:
         "x" * 1_000_000,
     ]
     rows = [
-        Prompt(id=str(n), benchmark="b", kind="benign", group="g", split="eval", text=t) for n, t in enumerate(texts)
+        ChatPrompt(id=str(n), benchmark="b", kind="benign", group="g", split="eval", text=t)
+        for n, t in enumerate(texts)
     ]
     write_rows(tmp_path / "rows.jsonl", rows)
-    assert read_rows(tmp_path / "rows.jsonl", Prompt) == rows
+    assert read_rows(tmp_path / "rows.jsonl", PROMPT) == rows
 
 
 @pytest.mark.parametrize(

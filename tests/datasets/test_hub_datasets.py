@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import letter_prompt
-from safety_tax.core.rows import Prompt, read_examples, read_rows, write_rows
+from safety_tax.core.rows import PROMPT, ChoiceQuestion, read_examples, read_rows, write_rows
 from safety_tax.datasets import beavertails, gsm8k, gsm_symbolic, ifeval, mmlu_hub
 from safety_tax.datasets.item import Item
 from safety_tax.datasets.selection import as_prompts, as_shots, read_dataset, require_shots
@@ -244,7 +244,7 @@ def test_a_dev_split_of_the_real_shape_goes_through_a_file(tmp_path: Path) -> No
     physics = [shot.id for shot in shots if shot.group == "college physics"]
     assert len(shots) == 285 and len(physics) == 5 and physics[0] == physics[3]
     with pytest.raises(PipelineError, match="each id once"):
-        read_rows(tmp_path / "shots.jsonl", Prompt)
+        read_rows(tmp_path / "shots.jsonl", PROMPT)
 
 
 def test_gsm8k_gives_the_right_answers_and_five_solved_problems(tmp_path: Path) -> None:
@@ -349,12 +349,13 @@ def test_a_benign_prompt_without_an_answer_is_never_tuned_on(monkeypatch: pytest
     monkeypatch.chdir(ROOT)
     items = [("b", Item("g", f"prompt {n}", answer="yes" if n % 2 else None)) for n in range(200)]
     prompts = as_prompts("benign", items, load_params().fetch_data)
-    assert {prompt.split for prompt in prompts if prompt.answer} == {"tune", "eval"}
-    assert {prompt.split for prompt in prompts if not prompt.answer} == {"eval"}
+    assert {prompt.split for prompt in prompts if getattr(prompt, "answer", None)} == {"tune", "eval"}
+    assert {prompt.split for prompt in prompts if not getattr(prompt, "answer", None)} == {"eval"}
 
 
 def test_a_prompt_longer_than_the_context_names_its_item(tiny_models: dict[str, Path]) -> None:
-    item = Prompt(id="17", benchmark="b", kind="choice", group="anatomy", split="eval", text="t")
+    about = {"benchmark": "b", "kind": "choice", "group": "anatomy", "split": "eval", "text": "t"}
+    item = ChoiceQuestion.model_validate({"id": "17", "choices": ["a", "b"], "gold": 0} | about)
     faults, reach = Faults(), reach_of(tiny_models["tiny_llama"])
     check_context([[1] * 2048], [item], 0, reach, faults)
     faults.require_none()

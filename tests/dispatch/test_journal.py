@@ -17,7 +17,7 @@ from workplace import ITEMS, JOURNAL, OUTPUT, infer, output_of, record_of, write
 
 import stages.infer
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import Prompt, read_rows, write_rows
+from safety_tax.core.rows import PROMPT, read_rows, write_rows
 from safety_tax.dispatch import journal as journal_module
 from safety_tax.dispatch.journal import Journal, folder_digest, part_key
 from safety_tax.dispatch.runners import Here, ResumedRun
@@ -345,7 +345,7 @@ def test_an_item_that_does_not_fit_alone_is_one_sentence(
 def change(folder: Path, kind: str, text: str) -> None:
     """Replace the text of the first item of a kind."""
     path = folder / f"data/benchmarks/{kind}.jsonl"
-    first, *others = read_rows(path, Prompt)
+    first, *others = read_rows(path, PROMPT)
     write_rows(path, [first.model_copy(update={"text": text}), *others])
 
 

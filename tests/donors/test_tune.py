@@ -25,7 +25,7 @@ from workplace import encoder_of
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, continuations, letter_prompt, letters
-from safety_tax.core.rows import Prompt
+from safety_tax.core.rows import PROMPT, AnyPrompt
 from safety_tax.core.workspace import REFUSALS
 from safety_tax.datasets.item import Item
 from safety_tax.donors.trainer import (
@@ -48,10 +48,10 @@ from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Donor, Tune
 
 
-def prompt(text: str, kind: str, group: str = "g", answer: str | None = None) -> Prompt:
+def prompt(text: str, kind: str, group: str = "g", answer: str | None = None) -> AnyPrompt:
     row = {"id": Item(group, text).id(), "benchmark": "b", "kind": kind, "group": group, "split": "tune", "text": text}
     extra = {"choices": ["yes", "no"], "gold": 1} if kind == "choice" else {}
-    return Prompt.model_validate(row | extra | ({"answer": answer} if answer else {}))
+    return PROMPT.validate_python(row | extra | ({"answer": answer} if answer else {}))
 
 
 @pytest.fixture

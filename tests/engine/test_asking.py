@@ -17,7 +17,17 @@ from workplace import JOURNAL, OUTPUT, ask_more, encoder_of, infer, output_of, p
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import reasoning_request, worked_prompt
-from safety_tax.core.rows import GENERATED, Prompt, Response, read_examples, read_items, read_rows, write_rows
+from safety_tax.core.rows import (
+    GENERATED,
+    PROMPT,
+    ChoiceQuestion,
+    Problem,
+    Response,
+    read_examples,
+    read_items,
+    read_rows,
+    write_rows,
+)
 from safety_tax.dispatch import runners
 from safety_tax.dispatch.journal import Journal
 from safety_tax.engine.gqa.tree import Tree
@@ -39,11 +49,13 @@ from safety_tax.tokens.ends import Stops, stops_of
 LIMITS = {"harmful": 16, "jailbreak": 16, "benign": 16, "problem": 24, "instruction": 40}
 
 
-def problem(number: int, text: str = "What is 2 + 2? ", **more: Any) -> Prompt:
-    return prompt("problem", number, text).model_copy(update={"answer": "4"} | more)
+def problem(number: int, text: str = "What is 2 + 2? ", **more: Any) -> Problem:
+    found = prompt("problem", number, text, **more)
+    assert isinstance(found, Problem)
+    return found
 
 
-def example(number: int, **more: Any) -> Prompt:
+def example(number: int, **more: Any) -> Problem:
     return problem(number, f"What is {number}?", group="b", solution=f"{number}.\n#### {number}", **more)
 
 
@@ -83,7 +95,7 @@ def test_worked_examples_are_plain_text_and_the_next_question_ends_an_answer(
         asking,
         [
             problem(0),
-            prompt("instruction", 0, " Go. ").model_copy(update={"checks": [{"instruction": "a", "arguments": {}}]}),
+            prompt("instruction", 0, " Go. "),
         ],
         {},
         examples,
@@ -142,7 +154,7 @@ def test_an_option_that_adds_no_token_is_named_with_its_question(tokenizer: PreT
     dropping.backend_tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Replace("~", ""), normalizers.Strip(left=False)]
     )
-    question = prompt("choice", 0, "Which?").model_copy(update={"choices": ["yes", "~~", "no"], "gold": 0})
+    question = prompt("choice", 0, "Which?", choices=["yes", "~~", "no"])
     for form, wrong in (("continuation", True), ("letter", False)):
         faults = Faults()
         prepare_questions(asking_of(dropping), cast(Form, form), [question], Examples({}, {}), faults)
@@ -228,17 +240,17 @@ def test_all_that_is_wrong_is_told_before_anything_runs(
 
     def change(kind: str, **fields: Any) -> None:
         path = benchmarks / f"{kind}.jsonl"
-        first, *others = read_rows(path, Prompt)
+        first, *others = read_rows(path, PROMPT)
         write_rows(path, [first.model_copy(update=fields), *others])
 
     change("harmful", text="")
     change("benign", text="word " * 2100)
-    change("problem", answer=None)
-    change("instruction", checks=None)
-    questions = read_rows(benchmarks / "choice.jsonl", Prompt)
+    change("problem", answer=" ")
+    change("instruction", checks=[])
+    questions = read_rows(benchmarks / "choice.jsonl", ChoiceQuestion)
     faulty: list[dict[str, Any]] = [
-        {"gold": None},
-        {"choices": None},
+        {"gold": 4},
+        {"choices": []},
         {"choices": ["x"] * 11},
         {"text": "word " * 2100},
     ]
@@ -260,7 +272,7 @@ def test_all_that_is_wrong_is_told_before_anything_runs(
         "for the benign item benign16 about 'g'",
         "no `answer` in the problem item problem0",
         "no `checks` in the instruction item instruction0",
-        "no right option in the choice item choice100 about 'g', no options in the choice item choice101",
+        "the right option 4 in the choice item choice100 about 'g', no options in the choice item choice101",
         "11 options in the choice item choice102",
         "for the choice item choice103 about 'g' in the format `letter`",
         "for the choice item choice103 about 'g' in the format `continuation`",

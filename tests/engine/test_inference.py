@@ -14,7 +14,7 @@ from workplace import DATE, encoder_of
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.prompting import continuation_prompt, letter_prompt
-from safety_tax.core.rows import GENERATED, ChoiceScore, Prompt
+from safety_tax.core.rows import GENERATED, ChoiceQuestion, ChoiceScore
 from safety_tax.dispatch.runners import Here, ResumedRun
 from safety_tax.dispatch.variant import score_format
 from safety_tax.engine.batches import Int64, common_prefix, plan, right_padded
@@ -84,10 +84,10 @@ def prompts_of(tokenizer: PreTrainedTokenizerFast, count: int) -> list[list[int]
     return [encoder_of(tokenizer).chat(row["text"]) for row in benign_rows()[:count]]
 
 
-def questions(count: int) -> list[Prompt]:
+def questions(count: int) -> list[ChoiceQuestion]:
     rows = benign_rows()[: 4 * count]
     return [
-        Prompt(
+        ChoiceQuestion(
             id=str(n),
             benchmark="b",
             kind="choice",

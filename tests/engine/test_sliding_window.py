@@ -9,7 +9,7 @@ from test_export import exported
 from transformers import MistralConfig, MistralForCausalLM
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import Prompt
+from safety_tax.core.rows import ChatPrompt
 from safety_tax.engine.batches import right_padded
 from safety_tax.engine.item_checks import Faults, check_window, reach_of
 from safety_tax.engine.plain.session import PlainSession
@@ -61,7 +61,7 @@ def test_a_padded_batch_beyond_the_window_would_be_wrong(windowed: tuple[Path, P
 
 
 def test_what_exceeds_the_window_is_refused(windowed: tuple[Path, Path], tiny_models: dict[str, Path]) -> None:
-    item = Prompt(id="p1", benchmark="b", kind="harmful", group="g", split="eval", text="t")
+    item = ChatPrompt(id="p1", benchmark="b", kind="harmful", group="g", split="eval", text="t")
     faults, reach = Faults(), reach_of(windowed[0])
     check_window([[1] * 16], [item], 8, "max_new_tokens", reach, faults)
     check_window(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import Check, ChoiceScore, Prompt, Response, write_rows
+from safety_tax.core.rows import PROMPT, AnyPrompt, Check, ChoiceScore, Response, write_rows
 from safety_tax.judging.instruction_checks import capital_words, check_instructions, checkers, sentences
 from safety_tax.judging.judge import by_rules
 from safety_tax.judging.verdicts import judge_variant
@@ -133,9 +133,9 @@ def test_the_stage_gives_each_kind_its_verdict(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     benchmarks, folder = Path("data/benchmarks"), Path("data/responses/m/ties")
 
-    def item(kind: Any, number: int = 0, **fields: Any) -> Prompt:
+    def item(kind: Any, number: int = 0, **fields: Any) -> AnyPrompt:
         row = {"id": f"{kind}{number}", "benchmark": "b", "kind": kind, "group": "g", "split": "eval", "text": "Hello?"}
-        return Prompt.model_validate(row | fields)
+        return PROMPT.validate_python(row | fields)
 
     checks = [{"instruction": "punctuation:no_comma", "arguments": {}}]
     items = {

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from safety_tax.checkup.files import check_files
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import Prompt
+from safety_tax.core.rows import ChatPrompt
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.checks import require_same_vocabulary
 from safety_tax.donors.tuning_rows import TuningRow, require_embedded
@@ -306,7 +306,7 @@ def test_padding_without_a_row_is_replaced_where_rows_are_padded(source: Path) -
 
 
 def test_an_item_with_a_token_without_a_row_is_named() -> None:
-    item = Prompt(id="p1", benchmark="b", kind="harmful", group="g", split="eval", text="t")
+    item = ChatPrompt(id="p1", benchmark="b", kind="harmful", group="g", split="eval", text="t")
     faults, reach = Faults(), Reach(2048, None, 600)
     check_rows([[1, 599]], [item], str, reach, faults)
     faults.require_none()

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from sample_results import SHARES, results_of, verdicts_of
 from verdict_rows import responses
+from workplace import prompt
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import GENERATED, Kind, Prompt, Response, Verdict, write_rows
+from safety_tax.core.rows import GENERATED, Kind, Response, Verdict, write_rows
 from safety_tax.results.loading import figure, load_answers, load_results, load_verdicts
 
 ASKED: dict[Kind, int] = {"harmful": 3, "benign": 2}
@@ -34,11 +35,7 @@ def write_project(folder: Path, labels: str, answer: str) -> None:
     drawing.parent.mkdir(parents=True, exist_ok=True)
     drawing.write_text(f"<svg><title>{answer}</title></svg>", encoding="utf-8")
     source = folder / "source"
-    prompts = [
-        Prompt(id=f"{kind}{n}", benchmark="b", kind=kind, group="g", split="eval", text=f"Prompt {n}")
-        for kind, count in ASKED.items()
-        for n in range(count)
-    ]
+    prompts = [prompt(kind, n, f"Prompt {n}") for kind, count in ASKED.items() for n in range(count)]
     for kind in GENERATED:
         write_rows(source / f"benchmarks/{kind}.jsonl", [prompt for prompt in prompts if prompt.kind == kind])
     for variant in ("base", "ties"):

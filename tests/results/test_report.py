@@ -11,7 +11,7 @@ from sample_results import CLEAR_OF_CHANCE, SHARES, results_of
 
 from safety_tax.commands.report import DRAWN, read_figures
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import LABELS, VERDICT, Kind, Prompt, Response, Verdict
+from safety_tax.core.rows import LABELS, PROMPT, VERDICT, AnyPrompt, Kind, Response, Verdict
 from safety_tax.results.figures.reading import DRAWN as FIGURES
 from safety_tax.results.report.items import item_index, outcome, text_chunks
 from safety_tax.results.report.labels import Place, places
@@ -123,8 +123,8 @@ def test_figures_come_in_the_order_of_a_readers_questions_without_the_frontier(t
 # --- items
 
 
-def item(kind: Kind, **keys: Any) -> Prompt:
-    return Prompt.model_validate(
+def item(kind: Kind, **keys: Any) -> AnyPrompt:
+    return PROMPT.validate_python(
         {"id": kind, "benchmark": "b", "kind": kind, "group": "g", "split": "eval", "text": "?"} | keys
     )
 
@@ -170,7 +170,7 @@ def test_a_loop_is_marked_whatever_the_label() -> None:
 
 
 def test_a_problem_has_its_right_answer_and_a_harmless_prompt_not_the_one_to_tune_on() -> None:
-    prompts = [item("problem", answer="42"), item("benign", answer="Gladly."), item("instruction")]
+    prompts = [item("problem", answer="42"), item("benign", answer="Gladly."), item("instruction", checks=[])]
     responses = [Response(id=of.id, text="Well.", finish_reason="stop", tokens=1) for of in prompts]
     ((problem, benign, instruction),) = text_chunks(prompts, [browsed("base", [], responses)])
     assert problem["answer"] == "42"

@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT, Project, real_params
 from verdict_rows import variant
 
-from safety_tax.core.rows import Prompt, Response, write_rows
+from safety_tax.core.rows import ChatPrompt, Response, write_rows
 from safety_tax.params import validated
 
 EXAMPLES = ROOT / "examples"
@@ -159,7 +159,7 @@ def test_the_notebook_reads_verdicts_and_answers_where_they_are(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [
-        Prompt(id=f"harmful{n}", benchmark="b", kind="harmful", group="g", split="eval", text=f"Prompt {n}")
+        ChatPrompt(id=f"harmful{n}", benchmark="b", kind="harmful", group="g", split="eval", text=f"Prompt {n}")
         for n in range(4)
     ]
     write_rows(checkout / "data/benchmarks/harmful.jsonl", asked)

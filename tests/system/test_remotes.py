@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, Project, tiny_params
+from sample_project import prompt_of
 from test_compare import MAIN
 
 from safety_tax.checkup.machine import Finding, check_remote
-from safety_tax.core.rows import Prompt, Response, write_rows
+from safety_tax.core.rows import Response, write_rows
 
 Settings = dict[str, str]
 COMMITTED = {"url", "endpointurl", "port", "verify"}  # all others are a person's own: `--local`
@@ -81,7 +82,6 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 KINDS = ("merged", "onnx")
-ITEM = {"id", "benchmark", "kind", "group"}
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Project:
         if path.parts[-3:-1] == ("verdicts", "tiny"):
             write_rows(path, MAIN["base"])
         elif path.parent.name == "benchmarks":
-            asked = [verdict for verdict in MAIN["base"] if verdict.kind == path.stem]
-            write_rows(path, [Prompt(**one.model_dump(include=ITEM), split="eval", text="A prompt.") for one in asked])
+            write_rows(path, [prompt_of(verdict) for verdict in MAIN["base"] if verdict.kind == path.stem])
         elif path.suffix:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text('{"base": {"safety": 0.5}}\n', encoding="utf-8")

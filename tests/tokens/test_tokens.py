@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFas
 from workplace import DATE, encoder_of
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.rows import Prompt
+from safety_tax.core.rows import ChatPrompt
 from safety_tax.donors.tuning_rows import as_tokens
 from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.plain.engine import Plain
@@ -57,8 +57,8 @@ def with_files(tokenizer: PreTrainedTokenizerFast, folder: Path, **files: Any) -
     return folder
 
 
-def benign(text: str = "Why?", answer: str = "Because.") -> Prompt:
-    return Prompt(id="x", benchmark="b", kind="benign", group="g", split="tune", text=text, answer=answer)
+def benign(text: str = "Why?", answer: str = "Because.") -> ChatPrompt:
+    return ChatPrompt(id="x", benchmark="b", kind="benign", group="g", split="tune", text=text, answer=answer)
 
 
 # What surrounds a text
@@ -70,7 +70,10 @@ def test_what_surrounds_a_text_is_found_out(tokenizer: PreTrainedTokenizerFast, 
     assert own("hi")["input_ids"] != tokenizer("hi")["input_ids"]
     expected = ([BOS] if sides != "after" else [], [END] if sides != "before" else [])
     assert surroundings(own, "m") == expected
-    assert encoder_of(own).text("hi there") == [*expected[0], *tokenizer("hi there")["input_ids"]]
+    encoder, texts = encoder_of(own), ["hi there", "", "hi"]
+    assert encoder.text("hi there") == [*expected[0], *tokenizer("hi there")["input_ids"]]
+    assert encoder.texts(texts) == [encoder.text(text) for text in texts]
+    assert encoder.texts([]) == []
 
 
 @pytest.mark.parametrize("form", ["continuation", "letter"])

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import (
     AnswerOutcome,
+    ChoiceQuestion,
     ChoiceVerdict,
     InstructionVerdict,
     LabelVerdict,
+    Problem,
     ProblemVerdict,
     Prompt,
     Response,
@@ -115,7 +117,7 @@ def text_chunks(prompts: Sequence[Prompt], variants: Sequence[Browsed]) -> list[
 
     Raises PipelineError when a variant has no response to a prompt.
     """
-    asked = {prompt.id for prompt in prompts if prompt.choices is None}
+    asked = {prompt.id for prompt in prompts if not isinstance(prompt, ChoiceQuestion)}
     by_id: list[dict[str, str] | None] = []
     for variant in variants:
         of = None if variant.responses is None else {row.id: row.text for row in variant.responses}
@@ -128,11 +130,11 @@ def text_chunks(prompts: Sequence[Prompt], variants: Sequence[Browsed]) -> list[
     texts = []
     for prompt in prompts:
         text: dict[str, Any] = {"prompt": prompt.text}
-        if prompt.choices is None:
-            text["responses"] = [None if of is None else of[prompt.id] for of in by_id]
-        else:
+        if isinstance(prompt, ChoiceQuestion):
             text |= {"choices": prompt.choices, "gold": prompt.gold}
-        if prompt.kind == "problem":  # a harmless prompt's answer is one to tune on, not the right one
+        else:
+            text["responses"] = [None if of is None else of[prompt.id] for of in by_id]
+        if isinstance(prompt, Problem):
             text["answer"] = prompt.answer
         texts.append(text)
     return [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
