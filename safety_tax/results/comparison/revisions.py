@@ -149,9 +149,10 @@ def read_revision(name: str | None) -> Revision:
 def _variants(params: Any, model: str) -> list[str]:
     """`base`, and the recipes that are for the model."""
     recipes = _within(params, "recipes")
-    named = {} if not isinstance(recipes, dict) else {name: _within(recipes, name, "models") for name in recipes}
+    names = recipes if isinstance(recipes, dict | list) else ()
     # Of an older revision, a mergekit recipe's `models` is a mapping, and another thing.
-    return ["base", *(str(name) for name, of in named.items() if not isinstance(of, list) or model in of)]
+    models = {name: _within(recipes, name, "models") for name in names}
+    return ["base", *(str(name) for name, of in models.items() if not isinstance(of, list) or model in of)]
 
 
 def _judge(params: Any) -> Any:
