@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.modeling_utils import no_init_weights
 
 SIZES = {
     **{"vocab_size": 600, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
@@ -45,6 +44,8 @@ class Family:
 
     def network(self) -> PreTrainedModel:
         """Every tensor drawn: a new model's norms are all ones and its biases zeros, and could be swapped unseen."""
+        from transformers.modeling_utils import no_init_weights  # Transformers 5 reads the rows, too, and has it not
+
         with no_init_weights():
             network: PreTrainedModel = AutoModelForCausalLM.from_config(self.config())
         network.tie_weights()

@@ -1,11 +1,13 @@
 """adapter_config.json: which adapters are s · B · A on the base as it is, and what s is."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.model_config import read_config
 from safety_tax.donors.tensor_names import layer_of
 
@@ -24,10 +26,25 @@ HARMLESS = {
     *("lora_dropout", "layers_pattern", "megatron_core", "qalora_group_size", "runtime_config"),
     *("loftq_config", "eva_config", "corda_config", "lora_ga_config"),
 }
-# Any other setting is refused unless it is empty: DoRA, biases, single tokens, routing, block-diagonal matrices, layers
+# Any other setting is refused unless it is empty: biases, single tokens, routing, block-diagonal matrices, layers
 # that are repeated, and what a later PEFT may bring.
 # Initialisations that leave the base as it is. pissa, olora, corda, loftq and lora_ga take their start out of it.
 KEEPS_BASE = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
+# Kinds that are no s · B · A, and that PEFT merges as it runs them: tests show each.
+MERGED_BY_PEFT = {
+    *("ADALORA", "BOFT", "C3A", "DELORA", "FOURIERFT", "GLORA", "GRALORA", "HIRA", "HRA", "IA3", "LN_TUNING", "LOHA"),
+    *("LOKR", "MISS", "OFT", "PVERA", "RANDLORA", "ROAD", "SHIRA", "TINYLORA", "TRAINABLE_TOKENS", "UNILORA", "VBLORA"),
+    *("VERA", "WAVEFT"),
+}
+# Kinds that add to what a model reads, or to its layers, and change none of its weights.
+WITHOUT_MERGE = {
+    *("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE", "ADAPTION_PROMPT"),
+    *("POLY", "XLORA", "LILY"),
+}
+# Numbers that are no size of a tensor.
+NO_SIZE = re.compile(r".*(seed|key|step|version|interval|init|final).*")
+MOST_SIZE = 4096
+"""Of a size that no tensor of the file shows."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,11 @@ def _is_named(module: str, names: tuple[str, ...]) -> bool:
 def read_settings(file: Path) -> AdapterSettings:
     """Raises PipelineError when the adapter is not s · B · A alone, or a setting is not as PEFT writes it."""
     config = read_config(file)
+    if config.get("peft_type") in WITHOUT_MERGE:
+        raise PipelineError(
+            f"Expected an adapter that changes weights in {file.parent}, found peft_type {config['peft_type']}, which "
+            "adds to a model and has no merge; choose a donor of another kind (LoRA, DoRA, LoHa, ...)."
+        )
     if unusual := _unusual(config):
         raise PipelineError(
             f"Expected a plain LoRA adapter in {file.parent}, found {unusual}; "
@@ -108,6 +130,47 @@ def read_settings(file: Path) -> AdapterSettings:
         layers=(layers,) if isinstance(layers, int) else tuple(layers) if layers else None,
         ties=bool(config.get("ensure_weight_tying")),
     )
+
+
+def merged_by_peft(file: Path) -> dict[str, Any] | None:
+    """The settings of an adapter that PEFT is to merge; None where it is plain, or of a kind that is not merged.
+
+    Raises PipelineError when it changes more than PEFT merges, or a setting is not as PEFT writes it.
+    """
+    config = read_config(file)
+    kind = config.get("peft_type")
+    if kind == "LORA" and config.get("use_dora") is True:
+        if unusual := _unusual({**config, "use_dora": False}):
+            raise PipelineError(
+                f"Expected a plain LoRA or DoRA adapter in {file.parent}, found {unusual}; merge it into its base "
+                "first and give the full checkpoint as the donor."
+            )
+        _require_types(config, file)
+    elif not isinstance(kind, str) or kind not in MERGED_BY_PEFT:
+        return None
+    _require_sound(config, file)
+    return config
+
+
+def _require_sound(config: dict[str, Any], file: Path) -> None:
+    """Raises PipelineError for what would keep PEFT busy for ever, fill the memory, or change biases unmerged."""
+    tensors = Checkpoint(file.parent, "adapter_model*.safetensors")
+    largest = max((size for name in tensors.names() for size in tensors.shape(name)), default=0)
+    for key, value in config.items():
+        patterns = [value] if key in ("target_modules", "exclude_modules", "layers_pattern") else []
+        patterns += list(value) if key.endswith("_pattern") and isinstance(value, dict | list) else []
+        sizes = list(value.values()) if key.endswith("_pattern") and isinstance(value, dict) else [value]
+        sound = all(_is_pattern(pattern) for pattern in patterns if isinstance(pattern, str))
+        sound = sound and (bool(NO_SIZE.fullmatch(key)) or all(map(_within(max(largest, MOST_SIZE)), sizes)))
+        if not sound or (key == "bias" and value not in ("none", False, None)):
+            raise PipelineError(
+                f"Expected a setting of an adapter whose tensors PEFT merges as {key[:80]} in {file}, found "
+                f"{str(value)[:80]!r}; merge it into its base first and give the full checkpoint as the donor."
+            )
+
+
+def _within(most: int) -> Callable[[object], bool]:
+    return lambda value: not isinstance(value, int) or abs(value) <= most
 
 
 def _unusual(config: dict[str, Any]) -> str:

@@ -85,11 +85,13 @@ def collect(name: str, model: Model, settings: Curvature, date: datetime.date, f
     from transformers import AutoModelForCausalLM
 
     from safety_tax.donors.moments import require_curved
+    from safety_tax.model_files.attention import implementation_in
     from safety_tax.tokens.encoder import Encoder
 
     base = BASES / name
     encoder = Encoder.open(base, name, date)
-    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    attention = implementation_in(base)
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=attention).eval()
     require_curved(network)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     rows = {

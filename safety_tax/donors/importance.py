@@ -16,6 +16,7 @@ from safety_tax.donors.moments import snip
 from safety_tax.donors.opening import Donor, open_donor
 from safety_tax.donors.tensor_names import is_embedding
 from safety_tax.donors.tuning_rows import TuningRow
+from safety_tax.model_files.attention import implementation_in
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Importance
 from safety_tax.tokens.encoder import Encoder
@@ -31,7 +32,8 @@ def quantiles(importance: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def locate(base: Path, donor: Donor, rows: list[TuningRow], folder: Path) -> int:
     """Write a score of each weight into `folder`, the lower one of base and donor; returns how many weights."""
-    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    attention = implementation_in(base)
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=attention).eval()
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     folder.mkdir()
     with progress_bar() as progress:

@@ -7,6 +7,7 @@ from safety_tax.core.arrays import Float32
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.tensor_files import Checkpoint, Tensor
 from safety_tax.donors.adapter import ADAPTER_CONFIG, Adapter
+from safety_tax.donors.adapter_settings import merged_by_peft
 from safety_tax.donors.full_checkpoint import FullCheckpoint
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -31,6 +32,10 @@ def open_donor(folder: Path, base: Checkpoint) -> Donor:
     """The adapter or the full checkpoint in `folder`. Raises PipelineError when it does not fit the base."""
     if (folder / ADAPTER_CONFIG).exists():
         _require_safetensors(folder, "adapter_model*.safetensors")
+        if (settings := merged_by_peft(folder / ADAPTER_CONFIG)) is not None:
+            from safety_tax.donors.peft_adapter import PeftAdapter  # torch and PEFT, for these alone
+
+            return PeftAdapter(folder, base, settings)
         return Adapter(folder, base)
     if (folder / "config.json").exists():
         _require_safetensors(folder, "model*.safetensors")

@@ -30,6 +30,7 @@ from safety_tax.core.console import progress_bar, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, saved_order
 from safety_tax.donors.tuning_rows import TuningRow
+from safety_tax.model_files.attention import implementation_in
 from safety_tax.model_files.class_source import stores_inputs_first
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Donor, Tune
@@ -206,7 +207,9 @@ def train(
     """
     set_seed(tune.seed)
     trained, held = split_rows(rows, tune)
-    bare = AutoModelForCausalLM.from_pretrained(base, dtype=base_dtype(model, tune))
+    bare = AutoModelForCausalLM.from_pretrained(
+        base, dtype=base_dtype(model, tune), attn_implementation=implementation_in(base)
+    )
     lora = LoraConfig(
         r=tune.rank,
         lora_alpha=tune.alpha,

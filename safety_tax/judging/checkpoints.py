@@ -11,6 +11,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.core.workspace import PROMPTS
 from safety_tax.datasets.matched_benign import read as read_benign
+from safety_tax.model_files.attention import implementation_in
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.stages import Export, JudgeModel
 from safety_tax.sources import fetch, put
@@ -69,7 +70,10 @@ def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder
     windows = classifier.windows(answers, min(classifier.longest, 512), 0)
     # All in one batch, so that padding is checked, too.
     found = classifier.log_probabilities(windows, 1 << 30, len(windows))
-    network = AutoModelForSequenceClassification.from_pretrained(weights, dtype=torch.float32).eval()
+    attention = implementation_in(weights)
+    network = AutoModelForSequenceClassification.from_pretrained(
+        weights, dtype=torch.float32, attn_implementation=attention
+    ).eval()
     expected = []
     for window in windows:
         with torch.inference_mode():

@@ -59,6 +59,19 @@ def read_attention(folder: Path) -> Attention:
     return attention_of(AutoConfig.from_pretrained(folder))
 
 
+def implementation_of(config: PretrainedConfig) -> str | None:
+    """The `attn_implementation` that computes what the config says; None where Transformers' own choice does.
+
+    The pinned version takes PyTorch's kernel for Gemma-2, too, which leaves out the cap of the scores without a word.
+    """
+    return "eager" if getattr(config, "attn_logit_softcapping", None) is not None else None
+
+
+def implementation_in(folder: Path) -> str | None:
+    """The same of the model in `folder`."""
+    return implementation_of(AutoConfig.from_pretrained(folder))
+
+
 def unfit(config: PretrainedConfig, families: tuple[str, ...] = ONE_NODE) -> str | None:
     """Why one node a layer is not the model's attention, in words for "it has ...", or None where it is.
 

@@ -23,6 +23,8 @@ LEFT_OUT = (
     *("output_attentions", "output_hidden_states", "return_dict", "torchscript", "attn_implementation"),
     *("id2label", "label2id", "num_labels"),
 )
+# What Transformers 5 calls a key that classes of the pinned version read by an older name.
+OLDER = {"partial_rotary_factor": "rotary_pct", "rope_theta": "rotary_emb_base", "num_local_experts": "num_experts"}
 WINDOW_KEYS = ("sliding_window", "use_sliding_window", "max_window_layers")
 
 
@@ -79,9 +81,12 @@ def translated(config: dict[str, Any], where: str) -> dict[str, Any]:
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
         return config
-    if config.get("rope_scaling") and hasattr(CONFIG_MAPPING[kind], "_rope_scaling_validation"):
+    if config.get("rope_scaling") and kind in ("olmo", "olmo2", "phi3"):  # these ask for the older names
         config["rope_scaling"] = with_older_names(config)
     reads = inspect.signature(CONFIG_MAPPING[kind].__init__).parameters
+    for newer, older in OLDER.items():
+        if newer in config and newer not in reads and older in reads and config.get(older) is None:
+            config[older] = config.pop(newer)
     config = _with_pinned_windows(config, reads, where)
     require_known_keys(config, where)
     stated = {"tie_word_embeddings": bool(CONFIG_MAPPING[kind]().tie_word_embeddings)}

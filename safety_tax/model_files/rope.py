@@ -19,6 +19,8 @@ SETTINGS: dict[str, frozenset[str]] = {
     ),
     "llama3": frozenset({"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"}),
 }
+# Classes whose layers with a window rotate unscaled, and the key of their theta; None where it is that of all layers.
+OF_WINDOWS = {"gemma3_text": "rope_local_base_freq", "olmo3": None}
 NAMES = ("rope_type", "type")  # the second is the older one
 
 
@@ -28,7 +30,7 @@ def with_pinned_rope(config: dict[str, Any], where: str) -> dict[str, Any]:
     Raises PipelineError when layers rotate by different settings, the file says two different things, or a setting is
     one that the pinned version does not know.
     """
-    config = dict(config)
+    config = _with_windows_apart(config, where)
     new = _flat(config.pop("rope_parameters", None), config, where)
     old = _object(config.get("rope_scaling"), "rope_scaling", where)
     if new is None and old.keys() & {"rope_theta", "partial_rotary_factor"}:
@@ -89,6 +91,27 @@ def _flat(parameters: Any, config: dict[str, Any], where: str) -> dict[str, Any]
             "choose another model."
         )
     return dict(first)
+
+
+def _with_windows_apart(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """A copy whose `rope_parameters` are those of the layers without a window, where the class rotates others apart."""
+    config = dict(config)
+    kind, parameters = str(config.get("model_type")), config.get("rope_parameters")
+    if kind not in OF_WINDOWS or not isinstance(parameters, dict):
+        return config
+    full, windows = (parameters.get(f"{layers}_attention") for layers in ("full", "sliding"))
+    if len(parameters) != 2 or not isinstance(full, dict) or not isinstance(windows, dict):
+        return config
+    key, theta = OF_WINDOWS[kind], windows.get("rope_theta")
+    scaled = _known({**windows, "rope_theta": None}, where)
+    if scaled or theta is None or (key is None and theta != full.get("rope_theta")):
+        return config  # which layers are of which kind decides whether it matters
+    if key is not None:
+        if config.get(key) not in (None, theta):
+            raise _twice(key, "rope_parameters", where)
+        config[key] = theta
+    config["rope_parameters"] = full
+    return config
 
 
 def _object(value: Any, key: str, where: str) -> dict[str, Any]:

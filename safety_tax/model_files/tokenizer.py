@@ -67,7 +67,9 @@ def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
 def _pinned(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     pinned = dict(settings)
     named = pinned.get("tokenizer_class")
-    if named is not None and (folder / WHOLE).exists() and not _resolves(named):
+    # Transformers 5 writes all of a tokenizer into tokenizer.json. The pinned class of the same name adds its own BOS.
+    newer = "backend" in pinned
+    if named is not None and (folder / WHOLE).exists() and (newer or not _resolves(named)):
         pinned["tokenizer_class"] = PLAIN_CLASS
     extra = pinned.get("extra_special_tokens")
     if isinstance(extra, list):  # the pinned version wants them by name

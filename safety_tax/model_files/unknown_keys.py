@@ -52,6 +52,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "full_attn_mod": (1,),
     "interpolate_factor": (1,),
 }
+# Constants of the pinned version's network, which a newer class reads from its file.
+CONSTANTS: dict[str, dict[str, float]] = {"gpt_oss": {"swiglu_alpha": 1.702, "swiglu_limit": 7.0}}
 # What the network's source, in the pinned version, shows to be there or not.
 SHOWN_BY_SOURCE = {
     **dict.fromkeys(("qk_layernorm", "use_qk_norm", "qk_norm"), re.compile(r"\b[qk]_(layer)?norm\b")),
@@ -124,5 +126,7 @@ def _harmless(key: str, config: dict[str, Any], kind: str) -> bool:
     flag = isinstance(value, bool)  # to Python it is an int, too: 1 is not True here
     if flag and key in SHOWN_BY_SOURCE:
         return value is (SHOWN_BY_SOURCE[key].search(source_of(kind)) is not None)
+    if value == CONSTANTS.get(kind, {}).get(key):
+        return True
     neutral = any(value == known and flag == isinstance(known, bool) for known in NEUTRAL.get(key, ()))
     return neutral or (flag and SHOWN_BY_TENSORS.fullmatch(key) is not None)

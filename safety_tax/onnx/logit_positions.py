@@ -72,7 +72,7 @@ def _head(made: dict[str, NodeProto]) -> NodeProto:
     """The product that makes the logits. Raises PipelineError when there is none."""
     node = made[LOGITS]
     while node.op_type in BEHIND_HEAD:
-        inner = [name for name in node.input if name in made and made[name].op_type != "Constant"]
+        inner = [name for name in node.input if "input_ids" in read_before(made, name)]  # not a bias that is widened
         if len(inner) != 1:
             break
         node = made[inner[0]]

@@ -96,10 +96,36 @@ def trace(network: PreTrainedModel, dtype: str, opset: int, fold: bool = True) -
                     keep_initializers_as_inputs=True,  # or equal weights would become one
                     dynamo=False,
                 )
+        if dtype == "float16":
+            _normalise_in_float16(path)
         with _refused(network, dtype):
             config.fix_dynamic_axes(path, dtype=float_dtype)  # it runs the graph, which shows whether it is one
         model = onnx.load(str(path))
     return Traced(model, [entry.name for entry in model.graph.input if entry.name not in inputs], {})
+
+
+def _normalise_in_float16(path: Path) -> None:
+    """Narrow what a layer norm of float16 weights reads in float32, as the network does, and widen what it gives.
+
+    The tracer takes what comes out of attention for float32, and hands it to the norm as it is: that is no graph.
+    """
+    model = onnx.load(str(path))
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    entries = (*graph.value_info, *graph.input)
+    wide = {entry.name for entry in entries if entry.type.tensor_type.elem_type == TensorProto.FLOAT}
+    for node in [node for node in graph.node if node.op_type == "LayerNormalization"]:
+        if node.input[0] not in wide or node.input[1] in wide:
+            continue
+        place = list(model.graph.node).index(node)
+        norm = model.graph.node[place]
+        read, given = f"{node.name}_narrow", f"{node.name}_wide"
+        model.graph.node.insert(
+            place + 1, helper.make_node("Cast", [f"{given}_input"], [norm.output[0]], given, to=TensorProto.FLOAT)
+        )
+        norm.output[0] = f"{given}_input"
+        model.graph.node.insert(place, helper.make_node("Cast", [norm.input[0]], [read], read, to=TensorProto.FLOAT16))
+        model.graph.node[place + 1].input[0] = read
+    onnx.save(model, str(path))
 
 
 @contextmanager

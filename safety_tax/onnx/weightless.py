@@ -7,6 +7,8 @@ from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_utils import no_init_weights
 
+from safety_tax.model_files.attention import implementation_of
+
 
 def weightless(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The network of a folder's `config.json`, every parameter one element that is repeated; tied ones stay tied.
@@ -15,7 +17,8 @@ def weightless(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """
     config = AutoConfig.from_pretrained(folder)
     with no_init_weights(), init_empty_weights(include_buffers=False):
-        network: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        attention = implementation_of(config)
+        network: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             placeholder = torch.zeros(1, dtype=parameter.dtype).expand(parameter.shape)

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from peft import EvaConfig, LoHaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
+from peft import EvaConfig, LoraConfig, PeftModel, PsoftConfig, get_peft_model, initialize_lora_eva_weights
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -180,7 +180,7 @@ OTHERS = [
     lora(init_lora_weights="pissa_niter_2"),
     lora(init_lora_weights="olora"),
     lora(init_lora_weights="lora_ga"),
-    lora(use_dora=True),
+    lora(use_dora=True, bias="all"),
     lora(bias="all"),
     lora(bias="lora_only"),
     lora(lora_bias=True),
@@ -188,7 +188,7 @@ OTHERS = [
     lora(layer_replication=[(0, 2), (1, 2)]),
     lora(target_parameters=["mlp.up_proj.weight"]),
     lora(alora_invocation_tokens=[1, 2], task_type="CAUSAL_LM"),
-    LoHaConfig(r=2, alpha=4, target_modules=["q_proj"]),
+    PsoftConfig(r=4, target_modules=["q_proj"]),
 ]
 
 
@@ -217,7 +217,7 @@ def test_every_setting_of_peft_is_read_or_harmless_or_refused(bases: dict[bool, 
         configure(donor, **{key: content.get(key)})
     for start in ("corda", "loftq", "Pissa", "pissa_niter_4", "lora_ga", "of a later peft", 1):
         assert "init_lora_weights" in refusal(bases[False], configure(donor, init_lora_weights=start))
-    for kind in ("IA3", "ADALORA", "VERA", "PROMPT_TUNING", None):
+    for kind in ("PROMPT_TUNING", "LILY", "OSF", "OF_A_LATER_PEFT", None):
         assert "peft_type" in refusal(bases[False], configure(donor, peft_type=kind))
 
 

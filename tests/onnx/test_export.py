@@ -19,7 +19,7 @@ import torch
 import yaml
 from conftest import EXPORT, ROOT, stored_as, tiny_params
 from families import FAMILIES
-from onnx import helper
+from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -34,6 +34,7 @@ from safety_tax.onnx.exporting import export
 from safety_tax.onnx.graph_pieces import cut, run_in_pieces
 from safety_tax.onnx.grouped_query import grouped_logits
 from safety_tax.onnx.logit_positions import add_logit_positions
+from safety_tax.onnx.onnx_graph import _refused
 from safety_tax.onnx.over_checkpoint import CONTRIB, tensors_of
 from safety_tax.onnx.parity import largest_difference, onnx_logits, pytorch_logits
 from safety_tax.settings.catalog import Model
@@ -498,9 +499,9 @@ def test_a_trace_takes_no_memory_for_weights(tmp_path: Path) -> None:
     assert int(result.stdout.split()[-1]) < weights / 2
 
 
-@pytest.mark.parametrize("kind", ["gemma2", "phi4"])
+@pytest.mark.parametrize("kind", ["gemma2", "phi4", "gpt2", "gpt_neox", "phi"])
 def test_a_family_in_float16_passes_its_own_gate(kind: str, tmp_path: Path) -> None:
-    """Gemma's is traced without folding, and its products are in float16 all the same."""
+    """Gemma's is traced without folding, and its products are in float16 all the same. Others have layer norms."""
     FAMILIES[kind].network().to(torch.float16).save_pretrained(tmp_path / "weights")
     folder = exported(tmp_path / "weights", tmp_path / "onnx", "float16")
     assert 0 < largest_difference(tmp_path / "weights", folder, [list(range(10, 40))]) < 0.1
@@ -509,7 +510,13 @@ def test_a_family_in_float16_passes_its_own_gate(kind: str, tmp_path: Path) -> N
     assert not [node.name for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]
 
 
-def test_a_family_whose_trace_in_float16_is_no_graph_is_one_sentence(tmp_path: Path) -> None:
-    FAMILIES["gpt2"].network().to(torch.float16).save_pretrained(tmp_path / "weights")
-    with pytest.raises(PipelineError, match=r"traces in float16, found the family 'gpt2'.*set its dtype to float32"):
-        exported(tmp_path / "weights", tmp_path / "onnx", "float16")
+def test_a_family_whose_trace_in_float16_is_no_graph_is_one_sentence() -> None:
+    """A sum of two types, as a tracer may leave it."""
+    kinds = {"narrow": TensorProto.FLOAT16, "wide": TensorProto.FLOAT, "sum": TensorProto.FLOAT}
+    one, other, found = (helper.make_tensor_value_info(name, kind, [1]) for name, kind in kinds.items())
+    graph = helper.make_graph([helper.make_node("Add", ["narrow", "wide"], ["sum"])], "g", [one, other], [found])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    network = FAMILIES["gpt2"].network()
+    words = r"traces in float16, found the family 'gpt2'.*different types.*set its dtype to float32"
+    with pytest.raises(PipelineError, match=words), _refused(network, "float16"):
+        ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
