@@ -1,6 +1,7 @@
-"""The house: which room may read which, that no file is too long, and that things of a kind are one file each."""
+"""The house: which room may read which, no file too long, things of a kind one file each, and a test for every file."""
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from graphlib import TopologicalSorter
@@ -25,6 +26,16 @@ ROOMS = (
 )
 # A reason is in the first lines of a file that is longer.
 LONGEST = 300
+# Files that no test names, and why none has to.
+THROUGH_OTHERS = {
+    "safety_tax.checkup.hub_access": "asks the Hub whose address was read on import: `doctor` in a process of its own",
+    "safety_tax.sources.hub_dataset": "the same: stage `fetch_data` against a loopback Hub",
+    "safety_tax.commands.doctor": "a command, run by its name",
+    "safety_tax.commands.stage": "a command, run by its name",
+    "safety_tax.model_files.faults": "a list",
+    "safety_tax.model_files.registrations": "acts on import: `families` answers for it, and the families' exports",
+    "safety_tax.results.report.vega": "one call of vl-convert, which takes seconds: tests of the page read its script",
+}
 
 
 def library() -> list[Path]:
@@ -69,6 +80,26 @@ def test_no_two_files_import_each_other() -> None:
             other for other in imports_of(file) if (ROOT / other.replace(".", "/")).with_suffix(".py").exists()
         }
     TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def named_by(file: Path) -> set[str]:
+    """The library's modules that a test file imports, or names in a text: of a program that it runs, for instance."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return imports_of(file) | {name for text in texts for name in re.findall(r"\bsafety_tax(?:\.\w+)+", text)}
+
+
+def test_every_file_of_the_library_is_named_by_a_test() -> None:
+    modules = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in library()
+        if file.name != "__init__.py" and file.relative_to(ROOT).parts[0] == "safety_tax"
+    }
+    named = {name for file in (ROOT / "tests").rglob("test_*.py") if file != Path(__file__) for name in named_by(file)}
+    # Methods and judges are found by their names in params.yaml, by which tests make them.
+    named |= {of.__module__ for of in (*RECIPE_TYPES.values(), *JUDGE_TYPES.values())}
+    assert sorted(modules - named - THROUGH_OTHERS.keys()) == []
+    assert sorted(THROUGH_OTHERS.keys() & named) + sorted(THROUGH_OTHERS.keys() - modules) == []  # no reason left over
 
 
 def test_a_long_file_says_why() -> None:
