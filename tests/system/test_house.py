@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections import defaultdict
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
@@ -43,10 +44,16 @@ def library() -> list[Path]:
     return sorted(file for room in ("safety_tax", "stages") for file in (ROOT / room).rglob("*.py"))
 
 
+@cache
+def nodes_of(file: Path) -> list[ast.AST]:
+    """Every node of a file's syntax tree."""
+    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
 def imports_of(file: Path) -> set[str]:
     """The library's modules that a file names, at its top or inside a function."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -84,8 +91,7 @@ def test_no_two_files_import_each_other() -> None:
 
 def named_by(file: Path) -> set[str]:
     """The library's modules that a test file imports, or names in a text: of a program that it runs, for instance."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    texts = [node.value for node in nodes_of(file) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     return imports_of(file) | {name for text in texts for name in re.findall(r"\bsafety_tax(?:\.\w+)+", text)}
 
 
