@@ -8,6 +8,7 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 from conftest import ROOT
@@ -44,21 +45,31 @@ def library() -> list[Path]:
     return sorted(file for room in ("safety_tax", "stages") for file in (ROOT / room).rglob("*.py"))
 
 
+class Said(NamedTuple):
+    """What a file names of the library, and its texts."""
+
+    imports: set[str]
+    texts: set[str]
+
+
 @cache
-def nodes_of(file: Path) -> list[ast.AST]:
-    """Every node of a file's syntax tree."""
-    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
-
-
-def imports_of(file: Path) -> set[str]:
-    """The library's modules that a file names, at its top or inside a function."""
+def said_by(file: Path) -> Said:
+    """Modules that a file imports, at its top or inside a function, and every text in it."""
     found: set[str] = set()
-    for node in nodes_of(file):
+    texts: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {name for name in found if name.startswith(("safety_tax.", "stages."))}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.add(node.value)
+    return Said({name for name in found if name.startswith(("safety_tax.", "stages."))}, texts)
+
+
+def imports_of(file: Path) -> set[str]:
+    """The library's modules that a file names, at its top or inside a function."""
+    return said_by(file).imports
 
 
 def test_no_import_runs_up() -> None:
@@ -89,21 +100,18 @@ def test_no_two_files_import_each_other() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def named_by(file: Path) -> set[str]:
-    """The library's modules that a test file imports, or names in a text: of a program that it runs, for instance."""
-    texts = [node.value for node in nodes_of(file) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return imports_of(file) | {name for text in texts for name in re.findall(r"\bsafety_tax(?:\.\w+)+", text)}
-
-
 def test_every_file_of_the_library_is_named_by_a_test() -> None:
+    """By an import; in a program that a test runs; a method or a judge by its name in params.yaml."""
     modules = {
         ".".join(file.relative_to(ROOT).with_suffix("").parts)
         for file in library()
         if file.name != "__init__.py" and file.relative_to(ROOT).parts[0] == "safety_tax"
     }
-    named = {name for file in (ROOT / "tests").rglob("test_*.py") if file != Path(__file__) for name in named_by(file)}
-    # Methods and judges are found by their names in params.yaml, by which tests make them.
-    named |= {of.__module__ for of in (*RECIPE_TYPES.values(), *JUDGE_TYPES.values())}
+    tests = [said_by(file) for file in (ROOT / "tests").rglob("test_*.py") if file != Path(__file__)]
+    texts = {text for said in tests for text in said.texts}
+    named = {name for said in tests for name in said.imports}
+    named |= {name for text in texts for name in re.findall(r"\bsafety_tax(?:\.\w+)+", text)}
+    named |= {of.__module__ for types in (RECIPE_TYPES, JUDGE_TYPES) for name, of in types.items() if name in texts}
     assert sorted(modules - named - THROUGH_OTHERS.keys()) == []
     assert sorted(THROUGH_OTHERS.keys() & named) + sorted(THROUGH_OTHERS.keys() - modules) == []  # no reason left over
 
