@@ -30,6 +30,7 @@ from transformers import (
 
 from safety_tax.core.rows import GENERATED
 from safety_tax.core.tensor_files import Checkpoint, write_alike, write_checkpoint
+from safety_tax.settings.stages import Export
 
 # Credentials as a person has them in the environment, each one recognised wherever it should not be.
 SECRETS = {
@@ -54,6 +55,7 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+EXPORT = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 SIZES = {
     "vocab_size": 600,
     "hidden_size": 64,

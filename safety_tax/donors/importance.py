@@ -52,9 +52,9 @@ def locate_all(name: str, model: Model, settings: Importance, date: datetime.dat
     base = BASES / name
     checkpoint = Checkpoint(base, "model*.safetensors")
     encoder = Encoder.open(base, name, date)
+    words = checkpoint.shape(next(filter(is_embedding, checkpoint.names())))[0]
     found = 0
     for donor, kind in settings.donors.items():
-        words = checkpoint.shape(next(filter(is_embedding, checkpoint.names())))[0]
         rows = read_rows_of(kind, settings.rows, encoder, words, model, settings.max_tokens, "importance.rows")
         found += locate(base, open_donor(DONORS / name / donor, checkpoint), rows, folder / donor)
     return found

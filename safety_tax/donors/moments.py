@@ -187,12 +187,21 @@ def _mean_over_rows(
     add: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None],
     advance: Callable[[], None],
 ) -> dict[str, NDArray[np.float32]]:
-    """Sums that `add` makes of (sum, weight, gradient), divided by the number of rows."""
+    """Sums that `add` makes of (sum, weight, gradient), divided by the number of rows.
+
+    An expert that a row's tokens do not reach has no gradient of that row: it adds nothing.
+    Raises PipelineError for a model whose layers have no linear weights.
+    """
     weights = {
         f"{place}.{name}.weight": module.weight
         for place, layer in decoder_layers(model).items()
         for name, module in _linears(layer).items()
     }
+    if not weights:
+        raise PipelineError(
+            f"Expected layers with weights stored as [out, in], found none in the family {model.config.model_type!r}; "
+            "name no donor in importance.donors of params.yaml, and use recipes that want none."
+        )
     model.requires_grad_(False)
     for weight in weights.values():
         weight.requires_grad_(True)
@@ -203,7 +212,8 @@ def _mean_over_rows(
         loss = torch.nn.functional.cross_entropy(logits, ids[0, -len(row.response) :], reduction="sum")
         loss.backward()
         for name, weight in weights.items():
-            add(sums[name], weight, weight.grad.float())
+            if weight.grad is not None:
+                add(sums[name], weight, weight.grad.float())
             weight.grad = None
         advance()
     return {name: (total / len(rows)).cpu().numpy() for name, total in sums.items()}

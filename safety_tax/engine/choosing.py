@@ -1,5 +1,7 @@
 """Which token comes next, from logits on the host."""
 
+import hashlib
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +10,11 @@ import numpy as np
 
 from safety_tax.engine.batches import Int64
 from safety_tax.engine.session import Float, require_finite
+
+
+def random_of(*numbers: int) -> np.random.Generator:
+    """Random numbers that depend on these alone: NumPy would take milliseconds to seed itself with a long prompt."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(array("q", numbers).tobytes()).digest()[:16]))
 
 
 class Chooser(NamedTuple):
@@ -26,7 +33,7 @@ class Chooser(NamedTuple):
         if self.temperature > 0:
             # Gumbel's trick: the largest of log-probability plus Gumbel noise is a draw from the distribution.
             noise = [
-                np.random.default_rng([self.seed, step, *prompt]).gumbel(size=logits.shape[-1])
+                random_of(self.seed, step, *prompt).gumbel(size=logits.shape[-1])
                 for prompt, step in zip(prompts, steps, strict=True)
             ]
             scores = logits.astype(np.float64) / self.temperature + np.stack(noise)

@@ -9,7 +9,7 @@ import numpy as np
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.engine.protocol import Budget, Engine, Hooks, Question, Questions
-from safety_tax.engine.session import Float
+from safety_tax.engine.session import Float, starting
 
 EXPECTED = "parity.json"
 BUDGET = Budget(generation_tokens=4096, rows=16, pass_tokens=512, scoring_tokens=4096)
@@ -18,7 +18,7 @@ BUDGET = Budget(generation_tokens=4096, rows=16, pass_tokens=512, scoring_tokens
 def require_parity(engine: Engine) -> float | None:
     """The largest difference to what PyTorch said, in nats; None where the export kept nothing.
 
-    Raises PipelineError when it is larger than the export grants, or a number is not finite.
+    Raises PipelineError when it is larger than the export grants, a number is not finite, or a pass fails.
     """
     path = engine.folder / EXPECTED
     if not path.exists():
@@ -27,8 +27,10 @@ def require_parity(engine: Engine) -> float | None:
     prompts = [entry["tokens"] for entry in kept["prompts"]]
     targets = [np.array(entry["targets"], np.int64) for entry in kept["prompts"]]
     expected = [np.array(entry["logprobs"]) for entry in kept["prompts"]]
+    with starting(engine.folder, engine.choice.provider):
+        by_way = {"prefill": by_scores(engine, prompts, targets), "steps": engine.by_steps(prompts, targets)}
     worst, where = 0.0, ""
-    for way, found in (("prefill", by_scores(engine, prompts, targets)), ("steps", engine.by_steps(prompts, targets))):
+    for way, found in by_way.items():
         for number, (one, other) in enumerate(zip(found, expected, strict=True)):
             differences = np.abs(one - other).max(axis=-1)
             if not np.isfinite(differences).all():

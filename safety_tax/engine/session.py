@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import onnxruntime as ort
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -106,7 +107,7 @@ def starting(folder: Path, provider: str) -> Iterator[None]:
     """Raises PipelineError for what ONNX Runtime, or the driver that is asked for the GPU's memory, raises inside."""
     try:
         yield
-    except PROVIDER_ERRORS as error:
+    except (DecodeError, *PROVIDER_ERRORS) as error:  # the first is ONNX's own, of a graph that is none
         raise PipelineError(
             f"Expected ONNX Runtime to load {folder} on {provider}, found: {first_line(error)}; free the memory that "
             "others take, or make the folder again."

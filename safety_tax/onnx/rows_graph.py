@@ -33,7 +33,6 @@ class Decoder:
     positions: int
     epsilon: float
     window: int | None = None
-    softcap: float = 0.0
 
 
 @dataclass
@@ -164,7 +163,6 @@ def _attention(pieces: _Pieces, decoder: Decoder, normed: str, layer: int) -> st
             num_heads=decoder.heads,
             kv_num_heads=decoder.kv_heads,
             do_rotary=1,
-            softcap=decoder.softcap,
             local_window_size=decoder.window or -1,
         )
     )
@@ -201,18 +199,29 @@ def _choose(pieces: _Pieces, logits: str, vocabulary: int) -> None:
     ends = add("CumSum", [sums, axis], "group_ends")
     total = add("Gather", [ends, constant("last_group", np.array([groups - 1], np.int64))], "total", axis=1)
     uniforms = add("Unsqueeze", [UNIFORMS, last], "uniforms_of_rows")
-    sought = add("Mul", [uniforms, total], "sought")
+    sought = _below(pieces, add("Mul", [uniforms, total], "sought_anywhere"), total, "sought")
     group = _count_until(pieces, ends, sought, groups, "group")
     end = add("GatherElements", [ends, group], "group_end", axis=1)
     start = add("Sub", [end, add("GatherElements", [sums, group], "group_sum", axis=1)], "group_start")
     of_group = add("GatherND", [in_groups, group], "weights_of_group", batch_dims=1)
-    within = add("Add", [add("CumSum", [of_group, axis], "ends_within"), start], "token_ends")
-    place = _count_until(pieces, within, sought, size, "place")
+    within = add("CumSum", [of_group, axis], "token_ends")
+    # Two sums of a group differ in their last bits: without the bounds a token of no probability could be drawn there.
+    rest = add(
+        "Max", [add("Sub", [sought, start], "rest"), constant("nothing", np.array(0, np.float32))], "rest_within"
+    )
+    whole = add("Gather", [within, constant("last_token_of_group", np.array([size - 1], np.int64))], "whole", axis=1)
+    place = _count_until(pieces, within, _below(pieces, rest, whole, "sought_within"), size, "place")
     offset = add("Mul", [group, constant("group_size", np.array(size, np.int64))], "group_offset")
     summed = add("Add", [offset, place], "drawn_anywhere")
     drawn = add("Min", [summed, constant("last_token", np.array(vocabulary - 1, np.int64))], "drawn")
     is_drawn = add("Greater", [COLDNESS, constant("nothing", np.array(0, np.float32))], "is_drawn")
     add("Squeeze", [add("Where", [is_drawn, drawn, likeliest], "chosen_of_each"), last], CHOSEN)
+
+
+def _below(pieces: _Pieces, sought: str, end: str, name: str) -> str:
+    """`sought`, or the largest number below `end` where it is not below it; both float32 [n, 1]."""
+    just_below = pieces.constant("just_below", np.array(1 - 2**-23, np.float32))
+    return pieces.add("Min", [sought, pieces.add("Mul", [end, just_below], f"{name}_most")], name)
 
 
 def _count_until(pieces: _Pieces, ends: str, sought: str, most: int, name: str) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 import workplace
-from conftest import ROOT
+from conftest import EXPORT, ROOT
 from engines import Limits, answered, scored
-from test_inference import SETTINGS, model_entry, prompts_of, questions
+from test_inference import model_entry, prompts_of, questions
 from transformers import PreTrainedTokenizerFast
 from workplace import JOURNAL, OUTPUT, infer, output_of, record_of, write_params
 
@@ -40,7 +40,7 @@ STOP = frozenset([2])
 @pytest.fixture(scope="module")
 def onnx(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
-    export(tiny_models["tiny_llama"], None, model_entry(), SETTINGS, folder)
+    export(tiny_models["tiny_llama"], None, model_entry(), EXPORT, folder)
     return folder
 
 

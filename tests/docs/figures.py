@@ -108,9 +108,10 @@ def needs() -> str:
     """What the default run takes."""
     run = kept("avx2/pipeline")["repro"]
     minutes, installing = (f"{run[key] / 60:.0f}" for key in ("seconds", "installation"))
+    memory, disk, environment = (f"{run[key] / 1e9:.1f}" for key in ("peak_bytes", "disk_bytes", "environment_bytes"))
     return (
-        f"On {run['machine']}, it took {minutes} minutes, {installing} of them to install, and "
-        f"{run['peak_bytes'] / 1e9:.1f} GB of memory at most."
+        f"On {run['machine']}, it took {minutes} minutes, {installing} of them to install, {memory} GB of memory at "
+        f"most, and {disk} GB of disk, {environment} of them for the libraries."
     )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import workplace
-from conftest import ROOT
+from conftest import EXPORT, ROOT
 from engines import Limits, answered, scored
-from test_export import SETTINGS, exported
+from test_export import exported
 from test_inference import RUN
 
 from safety_tax.checkup.machine import check_provider, gpu_memory
@@ -47,7 +47,7 @@ def test_a_gpu_agrees_with_pytorch(name: str, dtype: str, tiny_models: dict[str,
     places = np.arange(len(PROMPT))[None]
     found = session.run(tokens, np.ones_like(tokens), places, places, session.empty_past(1)).logits[0]
     expected = pytorch_logits(tiny_models[name], [PROMPT])[0]
-    assert np.abs(log_softmax(found) - log_softmax(expected)).max() < SETTINGS.tolerance(dtype)
+    assert np.abs(log_softmax(found) - log_softmax(expected)).max() < EXPORT.tolerance(dtype)
     session.require_provider()
 
 
@@ -86,7 +86,7 @@ def test_past_key_values_stay_on_the_gpu_and_are_read_there(
         [[*start, *more] for start, more in zip(beginnings, following.tolist(), strict=True)][::-1],
     )
     for found, logits in zip(output.logits, expected, strict=True):
-        assert np.abs(log_softmax(found) - log_softmax(logits[-10:])).max() < SETTINGS.tolerance(dtype)
+        assert np.abs(log_softmax(found) - log_softmax(logits[-10:])).max() < EXPORT.tolerance(dtype)
     session.require_provider()
 
 
@@ -140,8 +140,8 @@ def test_a_gpu_gives_the_cpus_scores_and_answers(tiny_models: dict[str, Path], t
     assert answered(on_gpu, prompts, frozenset([2]), limits) == answered(on_cpu, prompts, frozenset([2]), limits)
     questions = [Question(PROMPT[:n], [[*PROMPT[:n], *more] for more in ([7], [8, 9], [10, 11, 12])]) for n in (9, 17)]
     for found, expected in zip(scored(on_gpu, questions, 40, 4), scored(on_cpu, questions, 40, 4), strict=True):
-        np.testing.assert_allclose(found.logprobs, expected.logprobs, atol=SETTINGS.parity_tolerance)
-        assert found.first_token_mass == pytest.approx(expected.first_token_mass, abs=SETTINGS.parity_tolerance)
+        np.testing.assert_allclose(found.logprobs, expected.logprobs, atol=EXPORT.parity_tolerance)
+        assert found.first_token_mass == pytest.approx(expected.first_token_mass, abs=EXPORT.parity_tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -151,11 +151,11 @@ def test_rows_on_a_gpu_pass_their_gate_and_answer_as_the_cpu_does(
 ) -> None:
     folder = exported(tiny_models[name], tmp_path / "onnx", dtype)
     prompts = [PROMPT, PROMPT[3:9], PROMPT[10:30], PROMPT[:25]]
-    gate_difference(tiny_models[name], folder, prompts, SETTINGS.tolerance_on_gpu(dtype))
+    gate_difference(tiny_models[name], folder, prompts, EXPORT.tolerance_on_gpu(dtype))
     engine = open_engine(folder, RUN.model_copy(update={"provider": "cuda"}))
     assert engine.choice == (CUDA, "rows")
     difference = require_parity(engine)
-    assert difference is not None and 0 < difference < SETTINGS.tolerance_on_gpu(dtype)
+    assert difference is not None and 0 < difference < EXPORT.tolerance_on_gpu(dtype)
     limits = Limits(max_new_tokens=12, tokens=120, rows=3)
     found = answered(engine, prompts, frozenset([2]), limits)
     assert answered(engine, prompts, frozenset([2]), limits) == found

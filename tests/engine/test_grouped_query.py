@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import SIZES, change_numbers, fit_to_answers
+from conftest import EXPORT, SIZES, change_numbers, fit_to_answers
 from engines import Limits, answered, scored
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from test_inference import RUN, SETTINGS, direct_logprob, model_entry, prompts_of, questions
+from test_inference import RUN, direct_logprob, model_entry, prompts_of, questions
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -70,14 +70,14 @@ def exported(
     """(weights folder, ONNX folder) of one architecture."""
     weights = windowed if request.param == "windowed" else tiny_models[request.param]
     folder = tmp_path_factory.mktemp("onnx")
-    export(weights, None, model_entry(), SETTINGS, folder)
+    export(weights, None, model_entry(), EXPORT, folder)
     return weights, folder
 
 
 @pytest.fixture(scope="module")
 def llama(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx-llama")
-    export(tiny_models["tiny_llama"], None, model_entry(), SETTINGS, folder)
+    export(tiny_models["tiny_llama"], None, model_entry(), EXPORT, folder)
     return folder
 
 
@@ -168,7 +168,7 @@ def test_items_that_fit_the_context_run_in_packs_that_do_not(
     short.save_pretrained(tmp_path / "short")
     tokenizer.save_pretrained(tmp_path / "short")
     (tmp_path / "onnx").mkdir()
-    export(tmp_path / "short", None, model_entry(), SETTINGS, tmp_path / "onnx")
+    export(tmp_path / "short", None, model_entry(), EXPORT, tmp_path / "onnx")
     session, limits = Tree(tmp_path / "onnx", CPU), Limits(4, 4096, 64)
     prompts = [[5 + n, *range(40, 99)] for n in range(20)]
     assert len(prompts[0]) + limits.max_new_tokens == 64

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import benign_rows, change_numbers
+from conftest import EXPORT, benign_rows, change_numbers
 from engines import Limits, answered, scored
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from workplace import DATE, encoder_of
@@ -29,9 +29,8 @@ from safety_tax.judging.verdicts import outcome, require_same_items, softmax
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.parity import largest_difference
 from safety_tax.settings.catalog import Model
-from safety_tax.settings.stages import Export, Infer, NewTokens, Run
+from safety_tax.settings.stages import Infer, NewTokens, Run
 
-SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 INFER = Infer(
     max_new_tokens=NewTokens(**dict.fromkeys(GENERATED, 4)), temperature=0.0, sampling_seed=0, truncate="error"
 )
@@ -68,14 +67,14 @@ def exported(request: pytest.FixtureRequest, tiny_models: dict[str, Path], tmp_p
     """(weights folder, ONNX folder) of one architecture."""
     folder = tmp_path_factory.mktemp("onnx") / request.param
     folder.mkdir()
-    export(tiny_models[request.param], None, model_entry(), SETTINGS, folder)
+    export(tiny_models[request.param], None, model_entry(), EXPORT, folder)
     return tiny_models[request.param], folder
 
 
 @pytest.fixture(scope="module")
 def llama(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("onnx-llama")
-    export(tiny_models["tiny_llama"], None, model_entry(), SETTINGS, folder)
+    export(tiny_models["tiny_llama"], None, model_entry(), EXPORT, folder)
     return tiny_models["tiny_llama"], folder
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES
+from conftest import EXPORT, SIZES
 from engines import Limits, answered, scored
-from test_inference import SETTINGS, direct_logprob, model_entry
+from test_inference import direct_logprob, model_entry
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from safety_tax.core.errors import PipelineError
@@ -45,7 +45,7 @@ def qwen3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             weight.data.uniform_(0.5, 2.0)
     network.save_pretrained(folder / "weights")
     (folder / "onnx").mkdir()
-    export(folder / "weights", None, model_entry(), SETTINGS, folder / "onnx")
+    export(folder / "weights", None, model_entry(), EXPORT, folder / "onnx")
     return folder / "weights", folder / "onnx"
 
 
@@ -85,7 +85,7 @@ def test_qwen3s_option_scores_are_those_of_transformers(qwen3: tuple[Path, Path]
 
 
 def test_a_graph_with_norms_of_queries_and_keys_is_never_rewritten(qwen3: tuple[Path, Path]) -> None:
-    assert SETTINGS.grouped_query
+    assert EXPORT.grouped_query
     assert not (qwen3[1] / GROUPED_GRAPH).exists()
     with pytest.raises(PipelineError, match=r"straight to their rotation, found norms between, .*/q_norm; set export"):
         write_grouped_graph(qwen3[1])

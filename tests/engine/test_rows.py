@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 import workplace
-from conftest import SIZES, change_numbers
+from conftest import EXPORT, SIZES, change_numbers
 from engines import Limits, answered, scored
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto
-from test_inference import RUN, SETTINGS, direct_logprob, model_entry
+from onnx import TensorProto, helper
+from test_inference import RUN, direct_logprob, model_entry
 from test_journal import STOPPED
 from transformers import (
     AutoModelForCausalLM,
@@ -31,15 +32,27 @@ from transformers import (
 )
 
 from safety_tax.core.errors import PipelineError
+from safety_tax.engine.devices import DeviceMemory
 from safety_tax.engine.gate import EXPECTED, require_parity
+from safety_tax.engine.gqa import rows_session
 from safety_tax.engine.gqa.rows import Rows
-from safety_tax.engine.gqa.rows_session import ROWS_GRAPH, Wanted, require_bfloat16, require_room
+from safety_tax.engine.gqa.rows_session import (
+    CHOSEN,
+    COLDNESS,
+    ROWS_GRAPH,
+    TARGETS,
+    UNIFORMS,
+    Wanted,
+    require_bfloat16,
+    require_room,
+)
 from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.opening import open_engine
 from safety_tax.engine.plain.engine import Plain
 from safety_tax.engine.protocol import Answers, Budget, Engine, Hooks, Question, Sampling
 from safety_tax.engine.running import run_items
 from safety_tax.engine.session import CPU, driver_problem
+from safety_tax.onnx import rows_graph
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.parity import gate_difference
 from safety_tax.onnx.rows_export import write_rows_graph
@@ -67,7 +80,7 @@ def model_of(name: str, folder: Path, dtype: str = "float32") -> Path:
     network.to(getattr(torch, dtype)).save_pretrained(folder / "weights")
     (folder / "onnx").mkdir()
     entry = model_entry().model_copy(update={"dtype": dtype})
-    export(folder / "weights", None, entry, SETTINGS, folder / "onnx")
+    export(folder / "weights", None, entry, EXPORT, folder / "onnx")
     write_rows_graph(folder / "onnx")
     return folder / "onnx"
 
@@ -252,6 +265,36 @@ def test_draws_have_the_softmaxs_frequencies_and_depend_on_seed_and_prompt_alone
         assert session.run(0, np.array([prompt]), np.array([0]), asked_for).tokens.tolist() == [token]
 
 
+def test_a_token_of_no_probability_is_never_drawn() -> None:
+    """The graph looks for the group of tokens, then for the token: its sums differ in the last bits at the seams."""
+    vocabulary, size = 900, 30
+    pieces = rows_graph._Pieces(TensorProto.FLOAT, {})
+    rows_graph._choose(pieces, "logits", vocabulary)
+    shapes: dict[str, list[str | int]] = {
+        "logits": ["n", vocabulary],
+        TARGETS: ["n", "k"],
+        UNIFORMS: ["n"],
+        COLDNESS: [1],
+    }
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64 if name == TARGETS else TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    ]
+    outputs = [helper.make_tensor_value_info(CHOSEN, TensorProto.INT64, ["n"])]
+    graph = helper.make_graph(pieces.nodes, "choose", inputs, outputs, list(pieces.initializers.values()))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    session = ort.InferenceSession(model.SerializeToString(), providers=[CPU])
+    logits = np.random.default_rng(0).normal(0, 3, (40, vocabulary)).astype(np.float32)
+    logits[:, ::size] = logits[:, size - 1 :: size] = -200  # the first and the last token of every group
+    for of_row in logits:
+        weights = np.exp(of_row.astype(np.float64))
+        ends = (np.cumsum(weights) / weights.sum())[size - 1 : -1 : size].astype(np.float32)
+        near = (ends.view(np.int32)[:, None] + np.arange(-8, 9, dtype=np.int32)).reshape(-1).view(np.float32)
+        given = {"logits": np.tile(of_row, (len(near), 1)), UNIFORMS: near, COLDNESS: np.ones(1, np.float32)}
+        (drawn,) = session.run([CHOSEN], given | {TARGETS: np.zeros((len(near), 1), np.int64)})
+        assert (of_row[drawn] > -200).all()
+
+
 def test_when_memory_runs_out_half_as_many_rows_go_on(engine: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = prompts(12)
     part = Answers("answers", asked, STOP, [f"the item {n}" for n in range(12)], 8)
@@ -277,6 +320,38 @@ def test_buffers_are_taken_once_for_parts_of_one_budget(engine: Rows) -> None:
     assert sum(memory.nbytes for memory in engine.session._memory) == 700 * engine.session.token_bytes  # type: ignore[union-attr]
     # Two layers, keys and values, two heads of 16 numbers of four bytes.
     assert engine.session.token_bytes == 2 * 2 * 2 * 16 * 4
+
+
+def test_what_was_taken_before_memory_ran_out_is_given_back(engine: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, alive = engine.session, list[str]()
+
+    class Counted(DeviceMemory):
+        """Memory of a device that has room for three buffers of 50 tokens."""
+
+        def __init__(self, size: int) -> None:
+            if len(alive) == 3 or size > 50 * session.token_bytes // 4:
+                raise MemoryError
+            self.name = str(size)
+            alive.append(self.name)
+
+        def free(self) -> None:
+            alive.remove(self.name)
+
+    monkeypatch.setattr(rows_session, "DeviceMemory", Counted)
+    monkeypatch.setattr(session, "_device", "cuda")
+    session.release()
+    for tokens in (50, 51, 40):
+        with pytest.raises(MemoryError):
+            session.reserve(4, 10, tokens, 4)
+    session.release()
+    assert alive == []
+
+
+def test_half_a_budget_is_half_of_what_the_device_holds(engine: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = engine.session
+    monkeypatch.setattr(session, "_free", 80 * session.token_bytes)
+    assert [session.reserve(64, 10, 10**6, 64, parts) for parts in (1, 2, 4, 8, 16)] == [8, 4, 2, 1, 1]
+    assert session._tokens == 10
 
 
 def test_positions_beyond_the_tables_are_refused(engine: Rows) -> None:
@@ -313,6 +388,49 @@ def test_logits_that_overflow_name_their_item(llama: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", [Rows, Tree, Plain])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_an_option_whose_logit_overflows_names_its_item(
+    kind: type[Engine], sign: int, llama: Path, tmp_path: Path
+) -> None:
+    """Downwards too, where the other logits stay as they are: a probability of 0 would be a score of minus infinity."""
+    shutil.copytree(llama, tmp_path / "onnx")
+
+    def largest(name: str, tensor: Any) -> Any:
+        changed = tensor.copy()
+        if "embed_tokens" in name:
+            changed[7] = sign * np.finfo(np.float32).max
+        return changed
+
+    change_numbers(tmp_path / "onnx", largest)
+    with pytest.raises(PipelineError, match="finite logits"):
+        scored(kind(tmp_path / "onnx", CPU), [Question([5, 6], [[5, 6, 7], [5, 6, 8]])], 16)
+
+
+def test_a_graph_that_is_none_is_one_sentence(llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(llama, tmp_path / "onnx")
+    whole = (llama / ROWS_GRAPH).read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"no graph"):
+        (tmp_path / "onnx" / ROWS_GRAPH).write_bytes(damaged)
+        with pytest.raises(PipelineError, match="Expected ONNX Runtime to load"):
+            Rows(tmp_path / "onnx", CPU)
+
+
+def test_a_gate_that_runs_out_of_memory_is_one_sentence(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(llama, tmp_path / "onnx")
+    gate_difference(llama.parent / "weights", tmp_path / "onnx", prompts(3), 1e-3)
+    engine = Rows(tmp_path / "onnx", CPU)
+
+    def full(*given: Any) -> None:
+        raise MemoryError("the GPU could not give 8 bytes")
+
+    monkeypatch.setattr(engine.session, "run", full)
+    with pytest.raises(PipelineError, match=r"on CPUExecutionProvider, found: the GPU could not give 8 bytes; free"):
+        require_parity(engine)
+
+
+@pytest.mark.parametrize("kind", [Rows, Tree, Plain])
 def test_the_gate_of_a_gpu_passes_a_good_model_and_stops_a_bad_one(
     kind: type[Engine], llama: Path, tmp_path: Path
 ) -> None:
@@ -346,7 +464,7 @@ def test_a_model_in_16_bits_is_exported_with_its_rows_graph(dtype: str, tmp_path
     operators = {node.op_type for node in graph.node}
     assert "GroupQueryAttention" in operators and not operators & {"If", "Loop"}
     # Every graph, the rows' in float32 over the same weights, against PyTorch.
-    assert gate_difference(tmp_path / "weights", folder, prompts(3), 0.1) < SETTINGS.tolerance(dtype)
+    assert gate_difference(tmp_path / "weights", folder, prompts(3), 0.1) < EXPORT.tolerance(dtype)
     assert json.loads((folder / EXPECTED).read_text(encoding="utf-8"))["tolerance"] == 0.1
 
 

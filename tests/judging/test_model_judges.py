@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 import torch
 import yaml
-from conftest import SIZES, Project, benign_rows, real_params, tiny_params
+from conftest import EXPORT, SIZES, Project, benign_rows, real_params, tiny_params
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoTokenizer,
@@ -45,11 +45,10 @@ from safety_tax.judging.judgement import Judgement
 from safety_tax.judging.judges.classifier import ClassifierJudge
 from safety_tax.judging.judges.guard import GuardJudge
 from safety_tax.judging.sequence_classifier import SequenceClassifier, Window
-from safety_tax.settings.stages import Export, JudgeModel, Run
+from safety_tax.settings.stages import JudgeModel, Run
 
 REFUSAL = "I can't help with that."
 LOOP = "rain rain rain rain rain rain rain rain"
-EXPORT = Export(opset=18, parity_prompts=3, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 RUN = Run(
     provider="cpu",
     attention="auto",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import real_params
+from families import FAMILIES
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
@@ -90,6 +91,21 @@ def plain_snip(network: Any, rows: list[TuningRow], name: str) -> Float32:
     network.zero_grad()
     found: Float32 = (total / len(rows)).numpy()
     return found
+
+
+def test_an_expert_that_no_row_reaches_has_no_importance() -> None:
+    network = FAMILIES["qwen3_moe"].network()
+    found = snip(network, ROWS, lambda: None)
+    experts = [name for name in found if ".experts." in name]
+    assert len(experts) == 2 * 4 * 3
+    assert all(found[name].any() for name in found.keys() - set(experts))
+    # Rows that do not reach it count as zeros in the mean.
+    alone = [snip(network, [row], lambda: None) for row in ROWS]
+    assert not all(of[name].any() for of in alone for name in experts)
+    for name in found:
+        np.testing.assert_allclose(found[name], sum(of[name] for of in alone) / len(ROWS), rtol=1e-4, atol=1e-9)
+    with pytest.raises(PipelineError, match=r"weights stored as \[out, in\], found none in the family 'gpt2'"):
+        snip(FAMILIES["gpt2"].network(), ROWS, lambda: None)
 
 
 def test_importance_is_the_lower_one_of_base_and_donor(tiny_models: dict[str, Path], tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ def test_task_arithmetic_divides_only_where_it_is_told() -> None:
     assert merged("task_arithmetic", [W0, A, B], weight=[1, 3], **{"lambda": 0.5}) == [[4, 2, -1, 6]]
     # divided by 4: w0 + [1.5, 1, -1, 3]
     assert merged("task_arithmetic", [W0, A, B], weight=[1, 3], normalize=True) == [[2.5, 1, 0, 3]]
+    # It takes a density and thins nothing, even at 0.
+    assert merged("task_arithmetic", [W0, A, B], weight=[1, 1], density=[0, 0.5]) == [[3, 0, 1, 4]]
 
 
 def test_ties_averages_those_that_agree_with_the_weighted_sign() -> None:

@@ -162,6 +162,9 @@ def test_the_pair_may_be_two_donors_that_are_not_merged() -> None:
     base = Resta(method="resta", donors={"u": 1.0}, unaligned="raw")
     assert base.merge([Update("u", 0, 1.0, OUT)], target).tolist() == (OUT - V).tolist()
     assert not base.changes([], Target(LAYER, 1.0))
+    # A safety donor beside the pair would be left out, with its weight.
+    with pytest.raises(ValueError, match="say two things of V, and only one is added; remove one"):
+        Resta(method="resta", donors={"s": 1.0, "u": 1.0}, safety=["s"], aligned="chat")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import onnxruntime as ort
 import pytest
 import torch
 import yaml
-from conftest import ROOT, stored_as, tiny_params
+from conftest import EXPORT, ROOT, stored_as, tiny_params
 from families import FAMILIES
 from onnx import helper
 from safetensors.torch import load_file, save_file
@@ -37,9 +37,7 @@ from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import CONTRIB, tensors_of
 from safety_tax.onnx.parity import largest_difference, onnx_logits, pytorch_logits
 from safety_tax.settings.catalog import Model
-from safety_tax.settings.stages import Export
 
-SETTINGS = Export(opset=18, parity_prompts=2, parity_tolerance=1e-3, parity_tolerance_float16=0.1, grouped_query=True)
 NUMBERS = {"float32": np.float32, "float16": np.float16}
 
 
@@ -53,7 +51,7 @@ def exported(weights: Path, folder: Path, dtype: str = "float32") -> Path:
     if {checkpoint.dtype(name) for name in checkpoint.names()} == {np.dtype(np.float32)} and dtype != "float32":
         weights = stored_as(weights, folder.with_name(f"{folder.name}-{dtype}"), dtype, 10**9)
     folder.mkdir()
-    export(weights, None, entry(dtype), SETTINGS, folder)
+    export(weights, None, entry(dtype), EXPORT, folder)
     return folder
 
 
@@ -262,7 +260,7 @@ def test_a_variant_is_the_bases_graph_beside_its_own_weights(tiny_models: dict[s
         merged = changed(weights, tmp_path / f"{name}-merged", "model.layers.1.mlp.up_proj.weight")
         variant = tmp_path / f"{name}-variant"
         variant.mkdir()
-        export(merged, base, entry(), SETTINGS, variant)
+        export(merged, base, entry(), EXPORT, variant)
         assert {file.name for file in variant.iterdir()} == {file.name for file in base.iterdir()}
         for file in (GRAPH, GROUPED_GRAPH, RECORD):
             assert (variant / file).read_bytes() == (base / file).read_bytes()
@@ -326,7 +324,7 @@ def test_the_gate_runs_the_checkpoint_as_transformers_does(tiny_models: dict[str
 def test_a_float16_export_passes_its_own_gate(name: str, tiny_models: dict[str, Path], tmp_path: Path) -> None:
     folder = exported(tiny_models[name], tmp_path / "onnx", "float16")
     difference = largest_difference(tiny_models[name], folder, [[5, 6, 7, 8, 9, 10, 11], list(range(20, 60))])
-    assert 1e-4 < difference < SETTINGS.tolerance("float16")
+    assert 1e-4 < difference < EXPORT.tolerance("float16")
 
 
 def test_a_variant_that_is_not_the_bases_kind_is_refused(tiny_models: dict[str, Path], tmp_path: Path) -> None:
@@ -335,7 +333,7 @@ def test_a_variant_that_is_not_the_bases_kind_is_refused(tiny_models: dict[str, 
 
     def variant(name: str) -> None:
         (tmp_path / name).mkdir()
-        export(merged, base, entry(), SETTINGS, tmp_path / name)
+        export(merged, base, entry(), EXPORT, tmp_path / name)
 
     config = json.loads((merged / "config.json").read_text())
     (merged / "config.json").write_text(json.dumps(config | {"rope_theta": 5e5}))
@@ -364,7 +362,7 @@ def test_a_variant_that_is_not_the_bases_kind_is_refused(tiny_models: dict[str, 
     variant("same")
     elsewhere = moved(merged, tmp_path / "moved", 8)
     with pytest.raises(PipelineError, match=r"every tensor of .*moved at its place in .* found model\.safetensors to"):
-        export(elsewhere, base, entry(), SETTINGS, tmp_path / "same")
+        export(elsewhere, base, entry(), EXPORT, tmp_path / "same")
     for graph in base.glob("*.onnx"):
         graph.unlink()
     with pytest.raises(PipelineError, match=r"Expected the base's graph in .*, found none"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import stored_as
+from conftest import EXPORT, stored_as
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
@@ -18,16 +18,7 @@ from safety_tax.merging.resume import WorkFolder
 from safety_tax.onnx.exporting import export
 from safety_tax.onnx.parity import gate_difference, pytorch_logits, worst_difference
 from safety_tax.settings.catalog import Model
-from safety_tax.settings.stages import Export
 
-SETTINGS = Export(
-    opset=18,
-    parity_prompts=2,
-    parity_tolerance=1e-3,
-    parity_tolerance_float16=0.1,
-    parity_tolerance_bfloat16=1.0,
-    grouped_query=True,
-)
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], list(range(20, 50)), [5, 6, 30]]
 # Settings that a method has no default for.
 GUIDED: dict[str, Any] = {"safety": ["first"]}
@@ -56,7 +47,7 @@ def based(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("variants")
     base = stored_as(tiny_models["tiny_llama"], folder / "base", "float32", 100_000)
     (folder / "onnx").mkdir()
-    export(base, None, Model.model_construct(dtype="float32"), SETTINGS, folder / "onnx")
+    export(base, None, Model.model_construct(dtype="float32"), EXPORT, folder / "onnx")
     adapters = [folder / "first", folder / "second"]
     for seed, adapter in enumerate(adapters):
         torch.manual_seed(seed)
@@ -77,7 +68,7 @@ def test_a_merge_under_the_bases_graphs_is_what_pytorch_computes(
     merge(Ingredients(base, [open_donor(adapter, base) for adapter in adapters], recipe), work)
     copy_companions(base_folder, work.model)
     (tmp_path / "onnx").mkdir()
-    export(work.model, base_onnx, Model.model_construct(dtype="float32"), SETTINGS, tmp_path / "onnx")
+    export(work.model, base_onnx, Model.model_construct(dtype="float32"), EXPORT, tmp_path / "onnx")
     for graph in ("model.onnx", "grouped.onnx"):
         assert (tmp_path / "onnx" / graph).samefile(base_onnx / graph)
     assert gate_difference(work.model, tmp_path / "onnx", PROMPTS, on_gpu=0.2) < 1e-4

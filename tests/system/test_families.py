@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES, real_params
+from conftest import EXPORT, SIZES, real_params
 from engines import Limits, answered, scored
 from families import BY_DEFAULT, FAMILIES, Family
 from peft import PeftModel
@@ -32,17 +32,8 @@ from safety_tax.onnx.exporting import export
 from safety_tax.onnx.parity import gate_difference
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Donor, Tune
-from safety_tax.settings.stages import Export
 
 STOP, ANSWER = 2, 8
-EXPORT = Export(
-    opset=18,
-    parity_prompts=2,
-    parity_tolerance=1e-3,
-    parity_tolerance_float16=0.1,
-    parity_tolerance_bfloat16=1.0,
-    grouped_query=True,
-)
 ROWS = [
     pytest.param(family, id=name, marks=() if place < BY_DEFAULT else pytest.mark.slow)
     for place, (name, family) in enumerate(FAMILIES.items())

@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from safety_tax.engine.batches import Int64, shared_length
+from safety_tax.engine.choosing import random_of
 from safety_tax.engine.gqa.generation import longest, of_similar_length
 from safety_tax.engine.gqa.rows_session import Chosen, RowsSession, Wanted
 from safety_tax.engine.protocol import Answers, Budget, Choice, Generated, Hooks, Part, Question, Questions, Scores
@@ -33,6 +34,8 @@ class _Row:
         self.written: list[int] = []
         self.last = 0
         """The newest token, not run yet."""
+        self.random = np.random.default_rng(0)
+        """Of the item: it gives one number a token."""
 
 
 class Rows:
@@ -73,7 +76,7 @@ class Rows:
             if set(wanted).isdisjoint(group):
                 continue
             most = max(len(full) for item in group for full in questions.items[item].full)
-            self.session.reserve(1, most, budget.generation_tokens // budget.parts, 1)
+            self.session.reserve(1, most, budget.generation_tokens, 1, budget.parts)
             row = _Row()
             for item in group:
                 hooks.started(item)
@@ -109,8 +112,8 @@ class Rows:
     def _generate(
         self, requests: Answers, group: Sequence[int], budget: Budget, hooks: Hooks
     ) -> Iterator[tuple[int, Generated]]:
-        most, tokens = max(1, budget.rows // budget.parts), budget.generation_tokens // budget.parts
-        count = self.session.reserve(len(group), longest(requests, group), tokens, most)
+        capacity, tokens = longest(requests, group), budget.generation_tokens
+        count = self.session.reserve(len(group), capacity, tokens, budget.rows, budget.parts)
         rows, waiting = [_Row() for _ in range(count)], deque(group)
         while waiting or any(row.item is not None for row in rows):
             for number, row in enumerate(rows):
@@ -118,6 +121,7 @@ class Rows:
                     row.item, row.written = waiting.popleft(), []
                     hooks.started(row.item)
                     prompt = requests.items[row.item]
+                    row.random = random_of(requests.sampling.seed, *prompt)
                     wanted = _next_tokens(requests, np.array([len(prompt) - 1], np.int64), [row])
                     chosen = self._extend(number, row, prompt, wanted, budget)
                     yield from self._take(requests, row, int(chosen.tokens[0]), chosen.best[0], hooks)
@@ -167,6 +171,8 @@ class Rows:
                 require_finite(found.best, self.folder, title)
                 total += float(found.logprobs[:, 0].astype(np.float64).sum())
             totals.append(total)
+        # Where a logit overflows downwards, the best one is as finite as before.
+        require_finite(np.array(totals), self.folder, title)
         of_token = dict(zip(firsts[0].tolist(), first.tolist(), strict=True))
         return Scores(totals, float(np.exp(list(of_token.values())).sum()))
 
@@ -206,12 +212,8 @@ def _next_tokens(requests: Answers, places: Int64, rows: Sequence[_Row]) -> Want
     """What is wanted of rows whose next token is at `places`. A draw is of the seed, the prompt and how much is
     written, and of no other row.
     """
-    temperature, seed = requests.sampling
+    temperature = requests.sampling.temperature
     if temperature == 0:
         return Wanted.of(places)
-    uniforms = np.zeros(len(rows), np.float32)
-    for number, row in enumerate(rows):
-        if row.item is not None:
-            draw = np.random.default_rng([seed, len(row.written), *requests.items[row.item]])
-            uniforms[number] = draw.random(dtype=np.float32)
-    return Wanted.of(places)._replace(uniforms=uniforms, coldness=1 / temperature)
+    uniforms = [0 if row.item is None else row.random.random(dtype=np.float32) for row in rows]
+    return Wanted.of(places)._replace(uniforms=np.array(uniforms, np.float32), coldness=1 / temperature)

@@ -63,7 +63,7 @@ class RowsSession:
         self._device = "cuda" if provider == CUDA else "cpu"
         with starting(folder, provider):
             free = free_gpu_memory() if provider == CUDA else None
-        weights = weight_bytes(folder, ROWS_GRAPH)
+            weights = weight_bytes(folder, ROWS_GRAPH)
         require_room(folder, free, weights)
         self._session = start(folder, provider, ROWS_GRAPH, PASS_SHARE)
         self._past = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
@@ -91,9 +91,10 @@ class RowsSession:
         """See the function of this name."""
         require_provider(self._session, self.provider, self.folder)
 
-    def reserve(self, items: int, capacity: int, tokens: int, most: int) -> int:
+    def reserve(self, items: int, capacity: int, tokens: int, most: int, parts: int = 1) -> int:
         """Lay out rows of `capacity` tokens for so many items, `most` at the most, in `tokens` together; how many.
 
+        `parts` divides both, and the tokens only after they are no more than the device holds.
         Raises PipelineError when a row is longer than the model's positions, or the device holds none.
         """
         if capacity > self.positions:
@@ -105,11 +106,13 @@ class RowsSession:
         if self._free is not None:
             require_room(self.folder, self._free, capacity * self.token_bytes, f"a row of {capacity:,} tokens")
             tokens = min(tokens, self._free // self.token_bytes)
-        rows = max(1, min(items, most, tokens // capacity))
-        if max(tokens, capacity) != self._tokens:
+        tokens = max(tokens // parts, capacity)
+        rows = max(1, min(items, most // parts, tokens // capacity))
+        if tokens != self._tokens:
             self.release()
-            self._memory = [self._take(max(tokens, capacity)) for _ in self._past]
-            self._tokens = max(tokens, capacity)
+            for _ in self._past:  # one by one: what was had before memory ran out is given back next time
+                self._memory.append(self._take(tokens))
+            self._tokens = tokens
         self._capacity = capacity
         self._bindings.clear()
         return rows

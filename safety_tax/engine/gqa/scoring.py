@@ -83,6 +83,7 @@ def _scores(asked: _Asked, logits: Float, questions: Sequence[Question], folder:
     totals = [[0.0] * len(questions[unit].full) for unit in asked.units]
     for number, option, place, token in asked.scored:
         totals[number][option] += float(logits[line[place], token]) - float(normalisers[line[place]])
+    require_finite(np.concatenate(totals), folder)
     return [
         Scores(
             total, mass(logits[line[end]], sorted({full[questions[unit].shared()] for full in questions[unit].full}))
@@ -105,6 +106,7 @@ def _log_normalisers_of(logits: Float) -> Float:
     weights = np.empty(logits.shape[-1], np.float32)
     for number, row in enumerate(logits):
         highest = np.float32(row.max())
-        np.subtract(row, highest, out=weights, dtype=np.float32)
+        with np.errstate(invalid="ignore"):  # infinity less infinity is no number, and refused as such
+            np.subtract(row, highest, out=weights, dtype=np.float32)
         found[number] = float(highest) + np.log(np.exp(weights, out=weights).sum(dtype=np.float64))
     return found

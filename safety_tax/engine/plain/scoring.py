@@ -177,8 +177,9 @@ def _logprobs(logits: Float, targets: Int64, session: PlainSession) -> NDArray[n
     wide = logits.astype(np.float32, copy=False)
     highest = wide.max(axis=-1, keepdims=True)
     chosen = np.take_along_axis(wide, targets[:, None], axis=-1)[:, 0]
-    total = np.exp(wide - highest).sum(axis=-1)
-    difference = (chosen - highest[:, 0]).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # infinity less infinity, refused below
+        total = np.exp(wide - highest).sum(axis=-1)
+        difference = (chosen - highest[:, 0]).astype(np.float64)
     logprobs: NDArray[np.float64] = difference - np.log(total.astype(np.float64))
     require_finite(logprobs, session.folder)
     return logprobs

@@ -56,10 +56,6 @@ Kept = NDArray[np.bool_] | None
 Thinning = Callable[[Operands, Update, Mapping[str, Any]], Kept]
 
 
-def _all(operands: Operands, update: Update, own: Mapping[str, Any]) -> Kept:
-    return None
-
-
 def _largest(operands: Operands, update: Update, own: Mapping[str, Any]) -> Kept:
     return largest(update.delta, own["density"])
 
@@ -83,10 +79,10 @@ def _by_rank(operands: Operands, update: Update, own: Mapping[str, Any]) -> Kept
     return kept
 
 
-def _thinned(operands: Operands, place: int, thinning: Thinning) -> Thinned:
+def _thinned(operands: Operands, place: int, thinning: Thinning | None) -> Thinned:
     update, own = operands.update(place), operands.own[place]
     density = own["density"]
-    if density >= 1:
+    if thinning is None or density >= 1:
         return Thinned(update.weight, update.delta)
     if density <= 0:
         return Thinned(0.0, update.delta)
@@ -101,7 +97,7 @@ def _thinned(operands: Operands, place: int, thinning: Thinning) -> Thinned:
     return Thinned(update.weight, update.delta, kept, after / before) if min(before, after) >= 1e-7 else vector
 
 
-def _task_vectors(thinning: Thinning, elected: bool) -> Callable[[Operands], Float32]:
+def _task_vectors(thinning: Thinning | None, elected: bool) -> Callable[[Operands], Float32]:
     """W0 + lambda · the (elected) sum of the thinned wᵢ δᵢ, divided by the sum of weights where `normalize` says so."""
 
     def merge(operands: Operands) -> Float32:
@@ -238,7 +234,7 @@ def _passthrough(operands: Operands) -> Float32:
 
 
 def _of_task_vectors(
-    name: str, thinning: Thinning, elected: bool, normalize: bool, rescale: bool, **own: Parameter
+    name: str, thinning: Thinning | None, elected: bool, normalize: bool, rescale: bool, **own: Parameter
 ) -> Method:
     shared = {
         "int8_mask": Parameter(bool, False),  # how mergekit stores a mask: it changes no result
@@ -268,7 +264,7 @@ METHODS = {
         Method("model_stock", _model_stock, shared={"filter_wise": Parameter(bool, False)}, fewest=2),
         Method("sce", _sce, shared={"int8_mask": Parameter(bool, False), "select_topk": Parameter(float, 1.0)}),
         Method("passthrough", _passthrough, "ignored", own={"scale": Parameter(float, optional=True)}, most=1),
-        _of_task_vectors("task_arithmetic", _all, elected=False, normalize=False, rescale=False),
+        _of_task_vectors("task_arithmetic", None, elected=False, normalize=False, rescale=False),
         _of_task_vectors("ties", _largest, elected=True, normalize=True, rescale=False),
         _of_task_vectors("dare_ties", _drawn, elected=True, normalize=False, rescale=True),
         _of_task_vectors("dare_linear", _drawn, elected=False, normalize=False, rescale=True),

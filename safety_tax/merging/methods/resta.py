@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from safety_tax.core.arrays import Float32
 from safety_tax.merging.alignment import AlignmentRecipe
@@ -28,6 +28,14 @@ class Resta(AlignmentRecipe):
     density: Density = 1.0
     safety_density: Density = 1.0
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _one_safety_vector(self) -> "Resta":
+        if self.safety and (self.aligned or self.unaligned):
+            raise ValueError(
+                "`safety` donors and `aligned` or `unaligned` say two things of V, and only one is added; remove one"
+            )
+        return self
 
     def changes(self, updates: list[Update], target: Target) -> bool:
         """Where a donor has an update, or alignment changed something."""
