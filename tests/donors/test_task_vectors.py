@@ -23,11 +23,12 @@ def rows(*values: float, dtype: Any = np.float32) -> Any:
 
 
 def test_a_difference_is_taken_in_float32_whatever_is_stored() -> None:
-    # Both halves are exact in float16, where their difference, 2049 − .5, is not.
+    # Both are exact in float16, and their difference is not.
     found = difference(rows(2048, dtype=np.float16), rows(-0.5, dtype=np.float16), "w", WHERE)
     assert found.dtype == np.float32 and found.tolist() == [[2048.5]]
     stored = rows(1.5, 3, dtype=ml_dtypes.bfloat16)
     assert difference(stored, rows(1, 1), "w", WHERE).tolist() == [[0.5], [2]]
+    assert difference(rows(1.5, dtype=np.float64), rows(1), "w", WHERE).tolist() == [[0.5]]
 
 
 def test_rows_that_one_side_lacks_change_nothing() -> None:
