@@ -34,6 +34,7 @@ THROUGH_OTHERS = {
     "safety_tax.sources.hub_dataset": "the same: stage `fetch_data` against a loopback Hub",
     "safety_tax.commands.doctor": "a command, run by its name",
     "safety_tax.commands.stage": "a command, run by its name",
+    "safety_tax.donors.tuning": "what stage `tune` calls: the whole chain runs it, and tests of its parts name these",
     "safety_tax.model_files.faults": "a list",
     "safety_tax.model_files.registrations": "acts on import: `families` answers for it, and the families' exports",
     "safety_tax.results.report.vega": "one call of vl-convert, which takes seconds: tests of the page read its script",
