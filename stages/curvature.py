@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     arguments = parser.parse_args()
-    params = load_params()
+    params = load_params().of(arguments.model)
     settings, model = params.curvature, params.model(arguments.model)
     say(f"curvature: {arguments.model}, {', '.join(settings.forms) or 'none asked for'}")
     with folder_written_atomically(CURVATURE / arguments.model) as folder:

@@ -7,6 +7,7 @@ checkpoint's own files, which the folder has links to. A recipe's variant is tha
 import argparse
 import logging
 
+from safety_tax.core.cells import is_empty, leave_empty
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically
 from safety_tax.core.workspace import BASES, MERGED, ONNX
@@ -29,6 +30,9 @@ def main() -> None:
     else:
         params.recipe(arguments.variant)
         weights, base_onnx = MERGED / arguments.model / arguments.variant, onnx_folder / "base"
+    if is_empty(weights):
+        leave_empty(f"export: {arguments.model} {arguments.variant}", onnx_folder / arguments.variant)
+        return
     say(f"export: {arguments.model} {arguments.variant}, {'traced by Optimum' if base_onnx is None else 'linked'}")
     with folder_written_atomically(onnx_folder / arguments.variant) as folder:
         export(weights, base_onnx, model, params.export, folder)

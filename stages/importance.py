@@ -18,7 +18,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     arguments = parser.parse_args()
-    params = load_params()
+    # For whom a donor is need not be tracked: one that becomes the model's changes the folder of its donors, in `deps`.
+    params = load_params().of(arguments.model)
     settings, model = params.importance, params.model(arguments.model)
     say(f"importance: {arguments.model}, {', '.join(settings.donors) or 'none asked for'}")
     found = 0

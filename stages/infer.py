@@ -9,6 +9,7 @@ import argparse
 import platform
 import time
 
+from safety_tax.core.cells import is_empty, leave_empty
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically, write_json
 from safety_tax.core.rows import (
@@ -31,14 +32,18 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("variant", help="`base`, or a recipe's name")
     arguments = parser.parse_args()
-    params = load_params()
+    everything = load_params()
+    params = everything.of(arguments.model)
     model, settings = params.model(arguments.model), params.run
     if arguments.variant != "base":
-        params.recipe(arguments.variant)
-    asked = read_asked(model, params.sample_sizes().other_format)
-
+        everything.recipe(arguments.variant)
     folder = ONNX / arguments.model / arguments.variant
     name = f"{arguments.model} {arguments.variant}"
+    if is_empty(folder):
+        leave_empty(f"infer: {name}", RESPONSES / arguments.model / arguments.variant)
+        return
+    asked = read_asked(model, params.sample_sizes().other_format)
+
     # Asked first: without what `provider` wants there is nothing to read.
     here = choose(folder, settings) if settings.cluster == "none" else None
     for remark in remarks(here, settings) if here else ():

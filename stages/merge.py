@@ -1,6 +1,7 @@
 """Base + donors + a recipe -> `models/merged/<model>/<recipe>/`.  `python -m stages.merge MODEL RECIPE`
 
-A recipe that names models itself (`given`, `mergekit`) fetches them, and each must fit the base as a donor must.
+A recipe that names models itself (`given`, `mergekit`) fetches them, and each must fit the base as a donor must. One
+that is not for the model leaves a note in place of a merge.
 
 Streams: tensors from memory maps, one a processor but together hardly larger than the largest one, arithmetic in
 float32, cast once, written at once, into files that are laid out as the base's. Whole files wait in `runs/merge/` until
@@ -11,6 +12,7 @@ import argparse
 import shutil
 from typing import Any
 
+from safety_tax.core.cells import leave_empty
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import write_json
@@ -31,7 +33,10 @@ def main() -> None:
     parser.add_argument("recipe")
     arguments = parser.parse_args()
     params = load_params()
-    recipe = params.recipe(arguments.recipe)
+    recipe, output = params.recipe(arguments.recipe), MERGED / arguments.model / arguments.recipe
+    if not recipe.is_for(arguments.model):
+        leave_empty(f"merge: {arguments.model} {arguments.recipe}", output)
+        return
     base_folder, runs = BASES / arguments.model, RUNS / "merge" / arguments.model
     scratch = runs / f"{arguments.recipe}.sources"
     fetched = recipe.sources(arguments.model, params.model(arguments.model).source)
@@ -53,7 +58,7 @@ def main() -> None:
         moved = make(opened.merge, recipe, work)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    work.move_to(MERGED / arguments.model / arguments.recipe)
+    work.move_to(output)
     say(f"merge: {arguments.model} {arguments.recipe}, weights moved by {moved['relative_change']:.2%} of their norm")
 
 

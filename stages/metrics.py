@@ -34,11 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     name = parser.parse_args().model
-    params = load_params()
-    params.model(name)
-    variants = ["base", *params.recipes]
-    remove_left_over(name, variants)
-    verdicts = {variant: read_rows(VERDICTS / name / f"{variant}.jsonl", VERDICT) for variant in variants}
+    everything = load_params()
+    params = everything.of(name)
+    remove_left_over(name, ["base", *everything.recipes])  # DVC tracks those of the recipes for other models, too
+    verdicts = {
+        variant: read_rows(VERDICTS / name / f"{variant}.jsonl", VERDICT) for variant in ("base", *params.recipes)
+    }
     tells_harm = any(isinstance(v, LabelVerdict) and v.harmful is not None for rows in verdicts.values() for v in rows)
     results = model_results(name, params, verdicts, read_present_labels(name, verdicts), tells_harm)
     with folder_written_atomically(METRICS / name) as folder:

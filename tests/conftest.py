@@ -196,7 +196,7 @@ def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
     """params.yaml for tiny models: every section real, the numbers small."""
     params = real_params()
     entry = {"dtype": "float32", "chat_template": "own", "stop": [], "benchmarks": "default", "shots": 0}
-    entry |= {"problem_format": "chat", "lora_targets": ["q_proj", "v_proj", "down_proj"]}
+    entry |= {"problem_format": "chat", "max_new_tokens": {}, "lora_targets": ["q_proj", "v_proj", "down_proj"]}
     params["catalog"] = {
         name: {
             **entry,

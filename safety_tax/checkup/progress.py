@@ -49,7 +49,7 @@ class StageState:
 
 
 def stage_states() -> list[StageState]:
-    """Every stage, in the order of dvc.yaml. Raises PipelineError where there is no pipeline to read."""
+    """Every stage that has work to do, in the order of dvc.yaml. Raises PipelineError where DVC reads no pipeline."""
     for last in (False, False, True):
         written = settled()
         try:
@@ -146,7 +146,17 @@ def _states(repo: Any) -> Iterator[StageState]:
         elif record is not None and record.error is not None:
             state = "failed"
         found[name] = StageState(name, state, record, amount)
-    yield from (found[stage.addressing] for stage in stages)
+    for of in (found[stage.addressing] for stage in stages):
+        if is_asked(of.name, params) or of.state in ("failed", "stopped"):
+            yield of
+
+
+def is_asked(stage: str, params: Any) -> bool:
+    """Whether a stage `verb@model-variant` has work to do: its recipe, or its donor, is for the model."""
+    verb, _, cell = stage.partition("@")
+    model, _, name = cell.partition("-")
+    models = _value(params, f"{'donors' if verb == 'tune' else 'recipes'}.{name}.models")
+    return not isinstance(models, list) or model in models
 
 
 def _changed_params(stage: Any, params: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from safety_tax.core.cells import leave_empty
 from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.files import folder_written_atomically
@@ -22,7 +23,7 @@ NEXT = "dvc repro --single-item judge_model judge_base judge metrics plots"
 
 
 def files_of(arguments: Sequence[str], params: Params) -> dict[str, Path]:
-    """Variant -> its file, `base` first. Raises PipelineError unless every variant of params.yaml has one."""
+    """Variant -> its file, `base` first. Raises PipelineError unless every variant of the model's params has one."""
     variants = ["base", *params.recipes]
     given: dict[str, Path] = {}
     for argument in arguments:
@@ -64,8 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """The command."""
     params = load_params()
-    params.model(arguments.model)
-    brought = bring(files_of(arguments.files, params))
+    own = params.of(arguments.model)
+    brought = bring(files_of(arguments.files, own))
     write(arguments.model, brought)
+    for name in [name for name in params.recipes if name not in own.recipes]:
+        leave_empty(f"bring: {arguments.model} {name}", RESPONSES / arguments.model / name)
     counts = ", ".join(f"{len(of):,} {kind}" for kind in KINDS if (of := brought.of_kind(kind)))
     say(f"bring: {arguments.model}, {len(brought.answers)} variants, {counts}; next: {NEXT}")

@@ -40,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """The command. Raises PipelineError where the merge or its results are not there, or not of each other."""
-    params = load_params()
+    everything = load_params()
     model, recipe = arguments.model, arguments.recipe
-    params.model(model)
-    params.recipe(recipe)
+    params = everything.of(model)
+    everything.recipe_for(model, recipe)
     licence = arguments.licence or licence_of(model, params)
     into = arguments.into or CARDS / model / recipe
     require_own(into)

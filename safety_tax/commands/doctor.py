@@ -68,12 +68,12 @@ def check_sources(params: Params) -> tuple[list[Finding], Sizes]:
         f"{donor} of {model}": entry.source_for(model)
         for donor, entry in params.donors.items()
         for model in params.models
-        if isinstance(entry, GivenDonor)
+        if isinstance(entry, GivenDonor) and entry.is_for(model)
     }
     named = {
         f"{what} of recipe {name}": source
         for name, recipe in params.recipes.items()
-        for model in params.models
+        for model in filter(recipe.is_for, params.models)
         for what, source in recipe.sources(model, params.model(model).source).items()
     }
     judges = {f"judge {name}": entry.source for name, entry in params.judge_models.items()}
@@ -132,7 +132,7 @@ def check_room(params: Params, sizes: Sizes, gpu: int | None, on_gpu: bool) -> l
     `gpu` is the memory of the one that torch tunes on; `on_gpu` says whether ONNX Runtime runs there, too.
     """
     disk = {
-        name: disk_need(name, size.stored, size.shape, params.model(name), params)
+        name: disk_need(name, size.stored, size.shape, params.model(name), params.of(name))
         for name, size in sizes.models.items()
         if size.stored
     }
@@ -143,7 +143,7 @@ def check_room(params: Params, sizes: Sizes, gpu: int | None, on_gpu: bool) -> l
     }
     findings = check_disk(Path.cwd(), disk | sizes.donors)
     needs: dict[str, dict[str, Need]] = {
-        name: memory_needs(size.shape, params.model(name), params, gpu is not None, on_gpu)
+        name: memory_needs(size.shape, params.model(name), params.of(name), gpu is not None, on_gpu)
         for name, size in sizes.models.items()
         if size.shape
     }
@@ -171,7 +171,7 @@ def unchecked(params: Params, sizes: Sizes) -> list[str]:
 def show_times(params: Params, sizes: dict[str, Size], on_gpu: bool) -> None:
     """How long each model's stages will take here, by rates that are measured now; ONNX Runtime's on the GPU or not."""
     shapes = {name: size.shape for name, size in sizes.items() if size.shape}
-    loads = {name: load_of(params.model(name), params) for name in shapes}
+    loads = {name: load_of(params.model(name), params.of(name)) for name in shapes}
     if len(shapes) < len(sizes) or None in loads.values():
         say("  expected time: known once `dvc repro fetch_model fetch_data` has brought the model and the items")
         return
@@ -188,9 +188,11 @@ def show_times(params: Params, sizes: dict[str, Size], on_gpu: bool) -> None:
     for name, shape in shapes.items():
         load = loads[name]
         assert load is not None
-        times[name] = stage_seconds(shape, params.model(name), params, load, rates, on_gpu)
+        times[name] = stage_seconds(shape, params.model(name), params.of(name), load, rates, on_gpu)
     # For `safety-tax status`, until the stages themselves have run here.
-    write_json(EXPECTED, {"size": params.size} | {of: seconds_of_one(seconds, params) for of, seconds in times.items()})
+    write_json(
+        EXPECTED, {"size": params.size} | {of: seconds_of_one(seconds, params.of(of)) for of, seconds in times.items()}
+    )
     for stage in next(iter(times.values())):
         table.add_row(stage, *(total([seconds[stage]]) for seconds in times.values()))
     if params.curvature.forms or params.importance.donors or params.judge_models:

@@ -69,7 +69,7 @@ def chosen_model(params: Params, name: str | None) -> str:
 
 def chosen_variants(params: Params, model: str, name: str | None) -> list[str]:
     """The variant that is named, or all that have responses. Raises PipelineError when there is none."""
-    known = ["base", *params.recipes]
+    known = ["base", *params.of(model).recipes]
     if name is not None and name not in known:
         raise PipelineError(f"Expected --variant `base` or a recipe, found {name!r}; {did_you_mean(name, known)}")
     found = [v for v in known if name in (None, v) and (RESPONSES / model / v / "responses.jsonl").exists()]

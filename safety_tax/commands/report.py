@@ -65,11 +65,11 @@ def read_figures(folder: Path) -> dict[str, bytes]:
 
 def read_run(model: str, params: Params) -> Run:
     """The results of a model. Raises PipelineError when the catalogue lacks it, or a part of its run is missing."""
-    params.model(model)
+    wanted = params.of(model).recipes
     results = read_results(DETAIL / f"{model}.json")
-    if model in params.models and set(results.recipes) != set(params.recipes):
+    if model in params.models and set(results.recipes) != set(wanted):
         raise PipelineError(
-            f"Expected results of {model!r} for the recipes {', '.join(params.recipes) or 'none'}, found "
+            f"Expected results of {model!r} for the recipes {', '.join(wanted) or 'none'}, found "
             f"{', '.join(results.recipes) or 'none'} in {DETAIL / f'{model}.json'}; run `dvc repro`."
         )
     verdicts = {name: read_rows(VERDICTS / model / f"{name}.jsonl", VERDICT) for name in results.variants}
@@ -97,13 +97,14 @@ def require_same_counts(results: ModelResults, verdicts: Sequence[Verdict], util
 def measured(run: Run, params: Params, then: Then | None) -> Measured:
     """A model for the page."""
     model = run.results.model
-    recipes = {name: recipe for name, recipe in params.recipes.items() if name in run.results.recipes}
+    own = params.of(model)
+    recipes = {name: recipe for name, recipe in own.recipes.items() if name in run.results.recipes}
     asked = how_asked(params.model(model), told_date(run.verdicts["base"]))
     return Measured(
         results=run.results,
         asked=run.asked,
-        recipes={name: recipe.model_dump(exclude_unset=True) for name, recipe in recipes.items()},
-        notes=[asked.strip(), how_donors_differ(params.may_differ()).strip()],
+        recipes={name: recipe.model_dump(exclude_unset=True, exclude={"models"}) for name, recipe in recipes.items()},
+        notes=[asked.strip(), how_donors_differ(own.may_differ()).strip()],
         figures=read_figures(FIGURES / model),
         before=results_before(model, then) if then else None,
     )

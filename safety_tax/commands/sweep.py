@@ -232,7 +232,7 @@ def run(arguments: argparse.Namespace) -> None:
     model = arguments.model
     params.model(model)
     for recipe in (*arguments.recipes, arguments.donor):
-        params.recipe(recipe)
+        params.recipe_for(model, recipe)
     if arguments.points < 2:
         raise PipelineError(f"Expected --points of 2 or more, found {arguments.points}; a range has two ends.")
     dials_given = [parse_over(text, arguments.points) for text in arguments.over]

@@ -51,6 +51,7 @@ class Clock:
     def __init__(self) -> None:
         self._record: Record | None = None
         self._noted = 0.0
+        self._idle = False
 
     def begin(self) -> None:
         """A stage begins."""
@@ -76,12 +77,16 @@ class Clock:
             self._record = replace(self._record, done=done, total=total, taken_up=taken_up)
             self._write()
 
+    def did_nothing(self) -> None:
+        """The stage had nothing to do: how long it takes says nothing of a run that has."""
+        self._idle = True
+
     def end(self, error: str | None = None) -> None:
         """The stage ends, whole or for the reason given."""
         if self._record is None:
             return
         ended = time.time()
-        seconds = self._record.seconds if error else ended - self._record.started
+        seconds = self._record.seconds if error or self._idle else ended - self._record.started
         self._record = replace(self._record, ended=ended, error=error, seconds=seconds, part=None)
         self._write()
         self._record = None

@@ -150,7 +150,7 @@ def _place(file: Path, entry: dict[str, Any], begin: int, length: int) -> Place:
     if len(offsets) != 2 or any(type(number) is not int or number < 0 for number in numbers):
         raise ValueError(f"a shape or an offset that is no size: {str(entry)[:80]}")
     kind = str(entry["dtype"])
-    if kind.startswith(("F8", "F6", "F4")) or kind in PACKED:
+    if kind not in DTYPES and (kind.startswith(("F8", "F6", "F4")) or kind in PACKED):  # F64 is no F6_E2M3
         raise PipelineError(
             f"Expected weights of 16 or 32 bits a number in {file}, found numbers of the type {kind[:20]!r}: the "
             f"checkpoint is quantised{' (FP8)' if kind.startswith('F8') else ''}. Name the model that it was made "

@@ -43,8 +43,9 @@ def _item(kind: Kind, table: Table, row: dict[str, Any]) -> Item:
 
 
 def _place(gold: str | int, options: int, text: str) -> int:
-    """A number from 0, or a letter."""
-    place = LETTERS.find(gold.strip().upper()) if isinstance(gold, str) and not gold.strip().isdecimal() else int(gold)
+    """A number from 0, or a letter; an empty cell, as where a test's answers are kept secret, is neither."""
+    told = str(gold).strip().upper() if isinstance(gold, str) else str(int(gold))
+    place = int(told) if told.isdecimal() else LETTERS.find(told) if len(told) == 1 else -1
     if not 0 <= place < options:
         raise PipelineError(
             f"Expected the right option as a number from 0 to {options - 1} or a letter, found {gold!r} for "

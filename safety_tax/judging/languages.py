@@ -14,8 +14,10 @@ ENGLISH_SHARE = 0.12
 # The quick answer: so many different ones among the first words.
 ENGLISH_BEGINNING = 60
 ENGLISH_KINDS = 8
-# Another language shows by its own function words, or by letters with marks among words that are not English.
+# Another language shows by its own function words, so many of them different, or by letters with marks among words that
+# are not English.
 FOREIGN_SHARE = 0.15
+FOREIGN_KINDS = 3
 MARKED_SHARE = 0.03
 
 _ENGLISH_WORDS = (
@@ -26,7 +28,7 @@ _ENGLISH_WORDS = (
 ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _FUNCTION_WORDS = {
     "Spanish": "el la los las de que y en un una por con para no se su como más pero sus le ya o este sí porque esta es"
-    " lo del al ser puedo usted tu muy hay son está",
+    " lo del al a ser puedo usted tu muy hay son está",
     "French": "le la les de des et en un une du que qui dans pour pas au aux sur ne se ce il elle est avec plus par je"
     " vous nous cette mais ou être sont votre c'est n",
     "German": "der die das und ist in den von zu mit sich des auf für nicht ein eine als auch es an werden aus er hat"
@@ -34,14 +36,14 @@ _FUNCTION_WORDS = {
     "Portuguese": "o a os as de que e do da em um uma para com não por mais dos como mas foi ao ele das tem à seu sua"
     " ou ser quando muito há nos já está eu também só pelo pela são você",
     "Italian": "il lo la i gli le di che e un una per con non si del della dei delle al alla nel nella come più ma"
-    " anche sono questo questa è essere puoi posso mi ti",
+    " a anche sono questo questa è essere puoi posso mi ti",
     "Dutch": "de het een en van ik te dat die in is niet zijn op aan met als voor had er maar om hem dan zou wat mijn"
     " men dit zo door over bij ook kan je u geen worden",
     "Swedish": "och att det i en jag hon som han på den med var sig för så till är men ett om hade de av icke mig du"
     " henne då nu har inte kan eller",
     "Danish": "og i jeg det at en den til er som på de med han af for ikke der var mig sig men et har om vi min havde"
     " ham hun nu kan eller",
-    "Polish": "i w nie na się z do to że jest o jak po co tak za od ale czy przez dla są może który być oraz lub",
+    "Polish": "i a w nie na się z do to że jest o jak po co tak za od ale czy przez dla są może który być oraz lub",
     "Czech": "a se v na je že to s z do i o k ale jako za by pro tak po jsem být která nebo jsou není",
     "Turkish": "bir ve bu da de için ile ne çok daha var gibi olarak olan kadar ama değil sonra her o ben mi veya",
     "Indonesian": "yang dan di ini itu dengan untuk tidak dari dalam akan pada juga saya ke karena ada adalah bisa"
@@ -86,13 +88,15 @@ def foreign_language(words: Sequence[str]) -> str | None:
     # Nearly every English text ends here: no other language has so many of these words in common with it.
     if len(words) < FEWEST_WORDS or len(ENGLISH.intersection(words[:ENGLISH_BEGINNING])) >= ENGLISH_KINDS:
         return None
-    if sum(word in ENGLISH for word in words) >= ENGLISH_SHARE * len(words):
-        return None
-    english = sum(word in ENGLISH for word in words)
     counts = {name: sum(word in common for word in words) for name, common in _OTHERS.items()}
     best = max(counts, key=lambda name: counts[name])
-    different = len(_OTHERS[best].difference(ENGLISH).intersection(words))
-    if counts[best] >= FOREIGN_SHARE * len(words) and counts[best] > 2 * english and different >= 3:
+    # Polish "i", "do" and "to", Czech "a", Finnish "on" are English words, too: what the two share tells of neither.
+    english = sum(word in ENGLISH and word not in _OTHERS[best] for word in words)
+    if english >= ENGLISH_SHARE * len(words):
+        return None
+    # A letter alone is a variable or a bullet as often as a word.
+    different = sum(len(word) > 1 for word in _OTHERS[best].difference(ENGLISH).intersection(words))
+    if counts[best] >= FOREIGN_SHARE * len(words) and counts[best] > 2 * english and different >= FOREIGN_KINDS:
         return best
     letters = "".join(words)
     marked = sum(not letter.isascii() for letter in letters)

@@ -141,7 +141,7 @@ def require_answers(responses: Sequence[Response], where: Path) -> None:
     if cut and len(cut) == len(responses) and not any(marked_answers(response.text) for response in cut):
         raise PipelineError(
             f"Expected final answers in {where}, found all {len(cut):,} answers to problems cut off at the token limit "
-            "before one came; raise infer.max_new_tokens.problem in params.yaml."
+            f"before one came; raise infer.max_new_tokens.problem in params.yaml, or catalog.{where.parts[-3]}'s own."
         )
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from safety_tax.core.arrays import Float32
 from safety_tax.core.tensor_files import Tensor
 from safety_tax.merging.bench import Bench
 from safety_tax.merging.updates import Target, Update, weighted_sum
+from safety_tax.settings.section import ForModels
 from safety_tax.settings.sources import FolderSource, HubSource, Source
 
 Density = Annotated[float, Field(gt=0, le=1)]
@@ -66,10 +67,9 @@ def weight_at(weight: Weight, layer: int | None) -> float:
     return weight.get(REST, 0.0)
 
 
-class Recipe(BaseModel):
+class Recipe(ForModels):
     """An entry of `recipes`: a method, and what it works on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     dial: ClassVar[str | None] = None
     """The number along which recipes that are equal otherwise form a family."""
     remedy: ClassVar[str] = "raise its weights, scale or density in params.yaml"
@@ -93,7 +93,7 @@ class Recipe(BaseModel):
 
     def settings(self) -> dict[str, Any]:
         """All that decides its result, beside the models themselves."""
-        return self.model_dump()
+        return self.model_dump(exclude={"models"})
 
     def curvature_form(self) -> Literal["kfac", "diagonal"] | None:
         """The form of curvature that the recipe reads, if it reads one."""

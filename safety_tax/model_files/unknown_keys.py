@@ -57,7 +57,7 @@ CONSTANTS: dict[str, dict[str, float]] = {"gpt_oss": {"swiglu_alpha": 1.702, "sw
 # What the network's source, in the pinned version, shows to be there or not.
 SHOWN_BY_SOURCE = {
     **dict.fromkeys(("qk_layernorm", "use_qk_norm", "qk_norm"), re.compile(r"\b[qk]_(layer)?norm\b")),
-    **dict.fromkeys(("use_rms_norm", "rms_norm"), re.compile("RMSNorm")),
+    **dict.fromkeys(("use_rms_norm", "rms_norm"), re.compile(r"self\.\w+ = \w*RMSNorm\(")),
 }
 # One thing by several names. What the class computes is under the name that it reads, or its default.
 ACTIVATION = ("hidden_act", "hidden_activation", "activation_function", "activation")

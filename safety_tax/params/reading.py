@@ -3,6 +3,7 @@
 import datetime
 import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,18 @@ from safety_tax.core.text_files import read_text
 from safety_tax.core.workspace import PARAMS_FILE, PIPELINE
 from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.params.whole import Params
-from safety_tax.settings.donors import DONOR_TAGS
+from safety_tax.settings.donors import DONOR_TAGS, Donor, GivenDonor
 from safety_tax.settings.section import Section
+from safety_tax.settings.stages import OwnNewTokens, OwnRun
 
 CASE = re.compile(r"literal\[.*\]|(?:constrained-)?(?:int|float|str)")
 """Pydantic's names of a union's cases, in no file."""
+WITH_DEFAULTS: dict[str, Mapping[str, type[Section]]] = {
+    "recipes": RECIPE_TYPES,
+    "donors": {"tuned": Donor, "given": GivenDonor},
+    "catalog": {"max_new_tokens": OwnNewTokens, "run": OwnRun},
+}
+"""Types whose keys may be left out, by what stands two keys below a section's name, in the file or for pydantic."""
 NOT_TEXT = (bool, int, float, datetime.date)
 """What YAML makes of words without quotes."""
 
@@ -110,10 +118,11 @@ def _sentence(error: ValidationError) -> str:
     where = ".".join(parts)
     more = f" ({len(problems) - 1} more after it)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
-        missing = [str(p["loc"][-1]) for p in problems if p["type"] == "missing"]
-        if problem["loc"][0] == "recipes":  # its keys have defaults: one that is left out is not missing
-            missing = list(RECIPE_TYPES[str(problem["loc"][2])].model_fields)
-        hint = f" {did_you_mean(str(problem['loc'][-1]), missing)}" if missing else " remove it."
+        known = [str(p["loc"][-1]) for p in problems if p["type"] == "missing"]
+        section, _, which, *_ = (*map(str, problem["loc"]), "", "")
+        if which in WITH_DEFAULTS.get(section, {}):  # a key that is left out is not missing there
+            known = list(WITH_DEFAULTS[section][which].model_fields)
+        hint = f" {did_you_mean(str(problem['loc'][-1]), known)}" if known else " remove it."
         return f"Expected only known keys in {PARAMS_FILE}, found {where};{hint}"
     if problem["type"] == "missing":
         return f"Expected the key {where} in {PARAMS_FILE}, found none; add it{more}."

@@ -6,15 +6,16 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from safety_tax.core.errors import did_you_mean
+from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.rows import KINDS, OPTIONAL
+from safety_tax.core.workspace import PARAMS_FILE
 from safety_tax.judging.judges import AnyJudge
 from safety_tax.merging.methods import AnyRecipe
 from safety_tax.merging.methods.given import Given
 from safety_tax.settings.catalog import Model, Prompting, Published
 from safety_tax.settings.data import Dataset, FetchData, SampleSizes
 from safety_tax.settings.donors import AnyDonor, Curvature, Donor, GivenDonor, Importance, SourceByModel, Tune
-from safety_tax.settings.section import OneOfEach, Section, entry_of
+from safety_tax.settings.section import ForModels, OneOfEach, Section, entry_of
 from safety_tax.settings.stages import Export, Infer, JudgeModel, Metrics, Run
 
 LIBRARY = Path(__file__).parents[1]
@@ -68,28 +69,33 @@ class Params(Section):
                 f"models that are measured together need one benchmark set, found {', '.join(sorted(asked))}; "
                 "list them in two runs, or give their catalog entries the same `benchmarks`"
             )
+        self._require_named_models()
         for donor_name, entry in self.donors.items():
             if isinstance(entry, GivenDonor):
-                self._require_models(f"donors.{donor_name}", entry.source)
+                self._require_models(f"donors.{donor_name}", entry, entry.source)
         for recipe_name, recipe in self.recipes.items():
             if isinstance(recipe, Given):
-                self._require_models(f"recipes.{recipe_name}", recipe.source)
-            for model in self.models:
+                self._require_models(f"recipes.{recipe_name}", recipe, recipe.source)
+            for model in filter(recipe.is_for, self.models):
                 try:
                     recipe.sources(model, self.catalog[model].source)
                 except ValueError as error:
                     raise ValueError(f"recipe {recipe_name!r}: {error}") from None
             for donor in recipe.reads():
                 require_known(f"donor of recipe {recipe_name!r}", donor, self.donors)
+                self._require_for_its_models(recipe_name, f"donors.{donor}", self.donors[donor])
             form = recipe.curvature_form()
             if form and form not in self.curvature.forms:
                 raise ValueError(f"recipe {recipe_name!r} needs curvature; add {form} to curvature.forms")
+            if form:
+                self._require_for_its_models(recipe_name, "curvature", self.curvature)
             for donor in recipe.located_donors():
                 if donor not in self.importance.donors:
                     raise ValueError(
                         f"recipe {recipe_name!r} needs the importance of {donor!r}; add it to importance.donors with "
                         "the kind of rows of its task"
                     )
+                self._require_for_its_models(recipe_name, "importance", self.importance)
         for donor in self.importance.donors:
             require_known("donor of importance.donors", donor, self.donors)
         if checkpoint := self.judge.checkpoint:
@@ -110,18 +116,60 @@ class Params(Section):
                 raise ValueError(f"catalog has the name {name!r}, which metrics/ needs for itself; choose another")
         return self
 
-    def _require_models(self, where: str, source: SourceByModel) -> None:
+    def _require_named_models(self) -> None:
+        """Every `models` names models of the catalogue; raises ValueError otherwise."""
+        sections: dict[str, ForModels] = {"curvature": self.curvature, "importance": self.importance}
+        sections |= {f"donors.{name}": donor for name, donor in self.donors.items()}
+        sections |= {f"recipes.{name}": recipe for name, recipe in self.recipes.items()}
+        for where, of in sections.items():
+            for model in of.models or ():
+                require_known(f"model of {where}.models", model, self.catalog)
+
+    def _require_for_its_models(self, recipe: str, where: str, needed: ForModels) -> None:
+        """What a recipe reads is for each of its models, or of those measured; raises ValueError otherwise."""
+        for model in self.recipes[recipe].models or self.models:
+            if not needed.is_for(model):
+                raise ValueError(
+                    f"recipe {recipe!r} is for the model {model!r}, and {where} is for {', '.join(needed.models or ())}"
+                    f" only; add {model} to {where}.models, or give recipes.{recipe} `models` without it"
+                )
+
+    def _require_models(self, where: str, of: ForModels, source: SourceByModel) -> None:
         """A source that is given by model has one for each that is measured; raises ValueError otherwise."""
         if isinstance(source, dict):
             for model in source:
                 require_known(f"model of {where}.source", model, self.catalog)
-            for model in self.models:
+            for model in filter(of.is_for, self.models):
                 if model not in source:
                     raise ValueError(f"{where}.source has no entry for the model {model!r}; add one")
 
     def model(self, name: str) -> Model:
         """A catalogue entry; raises PipelineError for an unknown name."""
         return entry_of(self.catalog, "model", "catalog", name)
+
+    def of(self, model: str) -> "Params":
+        """The params of one model alone: the recipes and donors that are for it, its limits and budgets in their place.
+
+        Raises PipelineError for an unknown model.
+        """
+        entry = self.model(model)
+        donors = {name: donor for name, donor in self.donors.items() if donor.is_for(model)}
+        curvature, importance, infer = self.curvature, self.importance, self.infer
+        forms = curvature.forms if curvature.is_for(model) else []
+        located = {
+            name: kind for name, kind in importance.donors.items() if name in donors and importance.is_for(model)
+        }
+        limits = infer.max_new_tokens.model_copy(update=entry.max_new_tokens.given())
+        changed = {
+            "models": [model],
+            "donors": donors,
+            "recipes": {name: recipe for name, recipe in self.recipes.items() if recipe.is_for(model)},
+            "curvature": curvature.model_copy(update={"forms": forms}),
+            "importance": importance.model_copy(update={"donors": located}),
+            "infer": infer.model_copy(update={"max_new_tokens": limits}),
+            "run": self.run.model_copy(update=entry.run.model_dump(exclude_none=True)),
+        }
+        return self.model_copy(update=changed)
 
     def datasets(self) -> dict[str, Dataset]:
         """The datasets of the benchmark set that the chosen models share, in its order."""
@@ -142,6 +190,16 @@ class Params(Section):
     def recipe(self, name: str) -> AnyRecipe:
         """A recipe; raises PipelineError for an unknown name."""
         return entry_of(self.recipes, "recipe", "recipes", name)
+
+    def recipe_for(self, model: str, name: str) -> AnyRecipe:
+        """A recipe that is for the model; raises PipelineError for one that is not, and for an unknown name."""
+        recipe = self.recipe(name)
+        if not recipe.is_for(model):
+            raise PipelineError(
+                f"Expected a recipe for {model}, found {name!r}, which {PARAMS_FILE} has for "
+                f"{', '.join(recipe.models or ())}; {did_you_mean(name, self.of(model).recipes)}"
+            )
+        return recipe
 
     def sample_sizes(self) -> SampleSizes:
         """Item counts of the chosen size."""

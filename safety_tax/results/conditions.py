@@ -16,6 +16,9 @@ def how_asked(entry: Model, date: str | None = None) -> str:
         said.append(f"The model has no chat template of its own: it was asked in `{file}`.")
     if date:
         said.append(f"The chat template writes a date into every prompt: {date}, `prompting.date` of params.yaml.")
+    if limits := entry.max_new_tokens.given():
+        told = ", ".join(f"{limit:,} ({kind})" for kind, limit in limits.items())
+        said.append(f"It has limits of its own for the tokens of an answer: {told}.")
     if entry.stop:
         said.append(f"An answer ends before {', '.join(map(repr, entry.stop))}.")
     if entry.utility_format == "letter" and entry.shots:

@@ -18,7 +18,7 @@ def families(recipes: Mapping[str, Recipe]) -> list[list[str]]:
     dials: dict[str, float] = {}
     for name, recipe in recipes.items():
         if recipe.dial is not None:
-            members.setdefault(recipe.model_dump_json(exclude={recipe.dial}), []).append(name)
+            members.setdefault(recipe.model_dump_json(exclude={recipe.dial, "models"}), []).append(name)
             dials[name] = getattr(recipe, recipe.dial)
     ordered = (sorted(names, key=dials.__getitem__) for names in members.values())
     return [names for names in ordered if len(names) > 1]

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_serializer
 
 from safety_tax.settings.section import OneOfEach, Repository, Section
 from safety_tax.settings.sources import Source
+from safety_tax.settings.stages import OwnNewTokens, OwnRun
 
 
 class Model(Section):
@@ -27,6 +28,10 @@ class Model(Section):
     """Solved dev questions of the subject before each question in the format `letter`."""
     problem_format: Literal["chat", "worked_examples"]
     """`chat`: the problem in the chat template, with a request to reason; `worked_examples`: after solved ones."""
+    max_new_tokens: OwnNewTokens
+    """In place of those of `infer`, for a model that needs others."""
+    run: OwnRun = OwnRun()
+    """In place of those of `run`, for a model that is larger or smaller than the others."""
     lora_targets: Literal["all"] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), OneOfEach]
     """Names of linear layers, whole or the end of them; `all`: every one but the head."""
 

@@ -10,11 +10,21 @@ from pydantic import (
     model_validator,
 )
 
-from safety_tax.settings.section import Batch, Count, CountOrNone, OneOfEach, Positive, Section, Seed, entry_of
+from safety_tax.settings.section import (
+    Batch,
+    Count,
+    CountOrNone,
+    ForModels,
+    OneOfEach,
+    Positive,
+    Section,
+    Seed,
+    entry_of,
+)
 from safety_tax.settings.sources import FolderSource, HubSource
 
 
-class Donor(Section):
+class Donor(ForModels):
     """Tuning rows of one donor, by kind: refused, answered helpfully, answered correctly."""
 
     harmful: CountOrNone
@@ -62,7 +72,7 @@ MayDiffer = Annotated[
 """Keys of config.json in which a full checkpoint may be other than the base."""
 
 
-class GivenDonor(Section):
+class GivenDonor(ForModels):
     """A donor that is fetched, not tuned: a LoRA adapter as PEFT saves it, or a full checkpoint."""
 
     source: SourceByModel
@@ -100,7 +110,7 @@ class Tune(Section):
     save_steps: Count
 
 
-class Curvature(Section):
+class Curvature(ForModels):
     """Stage `curvature`."""
 
     forms: Annotated[list[Literal["kfac", "diagonal"]], OneOfEach]
@@ -110,7 +120,7 @@ class Curvature(Section):
     epsilon: Positive
 
 
-class Importance(Section):
+class Importance(ForModels):
     """Stage `importance`."""
 
     donors: dict[str, Literal["harmful", "benign", "choice"]]

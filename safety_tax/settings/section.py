@@ -55,6 +55,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class ForModels(Section):
+    """What may be for some models only."""
+
+    models: Annotated[list[str], Field(min_length=1), OneOfEach] | None = None
+    """Names in `catalog`; of every model when left out."""
+
+    def is_for(self, model: str) -> bool:
+        """Whether it is for that model."""
+        return self.models is None or model in self.models
+
+
 def entry_of(section: Mapping[str, Entry], what: str, where: str, name: str) -> Entry:
     """The entry of that name; raises PipelineError with the near matches when there is none."""
     if name not in section:

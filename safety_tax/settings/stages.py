@@ -49,6 +49,20 @@ class NewTokens(Section):
         return limit
 
 
+class OwnNewTokens(Section):
+    """What one model has in place of some of `NewTokens`."""
+
+    harmful: Count | None = None
+    jailbreak: Count | None = None
+    benign: Count | None = None
+    problem: Count | None = None
+    instruction: Count | None = None
+
+    def given(self) -> dict[str, int]:
+        """The kinds that the model has a limit of its own for."""
+        return self.model_dump(exclude_none=True)
+
+
 class Infer(Section):
     """Stages `baseline` and `infer`: what decides their results."""
 
@@ -56,6 +70,11 @@ class Infer(Section):
     temperature: Annotated[float, Field(ge=0, le=100)]
     sampling_seed: Seed
     truncate: Literal["error", "left"]
+
+
+PassTokens = Annotated[int, Field(gt=0, le=4096)]
+"""The exported graph has room for no more: `ROOM` in `safety_tax/onnx/grouped_query.py`."""
+Processes = Literal["auto"] | Annotated[int, Field(gt=0, le=4096)]
 
 
 class Run(Section):
@@ -67,11 +86,20 @@ class Run(Section):
     """`rows` runs a GPU's schedule on the CPU, too: a test's setting."""
     generation_tokens: Count
     rows_per_batch: Batch
-    pass_tokens: Annotated[int, Field(gt=0, le=4096)]
-    """The exported graph has room for no more: `ROOM` in `safety_tax/onnx/grouped_query.py`."""
+    pass_tokens: PassTokens
     scoring_tokens: Count
-    processes: Literal["auto"] | Annotated[int, Field(gt=0, le=4096)]
+    processes: Processes
     cluster: Literal["none", "auto"] | Annotated[str, Field(pattern=r"^ray://[A-Za-z0-9.\-\[\]:]+$")]
+
+
+class OwnRun(Section):
+    """What one model has in place of some of `Run`: how much at once, which decides no result."""
+
+    generation_tokens: Count | None = None
+    rows_per_batch: Batch | None = None
+    pass_tokens: PassTokens | None = None
+    scoring_tokens: Count | None = None
+    processes: Processes | None = None
 
 
 class JudgeModel(Section):

@@ -1,13 +1,16 @@
 """Answers that were generated elsewhere: what is written of them, and what is refused in a sentence."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from test_examples import JUDGE_ONLY, content
 
-from safety_tax.commands.bring import files_of, write
+from safety_tax.commands.bring import files_of, run, write
+from safety_tax.core.cells import is_empty
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import KINDS, ChoiceScore, Response, read_items, read_rows
 from safety_tax.judging.given_answers import bring
@@ -46,6 +49,19 @@ def test_answers_are_written_as_the_judge_reads_them(tmp_path: Path, monkeypatch
     ]
     assert [answer.id for answer in read_rows(folder / "my_merge/responses.jsonl", Response)] == order
     assert read_rows(folder / "base/choices.jsonl", ChoiceScore, may_be_empty=True) == []
+
+
+def test_a_recipe_for_other_models_wants_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = content(JUDGE_ONLY)
+    params["catalog"]["theirs"] = params["catalog"]["my_model"]
+    params["recipes"]["their_merge"] = params["recipes"]["my_merge"] | {"models": ["theirs"]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    answers = [f"{name}={written(tmp_path / f'{name}.jsonl', HARMFUL, BENIGN)}" for name in ("base", "my_merge")]
+    run(argparse.Namespace(model="my_model", files=answers))
+    folder = Path("data/responses/my_model")
+    assert [is_empty(folder / name) for name in ("base", "my_merge", "their_merge")] == [False, False, True]
 
 
 @pytest.mark.parametrize(

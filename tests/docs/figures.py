@@ -21,7 +21,7 @@ from tests.benchmarks.scale import Assumptions, page
 from tests.docs.pages import PAGES, ROOT, name_of, with_written
 
 MODEL = "smollm2_135m"
-SHARED_KEYS = ("method", "donors", "scale", "safety", "alpha")
+SHARED_KEYS = ("method", "models", "donors", "scale", "safety", "alpha")
 """Keys that many recipes have; the page explains them once."""
 MACHINES = {"": "AMD, AVX-512", "xeon/": "Intel, AVX-512", "avx2/": "AMD, AVX2"}
 """Folders of metrics/benchmarks/, and what their machines are called on the page; all have two cores."""

@@ -53,6 +53,7 @@ ENTRY = {
     "benchmarks": "default",
     "shots": 0,
     "problem_format": "chat",
+    "max_new_tokens": {},
     "lora_targets": ["q_proj"],
 }
 

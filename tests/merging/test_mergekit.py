@@ -269,7 +269,7 @@ def test_a_configuration_merges_folders_and_the_base(tiny_models: dict[str, Path
             "models": [{"model": str(one), "parameters": {"weight": [{"filter": "mlp", "value": 0.5}, {"value": 0}]}}],
             "dtype": "float16",
         },
-        models={"owner/base": "base"},
+        names={"owner/base": "base"},
     )
     base = Checkpoint(folder)
     sources = recipe.sources("m", FolderSource(kind="folder", path=str(folder)))
@@ -302,8 +302,8 @@ def test_the_names_in_it_stand_for_models(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(PipelineError, match=r"names 'own/x', without the commit .* write own/x@"):
             validated(mine(config))
         with pytest.raises(PipelineError, match=r"unknown donor of recipe 'mine' 'safty'; did you mean 'safety'\?"):
-            validated(mine(config, models={"own/x": "safty"}))
-    recipe = validated(mine(LINEAR, models={"own/x": "safety"})).recipe("mine")
+            validated(mine(config, names={"own/x": "safty"}))
+    recipe = validated(mine(LINEAR, names={"own/x": "safety"})).recipe("mine")
     assert recipe.reads() == ["safety"]
     assert recipe.held() == 1
     pinned = json.loads(json.dumps(LINEAR).replace("own/x", f"own/x@{'c' * 40}"))
@@ -317,7 +317,7 @@ def test_the_names_in_it_stand_for_models(tmp_path: Path, monkeypatch: pytest.Mo
     for config, keys, said in (
         ("none.yml", {}, r"data/merges/none.yml; did you mean 'mine.yml'\?"),
         ("../mine.yml", {}, "write the name of a file in data/merges"),
-        (LINEAR, {"models": {"own/y": "base"}}, "models has 'own/y', which config does not name: own/x"),
+        (LINEAR, {"names": {"own/y": "base"}}, "names has 'own/y', which config does not name: own/x"),
         (LINEAR | {"merge_method": "linea"}, {}, "recipes.mine: config: unknown merge_method 'linea'; did you mean"),
         (LINEAR | {"models": [{"model": "there"}]}, {}, "names 'there', which is no folder here"),
     ):
@@ -339,5 +339,5 @@ def test_an_edited_file_is_another_merge(tmp_path: Path, monkeypatch: pytest.Mon
     for weight in (1, 2):
         changed = json.loads(json.dumps(LINEAR).replace('"weight": 1', f'"weight": {weight}'))
         (tmp_path / "data/merges/mine.yml").write_text(yaml.safe_dump(changed), encoding="utf-8")
-        settings.append(recipe_of("mine.yml", models={"own/x": "base"}).settings())
+        settings.append(recipe_of("mine.yml", names={"own/x": "base"}).settings())
     assert settings[0] != settings[1]

@@ -11,7 +11,9 @@ from conftest import ROOT, real_params
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.merging.methods import RECIPE_TYPES
-from safety_tax.params import load_params
+from safety_tax.params import load_params, validated
+from safety_tax.results.conditions import how_asked
+from safety_tax.results.families import families
 
 
 def write(folder: Path, params: Any) -> None:
@@ -78,6 +80,25 @@ FAULTS = [
     (change("recipes.ties", SST | {"k": 0}), ["recipes.ties", "k", "found 0"]),
     (change("recipes.ties", SST | {"safety": ["utility"]}), ["safety names 'utility'"]),
     (change("recipes.ties", SST), ["needs curvature", "add kfac to curvature.forms"]),
+    (change("recipes.ties.models", ["mistral_7"]), ["unknown model of recipes.ties.models", "'mistral_7b'"]),
+    (change("recipes.ties.models", []), ["recipes.ties.models", "at least 1 item"]),
+    (change("recipes.ties.models", ["smollm2_135m"] * 2), ["'smollm2_135m' twice in a list", "name it once"]),
+    (change("recipes.ties.modles", ["smollm2_135m"]), ["recipes.ties.modles", "did you mean 'models'"]),
+    (change("donors.utility.models", ["mistral"]), ["unknown model of donors.utility.models", "'mistral_7b'"]),
+    (change("donors.utility.model", ["mistral_7b"]), ["donors.utility.model;", "did you mean 'models'"]),
+    (
+        change("donors.utility.models", ["mistral_7b", "llama31_8b"]),
+        [
+            "recipe 'ties' is for the model 'smollm2_135m'",
+            "donors.utility is for mistral_7b, llama31_8b only",
+            "without",
+        ],
+    ),
+    (change("catalog.mistral_7b.max_new_tokens", None), ["catalog.mistral_7b.max_new_tokens", "add it"]),
+    (change("catalog.mistral_7b.max_new_tokens", {"problm": 9}), ["max_new_tokens.problm;", "did you mean 'problem'"]),
+    (change("catalog.mistral_7b.max_new_tokens", {"problem": 0}), ["max_new_tokens.problem", "greater than 0"]),
+    (change("catalog.mistral_7b.run", {"generation_token": 9}), ["did you mean 'generation_tokens'"]),
+    (change("catalog.mistral_7b.run", {"pass_tokens": 9999}), ["catalog.mistral_7b.run.pass_tokens", "found 9999"]),
     (change("recipes", {"v1.2": RECIPE}), ["recipes has the name 'v1.2'", "underscores"]),
     (change("recipes", {"base": RECIPE}), ["recipes has the name 'base'"]),
     (rename("catalog.qwen25_14b", "plots"), ["catalog has the name 'plots', which metrics/ needs for itself"]),
@@ -138,6 +159,76 @@ def test_a_fault_is_one_sentence(
     assert all(word in message for word in words), message
     assert "\n" not in message
     assert "params.yaml" in message
+
+
+def of_two_models() -> dict[str, Any]:
+    """Params of two models, of which each has a donor and a recipe of its own beside those of both."""
+    params = real_params()
+    params["models"] = ["llama31_8b", "qwen3_8b"]
+    params["donors"]["helpful"] = params["donors"]["utility"] | {"models": ["qwen3_8b"]}
+    params["recipes"] |= {
+        "both": {"method": "linear", "donors": {"safety": 1.0, "helpful": 1.0}, "models": ["qwen3_8b"]},
+        "curved": SST | {"models": ["llama31_8b"]},
+    }
+    params["curvature"] |= {"forms": ["kfac"], "models": ["llama31_8b"]}
+    params["importance"]["donors"] = {"safety": "harmful", "helpful": "benign"}
+    return params
+
+
+def test_a_model_has_the_recipes_and_donors_that_are_for_it() -> None:
+    params = validated(of_two_models())
+    llama, qwen = params.of("llama31_8b"), params.of("qwen3_8b")
+    shared = ["safety_donor", "safety_half", "ties"]
+    assert (list(llama.recipes), list(qwen.recipes)) == ([*shared, "curved"], [*shared, "both"])
+    assert (list(llama.donors), list(qwen.donors)) == (["safety", "utility"], ["safety", "utility", "helpful"])
+    assert (llama.curvature.forms, qwen.curvature.forms) == (["kfac"], [])
+    assert (list(llama.importance.donors), list(qwen.importance.donors)) == (["safety"], ["safety", "helpful"])
+    assert params.recipe_for("qwen3_8b", "both") is params.recipe("both")
+    with pytest.raises(
+        PipelineError, match=r"a recipe for llama31_8b, found 'both', which .* has for qwen3_8b; known: "
+    ):
+        params.recipe_for("llama31_8b", "both")
+    with pytest.raises(PipelineError, match="a model of `catalog`"):
+        params.of("llama")
+
+
+def test_what_a_recipe_reads_is_for_each_of_its_models() -> None:
+    for section, of in (("curvature", "llama31_8b"), ("donors", "qwen3_8b")):
+        content = of_two_models()
+        recipe = "curved" if section == "curvature" else "both"
+        del content["recipes"][recipe]["models"]
+        with pytest.raises(PipelineError, match=rf"recipe '{recipe}' is for the model .*{section}.* is for {of} only"):
+            validated(content)
+
+
+def test_a_recipe_that_is_for_none_of_the_models_leaves_the_base_alone() -> None:
+    params = validated(real_params() | {"recipes": {"theirs": RECIPE | {"models": ["mistral_7b"]}}})
+    assert params.of("smollm2_135m").recipes == {}
+
+
+def test_for_whom_a_recipe_is_does_not_change_what_it_makes() -> None:
+    content = real_params()
+    content["recipes"]["ties_too"] = content["recipes"]["ties"] | {"models": ["smollm2_135m"]}
+    content["recipes"]["half"] = content["recipes"]["ties_too"] | {"scale": 0.5}
+    params = validated(content)
+    assert params.recipe("ties").settings() == params.recipe("ties_too").settings()
+    assert families({name: params.recipe(name) for name in ("ties", "half")}) == [["half", "ties"]]
+
+
+def test_a_model_has_its_own_limits_and_budgets_in_place_of_the_shared_ones() -> None:
+    content = real_params()
+    shared = content["infer"]["max_new_tokens"]
+    content["catalog"]["llama31_8b"] |= {
+        "max_new_tokens": {"problem": 4000},
+        "run": {"generation_tokens": 8192, "processes": 2},
+    }
+    params = validated(content)
+    llama, mistral = params.of("llama31_8b"), params.of("mistral_7b")
+    assert llama.infer.max_new_tokens.model_dump() == shared | {"problem": 4000}
+    assert mistral.infer == params.infer and mistral.run == params.run
+    assert llama.run == params.run.model_copy(update={"generation_tokens": 8192, "processes": 2})
+    assert "4,000 (problem)" in how_asked(llama.model("llama31_8b"))
+    assert "tokens" not in how_asked(mistral.model("mistral_7b"))
 
 
 def test_another_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,7 @@ def model_from(folder: Path) -> Model:
         "utility_format": "continuation",
         "shots": 0,
         "problem_format": "chat",
+        "max_new_tokens": {},
         "lora_targets": ["q_proj"],
     }
     return Model.model_validate(entry)

@@ -197,6 +197,9 @@ CASES = [
     Case(FETCH, recipe(donors={"saftey": 1.0}), ("unknown donor", "did you mean 'safety'")),
     Case(FETCH, recipe(density=0), ("density", "found 0")),
     Case(FETCH, recipe(density=1.5), ("density", "found 1.5")),
+    Case(FETCH, recipe(models=[]), ("recipes.ties.models", "at least 1")),
+    Case(FETCH, recipe(models=["mistral"]), ("unknown model of recipes.ties.models", "did you mean 'mistral_7b'")),
+    Case(FETCH, param("donors.safety.models", ["mistral_7b"]), ("is for the model", "donors.safety is for mistral_7b")),
     Case(FETCH, recipe(densty=1), ("recipes.ties.densty;", "did you mean 'density'")),
     Case(FETCH, param("recipes.ties", SST | {"k": 2}), ("recipes.ties", "found 2")),
     Case(FETCH, param("recipes.ties", SST | {"curvature": "none"}), ("recipes.ties", "found 'none'")),
@@ -277,6 +280,9 @@ CASES = [
     Case(f"{SWEEP} scael=0.1,0.5", nothing, ("a key of the recipe 'ties'", "'scael'")),
     Case(f"{SWEEP} scale=0.1 scale=0.5", nothing, ("each dial of --over once", "scale=0.1 scale=0.5")),
     Case(f"{SWEEP} scale=0.1..1 --points 1", nothing, ("--points of 2 or more",)),
+    Case(f"{SWEEP} scale=0.1,0.5", recipe(models=["mistral_7b"]), ("a recipe for smollm2_135m", "has for mistral_7b")),
+    Case(f"card {MODEL} ties", recipe(models=["mistral_7b"]), ("a recipe for smollm2_135m", "known: safety_donor")),
+    Case(f"label --variant ties --model {MODEL}", recipe(models=["mistral_7b"]), ("`base` or a recipe", "'ties'")),
     Case(f"sweep {MODEL} tise --over scale=0.1,0.2", nothing, ("a recipe of `recipes`", "did you mean 'ties'")),
 ]
 

@@ -69,7 +69,7 @@ FREE_ROOMS = ("params", "settings", "dispatch")
 FREE = {
     *(
         Path("safety_tax/core") / f"{name}.py"
-        for name in ("clock", "console", "errors", "extras", "files", "interrupt")
+        for name in ("cells", "clock", "console", "errors", "extras", "files", "interrupt")
     ),
     *(Path("safety_tax/core") / f"{name}.py" for name in ("processors", "registry", "workspace")),
     *(
@@ -306,7 +306,7 @@ def test_an_edited_configuration_of_mergekit_is_another_merge(project: Project) 
     """In a file: every merge is made again, and only the one that came out otherwise goes on."""
     changed = copy.deepcopy(project.params)
     names = {"org/base": "base", "org/safe": "safety"}
-    changed["recipes"]["kit"] = {"method": "mergekit", "config": "mine.yml", "models": names}
+    changed["recipes"]["kit"] = {"method": "mergekit", "config": "mine.yml", "names": names}
     project.write_params(changed)
 
     def write(weight: float) -> None:
@@ -370,7 +370,7 @@ EVERY_METHOD: dict[str, dict[str, Any]] = {
                 {"model": "org/useful", "parameters": {"weight": 0.4}},
             ],
         },
-        "models": {"org/base": "base", "org/safe": "safety", "org/useful": "utility"},
+        "names": {"org/base": "base", "org/safe": "safety", "org/useful": "utility"},
     },
 }
 

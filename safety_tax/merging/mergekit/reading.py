@@ -237,7 +237,7 @@ def _require_fit(part: Slice, method: Method, where: str) -> None:
     """Raises ValueError when a method cannot merge these sources."""
     named = [source.model for source in part.sources]
     if len(set(named)) < len(named):
-        raise ValueError(f"{where} names a model twice; name it once, or give it two names by the recipe's `models`")
+        raise ValueError(f"{where} names a model twice; name it once, or give it two names by the recipe's `names`")
     if method.base == "required" and part.base is None:
         raise ValueError(f"{method.name} needs `base_model`; add it")
     if method.base != "ignored" and part.base is not None and part.base not in named:

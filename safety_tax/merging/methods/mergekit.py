@@ -36,7 +36,7 @@ DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat1
 class Mergekit(WholeRecipe):
     """What a mergekit configuration says, computed here: the tensors of mergekit 0.1.5 within its rounding.
 
-    `config` is the configuration itself, or the name of a file in data/merges. `models` says what a name in it stands
+    `config` is the configuration itself, or the name of a file in data/merges. `names` says what a name in it stands
     for: `base`, a donor of `donors`, or a source. A name that is not there is the base's repository, a folder, or a
     repository on the Hub at a commit: `owner/name@commit`. Each model must fit the base as a donor must.
 
@@ -45,7 +45,7 @@ class Mergekit(WholeRecipe):
 
     method: Literal["mergekit"]
     config: str | dict[str, Any]
-    models: dict[str, str | DonorSource] = {}  # noqa: RUF012 (pydantic copies it)
+    names: dict[str, str | DonorSource] = {}  # noqa: RUF012 (pydantic copies it)
     may_differ: MayDiffer
     seed: Seed = 0
 
@@ -57,9 +57,9 @@ class Mergekit(WholeRecipe):
             named = self.parsed.models()
         except ValueError as error:
             raise ValueError(f"{self._where}: {error}") from None
-        for name in self.models:
+        for name in self.names:
             if name not in named:
-                raise ValueError(f"models has {name!r}, which {self._where} does not name: {', '.join(named)}")
+                raise ValueError(f"names has {name!r}, which {self._where} does not name: {', '.join(named)}")
         return self
 
     @property
@@ -79,17 +79,17 @@ class Mergekit(WholeRecipe):
 
     def settings(self) -> dict[str, Any]:
         """With the content of the configuration's file in place of its name."""
-        return self.model_dump() | {"config": self.content}
+        return super().settings() | {"config": self.content}
 
     def reads(self) -> list[str]:
         """The donors that stand for a name."""
-        return sorted({name for name in self.models.values() if isinstance(name, str) and name != BASE})
+        return sorted({name for name in self.names.values() if isinstance(name, str) and name != BASE})
 
     def sources(self, model: str, base: Source) -> dict[str, HubSource | FolderSource]:
         """The models that are neither the base nor donors, by their names in the configuration."""
         found: dict[str, HubSource | FolderSource] = {}
         for name in self.parsed.models():
-            known = self.models.get(name) or (BASE if _is_base(name, base) else _source(name, self._where))
+            known = self.names.get(name) or (BASE if _is_base(name, base) else _source(name, self._where))
             if not isinstance(known, str):
                 found[name] = known
         return found
@@ -115,7 +115,7 @@ class Mergekit(WholeRecipe):
         """The models by their names in the configuration, but for the base, and their files."""
         models: dict[str, Donor] = {}
         inputs: list[Path] = []
-        for name, donor in self.models.items():
+        for name, donor in self.names.items():
             if isinstance(donor, str) and donor != BASE:
                 folder = bench.donors / donor
                 models[name] = open_donor(folder, bench.base)
@@ -151,7 +151,7 @@ def _is_base(name: str, base: Source) -> bool:
 
 
 def _source(name: str, where: str) -> HubSource | FolderSource:
-    """What a name stands for that is not in `models`. Raises ValueError for a repository without a commit.
+    """What a name stands for that is not in `names`. Raises ValueError for a repository without a commit.
 
     That a folder is not here is said when it is fetched: another machine may want its results alone.
     """
@@ -163,9 +163,9 @@ def _source(name: str, where: str) -> HubSource | FolderSource:
         repository = name.partition("@")[0]
         raise ValueError(
             f"{where} names {name!r}, without the commit that its files are of; write {repository}@ and the 40 digits "
-            f"of one, `models: {{{name}: base}}` where it is the base, or ./{name} where it is a folder"
+            f"of one, `names: {{{name}: base}}` where it is the base, or ./{name} where it is a folder"
         )
     raise ValueError(
-        f"{where} names {name!r}, which is no folder here; write what it stands for: `models: {{{name}: …}}` with "
+        f"{where} names {name!r}, which is no folder here; write what it stands for: `names: {{{name}: …}}` with "
         "`base`, a donor, or {kind: folder, path: …}"
     )

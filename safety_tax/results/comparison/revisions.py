@@ -29,7 +29,7 @@ MEANING = (
     ("infer", "temperature"),
     ("infer", "truncate"),
 )
-MEANING_OF_MODEL = ("chat_template", "shots", "stop")
+MEANING_OF_MODEL = ("chat_template", "max_new_tokens", "shots", "stop")
 # Of items that an older revision did not ask: where one side has no such key, there is nothing to compare.
 MEANING_WHERE_ASKED = ("problem_format",)
 
@@ -126,12 +126,10 @@ def read_revision(name: str | None) -> Revision:
     formats = {str(model): _within(params, "catalog", model, "utility_format") for model in models}
     confidence, date = _within(params, "metrics", "confidence"), _within(params, "prompting", "date")
     of_models = [("catalog", model, key) for model in formats for key in MEANING_OF_MODEL]
-    recipes = params.get("recipes")
-    variants = ["base", *(map(str, recipes) if isinstance(recipes, dict | list) else ())]
     return Revision(
         name=name,
         commit=commit,
-        keys=[(str(model), variant) for model in models for variant in variants],
+        keys=[(str(model), variant) for model in models for variant in _variants(params, str(model))],
         formats={model: str(found) for model, found in formats.items() if f"utility_{found}" in SHARES},
         size=str(params["size"]) if "size" in params else None,
         confidence=confidence if isinstance(confidence, float) and 0 < confidence < 1 else None,
@@ -146,6 +144,15 @@ def read_revision(name: str | None) -> Revision:
         }
         | ({} if date is None else {"prompting.date": date}),
     )
+
+
+def _variants(params: Any, model: str) -> list[str]:
+    """`base`, and the recipes that are for the model."""
+    recipes = _within(params, "recipes")
+    names = recipes if isinstance(recipes, dict | list) else ()
+    # Of an older revision, a mergekit recipe's `models` is a mapping, and another thing.
+    models = {name: _within(recipes, name, "models") for name in names}
+    return ["base", *(str(name) for name, of in models.items() if not isinstance(of, list) or model in of)]
 
 
 def _judge(params: Any) -> Any:
@@ -163,9 +170,9 @@ def _limits(params: Any) -> dict[str, Any]:
 
 
 def _asked(params: Any, *keys: str) -> Any:
-    """The value of a setting. An empty list and none mean the same: an older revision may not know the key."""
+    """The value of a setting. An empty one and none mean the same: an older revision may not know the key."""
     value = _within(params, *keys)
-    return None if value == [] else value
+    return None if value in ([], {}) else value
 
 
 def _within(value: Any, *keys: Any) -> Any:
