@@ -73,7 +73,7 @@ MayDiffer = Annotated[
 
 
 class GivenDonor(ForModels):
-    """A donor that is fetched, not tuned: a LoRA adapter as PEFT saves it, or a full checkpoint."""
+    """A donor that is fetched, not tuned: an adapter as PEFT saves it, or a full checkpoint."""
 
     source: SourceByModel
     may_differ: MayDiffer
