@@ -20,8 +20,10 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_ctrl_c_while_importing_is_one_line_and_no_traceback() -> None:
+    # Where the tests are a background job, Ctrl-C is ignored, and what they start would ignore it, too.
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     stopped = python(
-        f"from safety_tax.core.interrupt import stop_while_importing\nstop_while_importing()\n{INTERRUPTED}"
+        f"{heard}from safety_tax.core.interrupt import stop_while_importing\nstop_while_importing()\n{INTERRUPTED}"
     )
     assert (stopped.stdout, stopped.stderr, stopped.returncode) == ("", f"{STOPPED}\n", 128 + signal.SIGINT)
 
