@@ -44,6 +44,7 @@ def prompt_of(verdict: Verdict) -> AnyPrompt:
     about = {"id": verdict.id, "benchmark": verdict.benchmark, "kind": verdict.kind, "group": verdict.group}
     more = {"choices": ["one", "two"], "gold": 1} if verdict.kind == "choice" else {}
     more |= {"answer": "42"} if verdict.kind == "problem" else {}
+    more |= {"checks": []} if verdict.kind == "instruction" else {}
     return PROMPT.validate_python({**about, **more, "split": "eval", "text": f"Item {verdict.id}, as it was asked."})
 
 

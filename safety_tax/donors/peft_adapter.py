@@ -88,7 +88,9 @@ class PeftAdapter:
                 wanted = get_peft_model_state_dict(tuned, adapter_name=NAME, save_embedding_layers=False).keys()
                 found: Any = set_peft_model_state_dict(tuned, state, NAME)
             except FAULTS as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+                # PyTorch's first line says that there are faults, the second has the first of them.
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+                reason = " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]
                 raise PipelineError(
                     f"Expected an adapter in {self._tensors.path} that PEFT puts on the base, found: {reason}; choose "
                     "an adapter of this base, or fetch it again."
