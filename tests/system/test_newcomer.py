@@ -68,6 +68,13 @@ def test_models_that_are_no_list_are_said_to_be_none(laid_out: Path, value: Any)
         load_params()
 
 
+def test_an_empty_list_of_models_is_said_to_lack_the_first(laid_out: Path) -> None:
+    with pytest.raises(DvcException, match=r"Could not find 'models\.0'"):
+        lay_out({"models": []})
+    with pytest.raises(PipelineError, match="models"):
+        load_params()
+
+
 def test_plots_are_of_the_models_of_params_and_carry_their_names(laid_out: Path) -> None:
     with lay_out({"models": ["tiny"]}) as repo:
         plots = {Path(out.fs_path).relative_to(laid_out).as_posix(): out for out in repo.index.outs if out.plot}
