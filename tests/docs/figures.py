@@ -14,7 +14,7 @@ import yaml
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.files import written_atomically
 from safety_tax.merging.methods import RECIPE_TYPES
-from safety_tax.results.estimate import shown
+from safety_tax.results.estimate import Estimate, shown
 from safety_tax.results.statistics.power import items_needed
 from safety_tax.results.variant import ModelResults, read_results
 from tests.benchmarks.scale import Assumptions, page
@@ -313,6 +313,20 @@ def families() -> str:
     return table(["models", "`model_type`", "ONNX graph in float32"], rows)
 
 
+def safety_merges() -> str:
+    """Each recipe of the example on merges made for safety: what it gains and costs, the best net benefit first."""
+    found = kept("safety_merges")["recipes"]
+    columns = {"gain": "safety gained"}
+    columns |= {name: f"{of.noun} lost" for name, of in CURRENCIES.items() if name in found["safety_donor"]}
+    columns["net_benefit"] = "net benefit"
+    recipes = {name: of for name, of in found.items() if name != "machine"}
+    rows = [
+        [f"`{name}`", *(shown(Estimate(value=of[key][0], low=of[key][1], high=of[key][2], n=1)) for key in columns)]
+        for name, of in sorted(recipes.items(), key=lambda entry: -entry[1]["net_benefit"][0])
+    ]
+    return table(["recipe", *columns.values()], rows)
+
+
 WRITERS: dict[str, Callable[[], str]] = {
     "headline": headline,
     "short-results": short_results,
@@ -334,6 +348,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "scale": scale,
     "families": families,
+    "safety-merges": safety_merges,
 }
 
 
