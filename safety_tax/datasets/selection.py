@@ -130,11 +130,12 @@ def as_prompts(kind: Kind, items: list[tuple[str, Item]], params: FetchData) -> 
     share: float = params.tune_share.model_dump().get(kind, 0.0)
     prompts: dict[str, AnyPrompt] = {}
     for benchmark, item in items:
-        item_id = item.id()
+        row = as_row(kind, benchmark, item, "eval")
         # A benign prompt without an answer cannot be tuned on.
         tunable = kind != "benign" or item.answer
-        split: Split = "tune" if tunable and fraction(params.seed, "split", item_id) < share else "eval"
-        prompts.setdefault(item_id, as_row(kind, benchmark, item, split))
+        if tunable and fraction(params.seed, "split", row.id) < share:
+            row = row.model_copy(update={"split": "tune"})
+        prompts.setdefault(row.id, row)
     return list(prompts.values())
 
 
