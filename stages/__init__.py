@@ -4,8 +4,9 @@ import os
 
 from safety_tax.core.interrupt import is_being_started, stop_while_importing
 
-# Bars are this project's own. Transformers and huggingface_hub read this when they are imported.
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Bars are this project's own. Libraries read these when they are imported.
+for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
+    os.environ.setdefault(variable, "1")
 
 if is_being_started():
     stop_while_importing()

@@ -110,3 +110,11 @@ def test_the_rate_after_a_resume_counts_what_this_run_did() -> None:
     rate = RateColumn().render(task).plain
     assert task.finished_time is not None and task.fields["taken_up"] == 999_990
     assert rate == "" or float(rate.split()[0].replace(",", "")) * task.finished_time < 20
+
+
+def test_a_library_that_a_stage_imports_draws_no_bar_of_its_own() -> None:
+    code = "import stages.fetch_model; from tqdm.auto import tqdm; list(tqdm(range(3), desc='tensors'))"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert told.stdout + told.stderr == ""
