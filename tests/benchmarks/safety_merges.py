@@ -36,17 +36,22 @@ def reproduce(folder: Path, *stages: str) -> None:
     subprocess.run([sys.executable, "-m", "dvc", "repro", *stages], cwd=folder, check=True)
 
 
-def run(folder: Path) -> None:
-    """Measure the recipes of the example in a clone."""
+def run(folder: Path, dials: Sequence[str]) -> None:
+    """Measure the recipes of the example in a clone; those of some dials, where they are named."""
     path = folder / "params.yaml"
     params = yaml.safe_load((folder / "examples/safety_merges.yaml").read_text(encoding="utf-8")) | {"size": "quick"}
+    if dials:
+        kept = {"safety", "utility", *dials}
+        params["recipes"] = {name: of for name, of in params["recipes"].items() if name.rpartition("_")[0] in kept}
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    reproduce(folder, f"merge@{MODEL}-{YARDSTICK}")
-    merged = folder / f"models/merged/{MODEL}/{YARDSTICK}/merge.json"
-    changed = json.loads(merged.read_text(encoding="utf-8"))["layers_changed"]
-    for recipe in params["recipes"].values():
-        recipe.update({"k": changed} if recipe["method"] == CONTROL else {})
-    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    controls = [recipe for recipe in params["recipes"].values() if recipe["method"] == CONTROL]
+    if controls and YARDSTICK in params["recipes"]:
+        reproduce(folder, f"merge@{MODEL}-{YARDSTICK}")
+        merged = folder / f"models/merged/{MODEL}/{YARDSTICK}/merge.json"
+        changed = json.loads(merged.read_text(encoding="utf-8"))["layers_changed"]
+        for control in controls:
+            control["k"] = changed
+        path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     reproduce(folder)
 
 
@@ -115,13 +120,16 @@ def rounded(of: Matched) -> list[float | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--dials", nargs="+", default=[], help="names without their numbers, like safe_merge; all if left out"
+    )
     parser.add_argument("--measured", type=Path, help="a clone where this ran: only keep its figures")
     arguments = parser.parse_args()
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
         folder = arguments.measured or Path(scratch) / "clone"
         if arguments.measured is None:
             subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-            run(folder)
+            run(folder, arguments.dials)
         found, dials = summary(folder), matched(folder)
     keep("safety_merges", recipes=found, matched=dials)
     say(f"{len(found)} recipes, {len(dials)} dials at matched safety")
