@@ -11,7 +11,6 @@ from safety_tax.core.files import written_atomically
 from safety_tax.core.text_files import read_text
 from safety_tax.core.workspace import CHAT_TEMPLATES
 from safety_tax.model_files.config import CONFIG, read_object
-from safety_tax.model_files.gate import settle, settle_tokenizer
 from safety_tax.model_files.gathering import model_files
 from safety_tax.model_files.weights import store_as
 from safety_tax.settings.catalog import Model
@@ -61,6 +60,9 @@ def name_ends(folder: Path, name: str) -> None:
 
 def check(folder: Path, name: str | None = None) -> int:
     """The gate of weights and configuration; see `settle`. Returns the number of parameters."""
+    # torch and Transformers take seconds to import: who may not have the model is told before.
+    from safety_tax.model_files.gate import settle
+
     return settle(folder, name or folder.name)
 
 
@@ -79,4 +81,6 @@ def give_type(dtype: str, folder: Path, name: str) -> None:
 
 def check_tokenizer(folder: Path, name: str) -> None:
     """The gate of tokenizer and chat template, after `check`; see `settle_tokenizer`."""
+    from safety_tax.model_files.gate import settle_tokenizer
+
     settle_tokenizer(folder, name, read_object(folder / CONFIG)["vocab_size"])

@@ -14,7 +14,7 @@ import yaml
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.files import written_atomically
 from safety_tax.merging.methods import RECIPE_TYPES
-from safety_tax.results.estimate import Estimate, shown
+from safety_tax.results.estimate import Estimate, fixed, shown
 from safety_tax.results.statistics.power import items_needed
 from safety_tax.results.variant import ModelResults, read_results
 from tests.benchmarks.scale import Assumptions, page
@@ -327,6 +327,26 @@ def safety_merges() -> str:
     return table(["recipe", *columns.values()], rows)
 
 
+def matched_merges() -> str:
+    """What each dial of the example loses where it has half of the safety donor's gain, beside plain addition."""
+    found = {name: of for name, of in kept("safety_merges")["matched"].items() if name != "machine"}
+    columns = {}
+    for name, of in CURRENCIES.items():
+        if name in found["plain"]:
+            columns |= {name: f"{of.noun} lost", f"{name}_less": f"less {of.noun} lost than by `plain`"}
+
+    def cell(numbers: list[float | None] | None) -> str:
+        if numbers is None or numbers[0] is None:
+            return ""
+        value, low, high = numbers
+        if low is None or high is None:  # under nine of ten resamples reach so much safety
+            return fixed(100 * value, 1)
+        return shown(Estimate(value=value, low=low, high=high, n=1))
+
+    rows = [[f"`{name}`", *(cell(of.get(key)) for key in columns)] for name, of in found.items()]
+    return table(["dial", *columns.values()], rows)
+
+
 WRITERS: dict[str, Callable[[], str]] = {
     "headline": headline,
     "short-results": short_results,
@@ -349,6 +369,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "scale": scale,
     "families": families,
     "safety-merges": safety_merges,
+    "matched-merges": matched_merges,
 }
 
 
