@@ -11,7 +11,6 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.core.workspace import PROMPTS
 from safety_tax.datasets.matched_benign import read as read_benign
-from safety_tax.model_files.attention import implementation_in
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.stages import Export, JudgeModel
 from safety_tax.sources import fetch, put
@@ -49,6 +48,7 @@ def export_classifier(weights: Path, entry: JudgeModel, settings: Export, folder
     from safety_tax.engine.session import CPU
     from safety_tax.engine.weight_files import write_record
     from safety_tax.judging.sequence_classifier import SequenceClassifier
+    from safety_tax.model_files.attention import implementation_in
 
     checkpoint = Checkpoint(weights)
     for name in checkpoint.names():
