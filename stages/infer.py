@@ -12,9 +12,7 @@ import time
 from safety_tax.core.cells import is_empty, leave_empty
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically, write_json
-from safety_tax.core.rows import (
-    write_rows,
-)
+from safety_tax.core.rows import write_rows
 from safety_tax.core.workspace import JOURNALS, ONNX, RESPONSES, RUNS
 from safety_tax.dispatch.journal import Journal, folder_digest
 from safety_tax.dispatch.runners import ResumedRun

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from safety_tax.checkup.shape import ITEM, Shape
 from safety_tax.core.workspace import MODELS
+from safety_tax.core.yaml_text import parse_yaml
 from safety_tax.params import Params
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Donor
@@ -179,10 +178,10 @@ def recorded_bytes(params: Params, name: str) -> int:
     For a source that tells no size before it is fetched: a wheel.
     """
     try:
-        lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
+        lock = parse_yaml(Path("dvc.lock").read_bytes())
         stage = lock["stages"][f"fetch_model@{name}"]
         said = stage["params"]["params.yaml"][f"catalog.{name}.source"]
         same = said == params.model(name).source.model_dump()
         return sum(out["size"] for out in stage["outs"]) if same else 0
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return 0

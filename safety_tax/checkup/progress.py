@@ -23,6 +23,7 @@ from dvc.repo import Repo
 from safety_tax.core.clock import FOLDER, Record, read_record
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.workspace import PARAMS_FILE
+from safety_tax.core.yaml_text import parse_yaml
 
 State = Literal["done", "running", "failed", "stopped", "to come"]
 LOCK = Path("dvc.lock")
@@ -126,7 +127,7 @@ def _states(repo: Any) -> Iterator[StageState]:
     graph = repo.index.graph  # from a stage to those that it reads
     stages = list(repo.index.stages)
     found = {}
-    params = yaml.safe_load(PARAMS_FILE.read_bytes())
+    params = parse_yaml(PARAMS_FILE.read_bytes())
     made = {out.fs_path: out for stage in stages for out in stage.outs}
     hashes: dict[str, Any] = {}
     done: set[int] = set()

@@ -4,9 +4,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from safety_tax.checkup.machine import Finding
+from safety_tax.core.yaml_text import parse_yaml
 
 LOCK = "dvc.lock"
 NO_GIT = "begin one with `git init`, or tell DVC to do without: `dvc config --local core.no_scm true`"
@@ -60,10 +59,10 @@ def first_commit_advice() -> str:
 def verdict_hashes(lock: str) -> list[str]:
     """The MD5 of each file of verdicts that a dvc.lock records."""
     try:
-        content: Any = yaml.safe_load(lock)
+        content: Any = parse_yaml(lock)
         outs = [out for stage in content["stages"].values() for out in stage.get("outs", [])]
         return [out["md5"] for out in outs if out["path"].startswith("data/verdicts/")]
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return []
 
 

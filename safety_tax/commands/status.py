@@ -10,7 +10,6 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 
-import yaml
 from rich.box import SIMPLE_HEAD
 from rich.live import Live
 from rich.table import Table
@@ -20,6 +19,7 @@ from safety_tax.checkup.progress import StageState, dvc_at_work, stage_states
 from safety_tax.checkup.time_left import TimeLeft, expected_seconds, read_expected, time_left
 from safety_tax.core.console import console, say
 from safety_tax.core.workspace import PARAMS_FILE
+from safety_tax.core.yaml_text import parse_yaml
 
 EVERY = 2.0
 """Seconds between two looks of --watch."""
@@ -62,7 +62,7 @@ def looks() -> Iterator[list[StageState]]:
 
 def times(states: Sequence[StageState]) -> dict[str, float]:
     """Seconds that each stage is expected to take."""
-    size = yaml.safe_load(PARAMS_FILE.read_bytes()).get("size")
+    size = parse_yaml(PARAMS_FILE.read_bytes()).get("size")
     return expected_seconds(states, read_expected(size))
 
 

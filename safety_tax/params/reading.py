@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.text_files import read_text
 from safety_tax.core.workspace import PARAMS_FILE, PIPELINE
+from safety_tax.core.yaml_text import parse_yaml
 from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.params.whole import Params
 from safety_tax.settings.donors import DONOR_TAGS, Donor, GivenDonor
@@ -47,12 +47,9 @@ def read_params() -> Any:
             "change to the folder that holds them."
         )
     try:
-        return yaml.safe_load(read_text(PARAMS_FILE))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no date
-        where = str(getattr(error, "problem_mark", "")).strip()
-        raise PipelineError(
-            f"Expected {PARAMS_FILE} to be YAML, found {getattr(error, 'problem', error)} {where}; mend that line."
-        ) from None
+        return parse_yaml(read_text(PARAMS_FILE))
+    except ValueError as error:
+        raise PipelineError(f"Expected {PARAMS_FILE} to be YAML, found {error}; mend that line.") from None
 
 
 def validated(content: Any) -> Params:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from safety_tax.core.errors import did_you_mean
 from safety_tax.core.text_files import read_text
+from safety_tax.core.yaml_text import parse_yaml
 from safety_tax.merging.mergekit.arithmetic import METHODS, Method
 from safety_tax.merging.mergekit.settings import Choice, Setting, Settings, typed
 
@@ -71,10 +70,9 @@ def read_file(path: Path) -> dict[str, Any]:
         known = [file.name for file in path.parent.glob("*") if file.suffix in (".yml", ".yaml")]
         raise ValueError(f"no file {path}; {did_you_mean(path.name, known)}")
     try:
-        content = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = str(getattr(error, "problem_mark", "")).strip()
-        raise ValueError(f"{path} is no YAML: {getattr(error, 'problem', error)} {mark}; mend that line") from None
+        content = parse_yaml(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is no YAML: {error}; mend that line") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__} in place of a mapping; write mergekit's keys there")
     return content

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import LABELLED, VERDICT, Form, RowType, Verdict, read_rows
 from safety_tax.core.workspace import PARAMS_FILE, PIPELINE, VERDICTS
+from safety_tax.core.yaml_text import parse_yaml
 from safety_tax.results.measures import SHARES
 
 OWN_RUN = (
@@ -112,11 +111,10 @@ def read_revision(name: str | None) -> Revision:
             "name a revision that has the pipeline."
         )
     try:
-        params = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        params = parse_yaml(text)
+    except ValueError as error:
         raise PipelineError(
-            f"Expected {PARAMS_FILE} of {name} to be YAML, found {getattr(error, 'problem', error)}; mend it, or "
-            "name another revision."
+            f"Expected {PARAMS_FILE} of {name} to be YAML, found {error}; mend it, or name another revision."
         ) from None
     models = params.get("models") if isinstance(params, dict) else None
     if not isinstance(models, list) or not models:
