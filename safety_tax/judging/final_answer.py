@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from safety_tax.judging.thoughts import without_thought
+from safety_tax.tokens.thoughts import without_thought
 
 
 class Found(NamedTuple):

@@ -65,10 +65,11 @@ _FUNCTION_WORDS = {
 _OTHERS = {name: frozenset(words.split()) for name, words in _FUNCTION_WORDS.items()}
 
 # They stand in names, too ("Vincent van Gogh", "pâté de foie gras"), which make a short text no other language.
-_IN_NAMES = frozenset(
-    "el la los las le les lo il gli de del della di da du des do da dos das der die den het van von zu en e y o a al"
-    " au aux san são et na om".split()
+_NAME_WORDS = (
+    "el la los las le les lo il gli de del della di da du des do dos das der die den het van von zu en e y o a al au"
+    " aux san são et na om"
 )
+_IN_NAMES = frozenset(_NAME_WORDS.split())
 _ENGLISH_ALONE = ENGLISH.difference(*_OTHERS.values())
 # Scripts in which `rules` knows a language; other languages are written in Cyrillic, with letters of their own.
 _KNOWN_SCRIPTS = ("LATIN", "CJK", "HIRAGANA", "KATAKANA", "CYRILLIC")

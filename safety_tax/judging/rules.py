@@ -21,7 +21,7 @@ from safety_tax.judging.judgement import Judgement
 from safety_tax.judging.languages import foreign_language, has_no_english, opens_with_refusal, unknown_script
 from safety_tax.judging.phrases import Phrases, Sentence, joined
 from safety_tax.judging.response_text import bounded, sentences_of
-from safety_tax.judging.thoughts import without_thought
+from safety_tax.tokens.thoughts import without_thought
 
 # Of the labelled refusals that decline at all, all but one do so in the first three sentences.
 OPENING_SENTENCES = 3
