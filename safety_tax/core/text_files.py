@@ -95,6 +95,20 @@ def read_text(path: Path) -> str:
     return _decoded(path).replace("\r\n", "\n")
 
 
+def drop_mark(path: Path, found: Path) -> None:
+    """Take the byte-order mark off a file that libraries will read, and fail at one. A link's target stays as it is.
+
+    `found` is where a person has it. Raises PipelineError for UTF-16, which they do not read either.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(len(MARK))
+        _require_utf8_mark(found, start)
+        content = stream.read() if start == MARK else None
+    if content is not None:
+        path.unlink()
+        path.write_bytes(content)
+
+
 def _decoded(path: Path) -> str:
     content = path.read_bytes()
     _require_utf8_mark(path, content)

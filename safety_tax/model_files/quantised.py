@@ -31,7 +31,7 @@ def require_unpacked_config(config: dict[str, Any], where: str) -> None:
     """Raises PipelineError when a configuration says that its checkpoint is quantised."""
     for key in SETTINGS:
         settings = config.get(key)
-        if settings is None:
+        if not settings:  # null, or nothing said
             continue
         method = settings.get("quant_method") if isinstance(settings, dict) else None
         name = METHODS.get(str(method), str(method or "an unnamed method")[:40])

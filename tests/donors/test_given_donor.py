@@ -19,8 +19,11 @@ from safetensors.numpy import load_file, save_file
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.text_files import MARK
+from safety_tax.donors.fetching import bring_donor
 from safety_tax.donors.opening import open_donor
 from safety_tax.params import validated
+from safety_tax.settings.sources import FolderSource
 from stages import tune
 
 COMMIT = "c" * 40
@@ -146,6 +149,38 @@ def test_a_pickled_adapter_is_refused(hub: Hub, lora: Path, tmp_path: Path) -> N
     assert "safetensors weights (adapter_model*.safetensors) in own/lora@cccccccc, found pickled" in sentence
     sentence = refused(bring(hub, tmp_path, {"kind": "folder", "path": str(lora)}), tmp_path)
     assert f"weights in {lora}, found adapter_model.bin" in sentence
+
+
+def own(lora: Path) -> FolderSource:
+    return FolderSource(kind="folder", path=str(lora))
+
+
+@pytest.mark.parametrize(
+    ("place", "found", "step"),
+    [
+        ("checkpoint-9/adapter_model.safetensors", "some in its folder checkpoint-9; ", "give that folder"),
+        ("adapters.safetensors", "adapters.safetensors, as another program names them (MLX", "convert it to what PEFT"),
+        ("adapter.gguf", "adapter.gguf, as another program", "convert it to what PEFT"),
+    ],
+)
+def test_weights_in_another_place_are_named_with_the_way_there(
+    place: str, found: str, step: str, lora: Path, tmp_path: Path
+) -> None:
+    (lora / place).parent.mkdir(exist_ok=True)
+    (lora / "adapter_model.safetensors").rename(lora / place)
+    with pytest.raises(PipelineError) as raised:
+        bring_donor(own(lora), "safety", tmp_path / "base", tmp_path / "donor")
+    assert f"found {found}" in str(raised.value) and step in str(raised.value)
+
+
+def test_a_byte_order_mark_is_taken_off_and_the_persons_file_stays(lora: Path, tmp_path: Path) -> None:
+    settings, donor = lora / "adapter_config.json", tmp_path / "donor"
+    plain = settings.read_bytes()
+    settings.write_bytes(MARK + plain)
+    donor.mkdir()
+    assert bring_donor(own(lora), "safety", tmp_path / "base", donor) == 1
+    assert (donor / settings.name).read_bytes() == plain
+    assert settings.read_bytes() == MARK + plain
 
 
 def test_weights_that_are_not_finite_are_refused(hub: Hub, lora: Path, tmp_path: Path) -> None:
