@@ -21,6 +21,11 @@ MOST_CELL = 2**24
 """Characters of one CSV cell: responses are longer than the 131,072 that Python allows by itself."""
 
 
+ARRAY = "a JSON array in place of one object a line (`jq -c '.[]'` makes lines of it)"
+SEPARATORS = ",;\t"
+"""Of CSV cells. Excel writes the second where a comma is a decimal sign."""
+
+
 class JsonLine(NamedTuple):
     """One line of a JSON-lines file: its value, or what is wrong with it."""
 
@@ -53,7 +58,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def read_json_lines(path: Path) -> Iterator[JsonLine]:
     """The JSON lines of a file; a faulty one comes with its fault."""
-    for number, content in read_lines(path):
+    for place, (number, content) in enumerate(read_lines(path)):
+        if place == 0 and content.lstrip().startswith(b"["):
+            yield JsonLine(number, None, ARRAY)
+            continue
         try:
             # json.loads and not pydantic's own parser, which refuses lone surrogates.
             yield JsonLine(number, json.loads(content.decode("utf-8")))
@@ -137,17 +145,20 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Last line and cells of every row of a CSV file with a header; rows without a cell are left out.
 
-    Raises PipelineError when the file is not CSV in UTF-8, or a row has more or fewer cells than the header.
+    What separates the cells is seen in the header. Raises PipelineError when the file is not CSV in UTF-8, or a row has
+    more or fewer cells than the header.
     """
     csv.field_size_limit(MOST_CELL)
     # As they are: a line end in a cell belongs to its text.
-    reader = csv.DictReader(io.StringIO(_decoded(path), newline=""), strict=True)
+    text = _decoded(path)
+    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for row in reader:
             if None in row or None in row.values():
                 raise PipelineError(
                     f"Expected {len(reader.fieldnames or ())} cells, as the header has, in {path} line "
-                    f"{reader.line_num}, found {'more' if None in row else 'fewer'}; quote cells with commas."
+                    f"{reader.line_num}, found {'more' if None in row else 'fewer'}; quote cells with {separator!r}."
                 )
             yield reader.line_num, row
     except csv.Error as error:
