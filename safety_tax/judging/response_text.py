@@ -16,7 +16,7 @@ _INVISIBLE = dict.fromkeys(
     [0xAD, 0x34F, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]
 )
 _QUOTES = str.maketrans(
-    dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u00b4", "'")
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u2035\u02b9\u02bb\u02bc\u02bd\u00b4", "'")
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')
     | dict.fromkeys("\u2013\u2014\u2015", "-")
 )
@@ -68,7 +68,8 @@ def bounded(text: str) -> str:
         text = text[:HEAD_CHARACTERS] + "\n" + text[-TAIL_CHARACTERS:]
     if text.isascii():
         return text
-    return unicodedata.normalize("NFKC", text).translate(_INVISIBLE).translate(_QUOTES).strip(_SPACES)
+    # Quotes first: NFKC makes a space and a combining accent of an acute accent in an apostrophe's place.
+    return unicodedata.normalize("NFKC", text.translate(_QUOTES)).translate(_INVISIBLE).strip(_SPACES)
 
 
 def sentences_of(text: str) -> Iterator[Sentence]:
