@@ -31,8 +31,8 @@ def bring_donor(
 
     `may_differ` are the settings in which a full checkpoint may be other than the base.
 
-    Raises PipelineError when it cannot be had, holds no safetensors or weights that are not finite, or does not fit
-    the model in `base`.
+    Raises PipelineError when it cannot be had, holds no safetensors or weights that are not finite, does not fit the
+    model in `base`, or does not differ from it.
     """
     where = shown(source)
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
@@ -43,6 +43,11 @@ def bring_donor(
         checkpoint = Checkpoint(folder)
         for tensor in checkpoint.names():
             require_finite(checkpoint.read(tensor), tensor, folder)
+        if not any(donor.delta(tensor).any() for tensor in donor.names()):
+            raise PipelineError(
+                f"Expected donor {name!r} to differ from the base, found the base's own weights in {folder}: a copy of "
+                "it, or an adapter that was saved before it learned anything (lora_B of zeros); correct its source."
+            )
     return len(donor.names())
 
 
@@ -79,9 +84,11 @@ def shown(source: HubSource | FolderSource) -> str:
 
 def _files(found: Path, where: str) -> list[Path]:
     """Weights, settings and tokenizer of the model in a folder. PipelineError: it holds no safetensors."""
-    adapter = (found / ADAPTER_CONFIG).exists()
+    whole, part = (sorted(found.glob(pattern)) for pattern in ("model*.safetensors", "adapter_model*.safetensors"))
+    # Settings of an adapter may lie beside the model that it was merged into.
+    adapter = (found / ADAPTER_CONFIG).exists() and bool(part or not whole)
     settings = (ADAPTER_CONFIG, *SETTINGS[1:]) if adapter else SETTINGS
-    weights = sorted(found.glob("adapter_model*.safetensors" if adapter else "model*.safetensors"))
+    weights = part if adapter else whole
     if weights and not adapter:
         weights = weight_files(found)
     if not weights:

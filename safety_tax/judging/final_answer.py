@@ -1,7 +1,7 @@
 """Is the final answer to a problem right?
 
-The final answer is the last marked one, by `\\boxed{}`, `####`, `<answer>` or "answer is"; without a mark it is the last
-number.
+The final answer is the last marked one, by `\\boxed{}`, `####`, `<answer>` or "answer is"; without a mark it is the
+last number.
 lm-evaluation-harness keeps the two apart in the same way, as its strict and flexible filters for GSM8K.
 """
 

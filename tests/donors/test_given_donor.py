@@ -173,6 +173,27 @@ def test_weights_in_another_place_are_named_with_the_way_there(
     assert f"found {found}" in str(raised.value) and step in str(raised.value)
 
 
+def test_an_adapters_settings_beside_a_whole_model_are_left_there(lora: Path, tmp_path: Path) -> None:
+    """As an export of the merged model into the adapter's folder leaves them."""
+    write_model(tmp_path / "merged", 3.0)
+    (lora / "adapter_config.json").rename(tmp_path / "merged/adapter_config.json")
+    (tmp_path / "donor").mkdir()
+    assert bring_donor(own(tmp_path / "merged"), "safety", tmp_path / "base", tmp_path / "donor") == 1
+    assert names(tmp_path / "donor") == {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_donor_that_is_its_base_is_refused(lora: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "copy", 1.0)
+    tensors = load_file(lora / "adapter_model.safetensors")
+    untrained = {name: tensor * ("lora_B" not in name) for name, tensor in tensors.items()}
+    save_file(untrained, lora / "adapter_model.safetensors")
+    for place in (tmp_path / "copy", lora):
+        donor = tmp_path / f"{place.name}_donor"
+        donor.mkdir()
+        with pytest.raises(PipelineError, match="Expected donor 'safety' to differ from the base, found the base's"):
+            bring_donor(own(place), "safety", tmp_path / "base", donor)
+
+
 def test_a_byte_order_mark_is_taken_off_and_the_persons_file_stays(lora: Path, tmp_path: Path) -> None:
     settings, donor = lora / "adapter_config.json", tmp_path / "donor"
     plain = settings.read_bytes()

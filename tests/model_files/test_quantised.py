@@ -27,6 +27,7 @@ END = (
         ("quantization_config", {"quant_method": "fbgemm_fp8"}, "FP8 (fbgemm) (quantization_config in m)"),
         ("quantization_config", {"quant_method": "brand_new"}, "brand_new (quantization_config in m)"),
         ("quantization_config", {"bits": None}, "an unnamed method (quantization_config in m)"),
+        ("quantization", {"group_size": 64, "bits": 4}, "MLX in 4 bits (quantization in m)"),
         ("quantization_config", "gptq", "an unnamed method (quantization_config in m)"),
         ("compression_config", {"quant_method": "compressed-tensors"}, "compressed-tensors (compression_config in m)"),
     ],
