@@ -47,7 +47,7 @@ def examine(folder: Path, name: str) -> Examined:
     """
     with _told(folder, name):
         network, checkpoint, layout = _laid_out(folder, name)
-        _require_no_wrapper(checkpoint, network, name)
+        _require_no_wrapper(Examined(network, checkpoint, layout), name)
         require_shapes(network, checkpoint, layout, name)
         require_positions(network, name)
         require_forward(network, name)
@@ -125,10 +125,11 @@ def _laid_out(folder: Path, name: str, whole: bool = True) -> Examined:
     return Examined(network, checkpoint, layout_of(checkpoint, network, text is not None, name))
 
 
-def _require_no_wrapper(checkpoint: Checkpoint, network: PreTrainedModel, name: str) -> None:
+def _require_no_wrapper(found: Examined, name: str) -> None:
     """Raises PipelineError when the tensors stand behind the name of what wrapped the network while it was trained."""
-    first = next(tensor for tensor, _ in network.named_parameters())
-    for tensor in checkpoint.names():
+    first = next(tensor for tensor, _ in found.network.named_parameters())
+    placed = {*found.layout.unread, *found.layout.renamed}
+    for tensor in sorted(set(found.checkpoint.names()) - placed):
         prefix = tensor.removesuffix(first) if tensor.endswith(f".{first}") else ""
         if prefix or tensor.startswith(COMPILED):
             raise PipelineError(
