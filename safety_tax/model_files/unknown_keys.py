@@ -9,7 +9,7 @@ import re
 from functools import cache
 from typing import Any
 
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers import CONFIG_MAPPING, GenerationConfig, PretrainedConfig
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.model_files.class_source import source_of
@@ -24,7 +24,8 @@ BOOKKEEPING = re.compile(
     |tokenizer_.*|.*_token|.*_tokens?_ids?|max_sequence_length|max_seq_len(gth)?|seq_length|seq_len|n_ctx|model_max_length
     |training_.*|train_.*|.*license.*|.*_date|date|name|author|tags|language|datasets?|task|finetuned_from|base_model
     |auto_map|summary_.*|label_.*|.*_labels|use_bfloat16|use_fused_.*|fused_.*|use_liger.*|padding_side|pad_vocab.*
-    |pad_to_multiple_of|.*parallel_(size|degree)|use_memory_efficient_attention|xla_.*|rescale_every|scan_layers""",
+    |pad_to_multiple_of|.*parallel_(size|degree)|use_memory_efficient_attention|xla_.*|rescale_every|scan_layers
+    |max_model_len|initial_context_length|keys_to_ignore_.*|axolotl.*|llamafactory.*|model_(name|id)|hub_.*""",
     re.VERBOSE,
 )
 # Keys with a value under which the network is the one that the pinned class computes.
@@ -37,6 +38,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "use_mrope": (False,),
     "use_rope": (True,),
     "use_rotary_embeddings": (True,),
+    "rotary": (True,),
+    "scale_attn_weights": (True,),
+    "reorder_and_upcast_attn": (False,),
+    "rotary_scaling_factor": (1,),
     "is_causal": (True,),
     "causal": (True,),
     "parallel_attn": (False,),
@@ -98,7 +103,10 @@ def known_keys(model_type: str) -> frozenset[str] | None:
     beside = {key for key in READ_BESIDE if f"config.{key}" in source or f'"{key}"' in source}
     beside |= {"original_max_position_embeddings"} if "rope_scaling" in beside | named[0] else set()
     return frozenset.union(
-        frozenset(beside | kind.attribute_map.keys() | {"model_type"}), *named, PretrainedConfig().to_dict()
+        frozenset(beside | kind.attribute_map.keys() | {"model_type"}),
+        *named,
+        PretrainedConfig().to_dict(),
+        GenerationConfig().to_dict(),  # how text is drawn, and kept on the way: not the network
     ) - {"self", "kwargs"}
 
 
