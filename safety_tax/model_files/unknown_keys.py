@@ -16,6 +16,8 @@ from safety_tax.model_files.class_source import source_of
 
 # Read by networks of the pinned version that say so in their source, though not in their class's signature.
 READ_BESIDE = ("rope_scaling", "head_dim")
+# What a class takes although its signature does not name it.
+TAKEN = re.compile(r"""kwargs\.(?:get|pop)\(["'](\w+)""")
 # Of training, of who saved the file, and of other programs.
 BOOKKEEPING = re.compile(
     r"""_.*|.*unsloth.*|.*mergekit.*|.*version.*|transformers\.js_config|is_llama_config|architecture
@@ -101,6 +103,7 @@ def known_keys(model_type: str) -> frozenset[str] | None:
     named = [set(inspect.signature(made.__init__).parameters) for made in (kind, PretrainedConfig)]
     source = source_of(model_type)
     beside = {key for key in READ_BESIDE if f"config.{key}" in source or f'"{key}"' in source}
+    beside |= set(TAKEN.findall(inspect.getsource(kind)))
     beside |= {"original_max_position_embeddings"} if "rope_scaling" in beside | named[0] else set()
     return frozenset.union(
         frozenset(beside | kind.attribute_map.keys() | {"model_type"}),
