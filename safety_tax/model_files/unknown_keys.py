@@ -27,7 +27,7 @@ BOOKKEEPING = re.compile(
     |training_.*|train_.*|.*license.*|.*_date|date|name|author|tags|language|datasets?|task|finetuned_from|base_model
     |auto_map|summary_.*|label_.*|.*_labels|use_bfloat16|use_fused_.*|fused_.*|use_liger.*|padding_side|pad_vocab.*
     |pad_to_multiple_of|.*parallel_(size|degree)|use_memory_efficient_attention|xla_.*|rescale_every|scan_layers
-    |max_model_len|initial_context_length|keys_to_ignore_.*|axolotl.*|llamafactory.*|model_(name|id)|hub_.*""",
+    |max_model_len|output_past|initial_context_length|keys_to_ignore_.*|axolotl.*|llamafactory.*|model_(name|id)|hub_.*""",
     re.VERBOSE,
 )
 # Keys with a value under which the network is the one that the pinned class computes.
@@ -44,6 +44,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "scale_attn_weights": (True,),
     "reorder_and_upcast_attn": (False,),
     "rotary_scaling_factor": (1,),
+    "apply_residual_connection_post_layernorm": (False,),
     "is_causal": (True,),
     "causal": (True,),
     "parallel_attn": (False,),
@@ -59,6 +60,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "full_attn_mod": (1,),
     "interpolate_factor": (1,),
 }
+# Keys that repeat another one, which the class reads.
+SAID_TWICE = {"sliding_window_size": "sliding_window", "experts_per_token": "num_experts_per_tok"}
 # Constants of the pinned version's network, which a newer class reads from its file.
 CONSTANTS: dict[str, dict[str, float]] = {"gpt_oss": {"swiglu_alpha": 1.702, "swiglu_limit": 7.0}}
 # What the network's source, in the pinned version, shows to be there or not.
@@ -131,6 +134,8 @@ def _computed_activation(kind: str, config: dict[str, Any]) -> str | None:
 def _harmless(key: str, config: dict[str, Any], kind: str) -> bool:
     value = config[key]
     if value is None or BOOKKEEPING.fullmatch(key):
+        return True
+    if key in SAID_TWICE and value == config.get(SAID_TWICE[key]):
         return True
     if key in ACTIVATION:
         return SAME_ACTIVATION.get(str(value), str(value)) == _computed_activation(kind, config)
