@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety_tax.core.errors import PipelineError, how_to_have
+from safety_tax.core.text_files import require_no_pointer
 
 DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -275,6 +276,7 @@ def header_bytes(file: Path) -> bytes:
     with file.open("rb") as stream:
         start = stream.read(8)
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        require_no_pointer(file, start)
         if not 0 < size <= min(HEADER_LIMIT, file.stat().st_size - 8):
             raise PipelineError(
                 f"Expected a safetensors file at {file}, found a header of {size} bytes; fetch it again."

@@ -15,6 +15,8 @@ from safety_tax.core.errors import PipelineError
 MARK = b"\xef\xbb\xbf"
 # As editors on Windows write "Unicode".
 OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+POINTER = b"version https://git-lfs"
+"""How a file begins that Git LFS puts in the place of a large one."""
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 UNPACKING = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
 MOST_CELL = 2**24
@@ -106,15 +108,25 @@ def read_text(path: Path) -> str:
 def drop_mark(path: Path, found: Path) -> None:
     """Take the byte-order mark off a file that libraries will read, and fail at one. A link's target stays as it is.
 
-    `found` is where a person has it. Raises PipelineError for UTF-16, which they do not read either.
+    `found` is where a person has it. Raises PipelineError for UTF-16, which they do not read either, and for a pointer
+    of Git LFS.
     """
     with path.open("rb") as stream:
-        start = stream.read(len(MARK))
+        start = stream.read(len(POINTER))
+        require_no_pointer(found, start)
         _require_utf8_mark(found, start)
-        content = stream.read() if start == MARK else None
+        content = start[len(MARK) :] + stream.read() if start.startswith(MARK) else None
     if content is not None:
         path.unlink()
         path.write_bytes(content)
+
+
+def require_no_pointer(path: Path, start: bytes) -> None:
+    """Raises PipelineError when the bytes that a file starts with are those of a pointer of Git LFS."""
+    if start.startswith(POINTER[: max(8, len(start))]) and len(start) >= 8:
+        raise PipelineError(
+            f"Expected {path} itself, found a pointer of Git LFS in its place; run `git lfs pull` in that folder."
+        )
 
 
 def _decoded(path: Path) -> str:

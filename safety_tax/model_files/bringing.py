@@ -45,6 +45,9 @@ def give_template(name: str, folder: Path) -> None:
         beside = folder / "chat_template.json"
         if beside.exists() and not template.exists() and not _settings(folder).get("chat_template"):
             text = read_object(beside).get("chat_template")
+            if isinstance(text, list):  # by name
+                named = [one for one in text if isinstance(one, dict) and one.get("name") == "default"]
+                text = named[0].get("template") if named else None
             if isinstance(text, str):
                 template.write_text(text, encoding="utf-8", newline="\n")
     else:

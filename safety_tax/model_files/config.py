@@ -33,13 +33,14 @@ def read_object(file: Path) -> dict[str, Any]:
     """A JSON object. Raises PipelineError when the file is none."""
     try:
         config = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError, OSError):
-        config = None
-    if not isinstance(config, dict):
-        raise PipelineError(
-            f"Expected a JSON object in {file.name} of {file.parent.name!r}, found something else; fetch it again."
-        )
-    return config
+        if isinstance(config, dict):
+            return config
+        fault = type(config).__name__
+    except (ValueError, RecursionError, OSError) as error:
+        fault = f"none ({error})"
+    raise PipelineError(
+        f"Expected a JSON object in {file.name} of {file.parent.name!r}, found {fault}; correct it, or fetch it again."
+    )
 
 
 def translate(file: Path, name: str, **absent: Any) -> dict[str, Any]:

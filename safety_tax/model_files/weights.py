@@ -23,8 +23,13 @@ BLOCK = 1 << 24  # bytes copied at once
 def weight_files(folder: Path) -> list[Path]:
     """The files that Transformers would load, with the index of shards; what lies beside them is not the model's.
 
-    Raises PipelineError when there are none, or a shard is missing.
+    Raises PipelineError when there are none, a shard is missing, or a link in the folder leads nowhere.
     """
+    if lost := sorted(file.name for file in folder.iterdir() if file.is_symlink() and not file.exists()):
+        raise PipelineError(
+            f"Expected the files of a model in {folder}, found {lost[0]}, a link to {(folder / lost[0]).readlink()}, "
+            "which is not there; copy the folder with what its links lead to (`cp -rL`)."
+        )
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
     if (folder / INDEX).exists():

@@ -33,6 +33,7 @@ from safety_tax.model_files.gate import settle_donor
 
 Change = Callable[[Path], None]
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False, **SIZES}
+LEFT_OUT = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 GATE = "model.layers.0.mlp.up_proj.weight"
 
 
@@ -73,7 +74,7 @@ def fetched(source: Path) -> Path:
     """What fetch_model makes of the folder, which it leaves as it was."""
     folder = source.parent / "fetched"
     folder.mkdir()
-    before = {file.name: file.read_bytes() for file in source.iterdir()}
+    before = {file.name: file.read_bytes() for file in source.iterdir() if file.exists()}
     bring(model_from(source), folder)
     give_template("own", folder)
     check(folder, "m")
@@ -230,6 +231,22 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "merge_and_unload",
     ),
     "no number": (config(rope_theta=float("nan")), "found rope_theta = nan"),
+    "weights that Git LFS left out": (
+        lambda folder: (folder / "model.safetensors").write_bytes(LEFT_OUT) and None,
+        r"found a pointer of Git LFS in its place; run `git lfs pull`",
+    ),
+    "a tokenizer that Git LFS left out": (
+        lambda folder: (folder / "tokenizer.json").write_bytes(LEFT_OUT) and None,
+        r"tokenizer.json itself, found a pointer of Git LFS",
+    ),
+    "a snapshot without what its links lead to": (
+        lambda folder: (folder / "tokenizer.model").symlink_to("../../blobs/abc"),
+        r"found tokenizer.model, a link to ../../blobs/abc, which is not there; .*cp -rL",
+    ),
+    "a mark of a merge that Git left": (
+        lambda folder: (folder / "config.json").write_text("<<<<<<< HEAD\n{}") and None,
+        r"found none \(Expecting value: line 1 column 1",
+    ),
     "UTF-16": (
         lambda folder: (folder / "config.json").write_text("{}", encoding="utf-16") and None,
         "found UTF-16; save the file as UTF-8",
