@@ -70,8 +70,7 @@ class Checkpoint:
             if twice := sorted(places.keys() & self._places.keys()):
                 raise PipelineError(
                     f"Expected each tensor once in {path}, found {twice[0]!r} in {file.name} and in "
-                    f"{self._places[twice[0]].file.name}; remove the file that is not the model's, or save the "
-                    "model again."
+                    f"{self._places[twice[0]].file.name}; remove one file, or save the model again."
                 )
             self._places.update(places)
 
