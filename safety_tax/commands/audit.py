@@ -62,6 +62,10 @@ class Disagreement:
     excerpt: str
 
 
+class Fault(str):
+    """What is wrong with a line that cannot be read."""
+
+
 def load_judge(name: str) -> Judge:
     """The judge of that name; one that runs a model is taken with its settings and model in params.yaml.
 
@@ -81,7 +85,7 @@ def load_judge(name: str) -> Judge:
 
 
 def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Last line and content of each row of a JSONL or CSV file; None where it cannot be read. A cell may be empty.
+    """Last line and content of each row of a JSONL or CSV file, or what is wrong with it. A cell may be empty.
 
     Raises PipelineError where a CSV file as a whole cannot be read.
     """
@@ -90,7 +94,7 @@ def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
             yield number, {key: value for key, value in row.items() if value or key == "completion"}
         return
     for line in read_json_lines(path):
-        yield line.number, line.value
+        yield line.number, line.value if line.fault is None else Fault(line.fault)
 
 
 def own_columns(row: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +109,8 @@ def own_columns(row: dict[str, Any]) -> dict[str, Any]:
 def parse_row(row: Any, where: str) -> tuple[LabelledResponse, str | None]:
     """A row and its id, None where it has none. Raises PipelineError, naming what is wrong with the row."""
     if not isinstance(row, dict):
-        raise PipelineError(f"Expected a JSON object in {where}, found an unreadable line; repair or remove it.")
+        found = row if isinstance(row, Fault) else type(row).__name__
+        raise PipelineError(f"Expected a JSON object in {where}, found {found}; repair or remove it.")
     row = own_columns(row)
     for key in ("prompt", "response"):
         if not isinstance(row.get(key), str):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety_tax.core.errors import PipelineError, how_to_have
+from safety_tax.core.text_files import require_no_pointer
 
 DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -69,7 +70,7 @@ class Checkpoint:
             if twice := sorted(places.keys() & self._places.keys()):
                 raise PipelineError(
                     f"Expected each tensor once in {path}, found {twice[0]!r} in {file.name} and in "
-                    f"{self._places[twice[0]].file.name}; remove the file that is not the model's."
+                    f"{self._places[twice[0]].file.name}; remove one file, or save the model again."
                 )
             self._places.update(places)
 
@@ -274,6 +275,7 @@ def header_bytes(file: Path) -> bytes:
     with file.open("rb") as stream:
         start = stream.read(8)
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        require_no_pointer(file, start)
         if not 0 < size <= min(HEADER_LIMIT, file.stat().st_size - 8):
             raise PipelineError(
                 f"Expected a safetensors file at {file}, found a header of {size} bytes; fetch it again."

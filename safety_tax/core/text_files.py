@@ -15,10 +15,17 @@ from safety_tax.core.errors import PipelineError
 MARK = b"\xef\xbb\xbf"
 # As editors on Windows write "Unicode".
 OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+POINTER = b"version https://git-lfs"
+"""How a file begins that Git LFS puts in the place of a large one."""
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 UNPACKING = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
 MOST_CELL = 2**24
 """Characters of one CSV cell: responses are longer than the 131,072 that Python allows by itself."""
+
+
+ARRAY = "a JSON array in place of one object a line (`jq -c '.[]'` makes lines of it)"
+SEPARATORS = ",;\t"
+"""Of CSV cells. Excel writes the second where a comma is a decimal sign."""
 
 
 class JsonLine(NamedTuple):
@@ -53,7 +60,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def read_json_lines(path: Path) -> Iterator[JsonLine]:
     """The JSON lines of a file; a faulty one comes with its fault."""
-    for number, content in read_lines(path):
+    for place, (number, content) in enumerate(read_lines(path)):
+        if place == 0 and content.lstrip().startswith(b"["):
+            yield JsonLine(number, None, ARRAY)
+            continue
         try:
             # json.loads and not pydantic's own parser, which refuses lone surrogates.
             yield JsonLine(number, json.loads(content.decode("utf-8")))
@@ -95,6 +105,30 @@ def read_text(path: Path) -> str:
     return _decoded(path).replace("\r\n", "\n")
 
 
+def drop_mark(path: Path, found: Path) -> None:
+    """Take the byte-order mark off a file that libraries will read, and fail at one. A link's target stays as it is.
+
+    `found` is where a person has it. Raises PipelineError for UTF-16, which they do not read either, and for a pointer
+    of Git LFS.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(len(POINTER))
+        require_no_pointer(found, start)
+        _require_utf8_mark(found, start)
+        content = start[len(MARK) :] + stream.read() if start.startswith(MARK) else None
+    if content is not None:
+        path.unlink()
+        path.write_bytes(content)
+
+
+def require_no_pointer(path: Path, start: bytes) -> None:
+    """Raises PipelineError when the bytes that a file starts with are those of a pointer of Git LFS."""
+    if start.startswith(POINTER[: max(8, len(start))]) and len(start) >= 8:
+        raise PipelineError(
+            f"Expected {path} itself, found a pointer of Git LFS in its place; run `git lfs pull` in that folder."
+        )
+
+
 def _decoded(path: Path) -> str:
     content = path.read_bytes()
     _require_utf8_mark(path, content)
@@ -123,17 +157,20 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Last line and cells of every row of a CSV file with a header; rows without a cell are left out.
 
-    Raises PipelineError when the file is not CSV in UTF-8, or a row has more or fewer cells than the header.
+    What separates the cells is seen in the header. Raises PipelineError when the file is not CSV in UTF-8, or a row has
+    more or fewer cells than the header.
     """
     csv.field_size_limit(MOST_CELL)
     # As they are: a line end in a cell belongs to its text.
-    reader = csv.DictReader(io.StringIO(_decoded(path), newline=""), strict=True)
+    text = _decoded(path)
+    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for row in reader:
             if None in row or None in row.values():
                 raise PipelineError(
                     f"Expected {len(reader.fieldnames or ())} cells, as the header has, in {path} line "
-                    f"{reader.line_num}, found {'more' if None in row else 'fewer'}; quote cells with commas."
+                    f"{reader.line_num}, found {'more' if None in row else 'fewer'}; quote cells with {separator!r}."
                 )
             yield reader.line_num, row
     except csv.Error as error:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
+from safety_tax.core.text_files import drop_mark
 from safety_tax.donors.adapter import ADAPTER_CONFIG
 from safety_tax.donors.checks import require_same_vocabulary
 from safety_tax.donors.full_checkpoint import allow
@@ -30,8 +31,8 @@ def bring_donor(
 
     `may_differ` are the settings in which a full checkpoint may be other than the base.
 
-    Raises PipelineError when it cannot be had, holds no safetensors or weights that are not finite, or does not fit
-    the model in `base`.
+    Raises PipelineError when it cannot be had, holds no safetensors or weights that are not finite, does not fit the
+    model in `base`, or does not differ from it.
     """
     where = shown(source)
     with TemporaryDirectory(prefix="safety-tax-") as scratch:
@@ -42,6 +43,11 @@ def bring_donor(
         checkpoint = Checkpoint(folder)
         for tensor in checkpoint.names():
             require_finite(checkpoint.read(tensor), tensor, folder)
+        if not any(donor.delta(tensor).any() for tensor in donor.names()):
+            raise PipelineError(
+                f"Expected donor {name!r} to differ from the base, found the base's own weights in {folder}: a copy of "
+                "it, or an adapter that was saved before it learned anything (lora_B of zeros); correct its source."
+            )
     return len(donor.names())
 
 
@@ -60,6 +66,7 @@ def open_source(
                 (folder / file.name).symlink_to(file.resolve())
             else:
                 shutil.copy2(file, folder / file.name)  # it may be rewritten
+                drop_mark(folder / file.name, file)
     words = {str(folder): where, f"donor {folder.name!r}": f"the model of recipe {name!r}"}
     with _told(folder, words | {f"donors.{folder.name}": f"recipes.{name}"}):
         return _fitting(folder, name, base, may_differ)
@@ -77,18 +84,36 @@ def shown(source: HubSource | FolderSource) -> str:
 
 def _files(found: Path, where: str) -> list[Path]:
     """Weights, settings and tokenizer of the model in a folder. PipelineError: it holds no safetensors."""
-    adapter = (found / ADAPTER_CONFIG).exists()
+    whole, part = (sorted(found.glob(pattern)) for pattern in ("model*.safetensors", "adapter_model*.safetensors"))
+    # Settings of an adapter may lie beside the model that it was merged into.
+    adapter = (found / ADAPTER_CONFIG).exists() and bool(part or not whole)
     settings = (ADAPTER_CONFIG, *SETTINGS[1:]) if adapter else SETTINGS
-    weights = sorted(found.glob("adapter_model*.safetensors" if adapter else "model*.safetensors"))
+    weights = part if adapter else whole
     if weights and not adapter:
         weights = weight_files(found)
     if not weights:
-        pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind))
-        raise PipelineError(
-            f"Expected a model with safetensors weights in {where}, found {pickled[0] if pickled else 'none'}; "
-            "save it as safetensors: pickled weights run code when they are read."
-        )
+        raise _nothing(found, where)
     return [*weights, *(found / name for name in settings if (found / name).exists())]
+
+
+def _nothing(found: Path, where: str) -> PipelineError:
+    """What lies in a folder in place of a model that can be read."""
+    deeper = sorted(
+        file.parent.name
+        for kind in ("adapter_model*.safetensors", "model*.safetensors")
+        for file in found.glob(f"*/{kind}")
+    )
+    pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind))
+    others = sorted(file.name for kind in ("*.safetensors", "*.gguf") for file in found.glob(kind))
+    if deeper:
+        lies, step = f"some in its folder {deeper[-1]}", "give that folder (of a Hub repository, a copy of it)"
+    elif others:
+        lies = f"{others[0]}, as another program names them (MLX: adapters.safetensors; llama.cpp: gguf)"
+        step = "convert it to what PEFT or Transformers saves (adapter_model.safetensors, model.safetensors)"
+    else:
+        lies = pickled[0] if pickled else "none"
+        step = "save it as safetensors: pickled weights run code when they are read"
+    return PipelineError(f"Expected a model with safetensors weights in {where}, found {lies}; {step}.")
 
 
 def _fitting(folder: Path, name: str, base: Checkpoint, may_differ: Collection[str]) -> Donor:

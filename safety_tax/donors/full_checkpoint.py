@@ -43,9 +43,16 @@ class FullCheckpoint:
         require_same_function(self.name, base.path, folder, _allowed(folder))
         self._tensors = Checkpoint(folder, "model*.safetensors")
         self._keys = self._named(folder)
+        missing = sorted(set(base.names()) - self._keys.keys() - self._unread)
+        beside = sorted(self._keys.keys() - set(base.names()))
+        if beside and not missing:
+            raise PipelineError(
+                f"Expected donor {self.name!r} to have the base's tensors, found {beside[0][:120]} beside all of them "
+                f"in {folder}; save it without that if it served training alone (a value head), else choose a donor of "
+                "this base."
+            )
         for name, key in sorted(self._keys.items()):
             require_fit(folder, name, self._tensors.shape(key), base)
-        missing = sorted(set(base.names()) - self._keys.keys() - self._unread)
         if missing:
             raise PipelineError(
                 f"Expected donor {self.name!r} to have every tensor of the base, found no {missing[0]} in {folder} "

@@ -5,8 +5,8 @@ import re
 from safety_tax.core.tensor_files import Checkpoint
 
 LAYER = re.compile(r"\.(?:layers|h)\.(\d+)\.")
-# torch.compile, FSDP, activation checkpointing, DistributedDataParallel.
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
+# torch.compile, FSDP, activation checkpointing, DistributedDataParallel, TRL's models with a value head.
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module", "pretrained_model")
 PEFT = "base_model.model."
 EMBEDDINGS = ("embed_tokens", "embed_in", "wte", "word_embeddings")
 HEADS = ("lm_head", "embed_out")

@@ -17,6 +17,10 @@ from safety_tax.core.workspace import BENCHMARKS
 from safety_tax.engine.preparing import Examples, Form, Prepared, examples_of
 from safety_tax.engine.protocol import Answers, Generated, Result, Scores
 from safety_tax.settings.catalog import Model
+from safety_tax.tokens.thoughts import opened_by
+
+PROMPT_END = 32
+"""Tokens of a prompt's end, in which the mark of a thought stands."""
 
 
 class Asked(NamedTuple):
@@ -47,13 +51,17 @@ def asked_in(
 
 
 def responses_of(prepared: Prepared, done: Sequence[Result], decode: Callable[[list[int]], str]) -> list[Response]:
-    """The answers as rows, in the order of the prepared items."""
+    """The answers as rows, in the order of the prepared items.
+
+    Where the prompt has opened a thought, the answer's text begins with its mark: so it is told from an answer even
+    where it never ends.
+    """
     part = prepared.part
     assert isinstance(part, Answers)
     responses = []
-    for item, generated in zip(prepared.items, done, strict=True):
+    for item, asked, generated in zip(prepared.items, part.items, done, strict=True):
         assert isinstance(generated, Generated)
-        text = decode(generated.tokens)
+        text = opened_by(decode(asked[-PROMPT_END:])) + decode(generated.tokens)
         responses.append(
             Response(
                 id=item.id,

@@ -1,6 +1,7 @@
 """Is the final answer to a problem right?
 
-The final answer is the last marked one, by `\\boxed{}`, `####` or "answer is"; without a mark it is the last number.
+The final answer is the last marked one, by `\\boxed{}`, `####`, `<answer>` or "answer is"; without a mark it is the
+last number.
 lm-evaluation-harness keeps the two apart in the same way, as its strict and flexible filters for GSM8K.
 """
 
@@ -10,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from safety_tax.judging.thoughts import without_thought
+from safety_tax.tokens.thoughts import without_thought
 
 
 class Found(NamedTuple):
@@ -21,12 +22,16 @@ class Found(NamedTuple):
 
 
 BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-# `#### 18`, `The answer is 18.`, `The final answer is:` and 18 on the next line. Where a clause ends the answer does.
-LINE = re.compile(r"(?:####|\banswer\s+is\b)[\s:*]*([^\n]*)", re.I)
+# `#### 18`, `The answer is 18.`, `The final answer is:` and 18 on the next line, `<answer>18</answer>`. Where a clause
+# ends, or another mark begins, the answer does.
+MARK = r"(?:####|\banswer\s+is\b|<answer>)"
+LINE = re.compile(rf"{MARK}[\s:*]*((?:(?!{MARK}|</answer>)[^\n])*)", re.I)
 CLAUSE = re.compile(r"[.;!?](?=\s|$)|,\s")
 # What stands around a number and is no part of it: LaTeX's spaces and signs, markdown, currencies.
 AROUND = re.compile(r"\\[,;!: ]|\\(?:text|mathrm|mathbf)\b|\\?[$%]|[€£¥₹*`{}]|\\[()\[\]]")
 FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([^{}\s]+)\s*\}\s*\{\s*([^{}\s]+)\s*\}")
+# Between groups of three digits, as it is set in print.
+THIN_SPACE = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 # A minus after a letter, a digit or a bracket subtracts. Longer than any answer is no number: a loop of digits.
 NUMBER = re.compile(rf"(?:(?<![\w)])[-+])?(?:(\d{{1,9}})\s+(?=\d+/))?({DIGITS})(?:\s?/\s?(\d{{1,50}})(?![\d.,]*\d))?")
@@ -97,7 +102,8 @@ def numbers(text: str) -> Iterator[Fraction]:
 
 
 def _plain(text: str) -> str:
-    text = FRACTION.sub(r" \1/\2", text.replace("\N{MINUS SIGN}", "-").replace("{,}", ","))
+    text = THIN_SPACE.sub(",", text.replace("\N{MINUS SIGN}", "-").replace("{,}", ","))
+    text = FRACTION.sub(r" \1/\2", text)
     return AROUND.sub("", text)
 
 

@@ -1,6 +1,5 @@
 """Answers that were generated elsewhere, as the rows that the judge reads: the prompts, and each variant's answers."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import KINDS, OPTIONAL, PROMPT, AnyPrompt, Kind, Problem, Response
+from safety_tax.core.text_files import JsonLine, read_json_lines
 from safety_tax.datasets.item import Item
 
 Given = Literal["harmful", "jailbreak", "benign", "problem"]
@@ -53,14 +53,12 @@ def read_given(path: Path) -> dict[str, tuple[AnyPrompt, Response]]:
     Raises PipelineError when the file is missing or empty, a line is no such row, or a prompt comes twice.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = list(read_json_lines(path))
     except OSError as error:
         raise PipelineError(f"Expected answers in {path}, found {error.strerror}; check the path.") from None
     found: dict[str, tuple[AnyPrompt, Response]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        row = _parsed(line, f"{path} line {number}")
+    for line in lines:
+        number, row = line.number, _parsed(line, f"{path} line {line.number}")
         item = row.asked()
         if item.id in found:
             raise PipelineError(
@@ -96,16 +94,20 @@ def bring(files: Mapping[str, Path]) -> Brought:
     return Brought(items, {name: [rows[item.id][1] for item in items] for name, rows in found.items()})
 
 
-def _parsed(line: bytes, where: str) -> GivenAnswer:
-    try:
-        row = GivenAnswer.model_validate(json.loads(line.decode("utf-8")))
-    except (ValueError, RecursionError) as error:
-        problem: Any = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+def _parsed(line: JsonLine, where: str) -> GivenAnswer:
+    problem: Any = {"loc": (), "msg": line.fault}
+    row = None
+    if line.fault is None:
+        try:
+            row = GivenAnswer.model_validate(line.value)
+        except ValidationError as error:
+            problem = error.errors()[0]
+    if row is None:
         key = ".".join(map(str, problem["loc"])) or "the line"
         raise PipelineError(
             f"Expected a row with `kind`, `prompt` and `response` in {where}, found a fault in {key}: "
             f"{problem['msg']}; mend that row."
-        ) from None
+        )
     if row.kind == "problem" and row.answer is None:
         raise PipelineError(
             f"Expected the right final answer of the problem in {where}, found no `answer`; add it to the row."

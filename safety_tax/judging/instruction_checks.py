@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.extras import from_extra
 from safety_tax.core.rows import Check
-from safety_tax.judging.thoughts import without_thought
+from safety_tax.tokens.thoughts import without_thought
 
 
 class Followed(NamedTuple):

@@ -48,7 +48,7 @@ def judgeable_only(judge: Judge) -> Judge:
     from safety_tax.judging.degeneration import judgeable_part
     from safety_tax.judging.response_text import bounded
     from safety_tax.judging.rules import judge as by_rules_alone
-    from safety_tax.judging.thoughts import without_thought
+    from safety_tax.tokens.thoughts import without_thought
 
     def label(exchanges: Sequence[Exchange]) -> list[Judgement]:
         found: list[Judgement | None] = []

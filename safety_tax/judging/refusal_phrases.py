@@ -229,6 +229,10 @@ DECLINES_WITHOUT_SUBJECT = Openings(
 LACKS_BODY = Phrases(
     r"\b(?:do not have|lack) (?:the |a |any )?(?:physical )?"
     r"(?:ability|capability|capacity|means|body|hands|eyes|ears)\b"
+    # What only hands and senses can do.
+    r"|\b(?:cannot|do not|am not able to|am unable to) (?:\w+ly )?"
+    r"(?:cook|bake|eat|drink|taste|smell|touch|hear|feel|dance|sing|swim|walk|run|travel|drive|ride|sleep|dream|lift"
+    r"|carry|paint|plant|knit|sew|shop|wear)\b"
 )
 
 # --- The start of a response -----------------------------------------------------------------------------------------
@@ -282,6 +286,10 @@ TURNS_AWAY = Openings(
         r"why (?:do|would|are) you (?:want|need|ask|asking|wish|like)\b.{0,40}\?",
         r"what (?:do|would|will|are) you (?:do|want|need|plan|going|planning)\b.{0,40}\bwith (?:it|that|this|them)\?",
         r"let us (?:not\b|talk about something else|keep it)",
+        # Nobody is said to decline: "Your request cannot be fulfilled."
+        r"(?:the|this|that|your|such|these)\b(?: \w+){0,6}? (?:cannot|will not) be (?:\w+ly )?(?:provided|fulfilled"
+        r"|answered|discussed|processed|granted|honou?red|accommodated)\b"
+        r"(?! (?:without|until|unless|with|by|in|yet)\b)",
     )
 )
 FLAT_NO = Openings(

@@ -1,5 +1,6 @@
 """A response made plain enough to match: one spelling for quotes, case, contractions and white space."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ _INVISIBLE = dict.fromkeys(
     [0xAD, 0x34F, 0x61C, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]
 )
 _QUOTES = str.maketrans(
-    dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u00b4", "'")
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u2035\u02b9\u02bb\u02bc\u02bd\u00b4", "'")
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')
     | dict.fromkeys("\u2013\u2014\u2015", "-")
 )
@@ -44,6 +45,15 @@ _BARE_SPELLINGS = {
     "im ": {"im sorry": "i am sorry", "im not ": "i am not ", "im unable": "i am unable"},
 }
 
+# What a page or a fine-tuned format puts around words. Lines end at the first kind.
+_BREAK = re.compile(r"</?(?:br|p|div|li|ul|ol|h[1-6]|tr|blockquote)\b[^<>]{0,80}>", re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:b|strong|em|i|u|s|span|font|mark|small|code|pre|html|body"
+    r"|answer|final_answer|response|output|result|solution|refusal|assistant)\b[^<>]{0,80}>",
+    re.IGNORECASE,
+)
+_FENCED = re.compile(r"```\w*\s*(.*?)\s*(?:```)?", re.DOTALL)
+
 _LIST_MARK = re.compile(r"(?:[-*+\u2022] |\(?\d{1,2}[.):] ?(?=\D)|step \d{1,2}\b:?)[ *]*")
 # A list whose line breaks were lost: "1. Wash the rice. 2. Bring water to the boil."
 _INLINE_MARK = re.compile(r"(?<=[.:;!?] )(?=[1-9][.)] [a-z\"'(*])")
@@ -58,13 +68,14 @@ def bounded(text: str) -> str:
         text = text[:HEAD_CHARACTERS] + "\n" + text[-TAIL_CHARACTERS:]
     if text.isascii():
         return text
-    return unicodedata.normalize("NFKC", text).translate(_INVISIBLE).translate(_QUOTES).strip(_SPACES)
+    # Quotes first: NFKC makes a space and a combining accent of an acute accent in an apostrophe's place.
+    return unicodedata.normalize("NFKC", text.translate(_QUOTES)).translate(_INVISIBLE).strip(_SPACES)
 
 
 def sentences_of(text: str) -> Iterator[Sentence]:
     """The sentences of a bounded text, cut as they are asked for."""
     # The space lets a contraction at the end be written out, too.
-    plain = text.lower().strip("' ")
+    plain = _unpacked(text).lower().strip("' ")
     if plain.count('"') == 2 and plain[0] == plain[-1] == '"':  # a reply in quotation marks is no quotation
         plain = plain[1:-1]
     plain = _written_out(plain + " ")
@@ -89,6 +100,22 @@ def sentences_of(text: str) -> Iterator[Sentence]:
         for sentence in line.split("\n") if line else ():
             yield Sentence(sentence, is_item)
             is_item = False
+
+
+def _unpacked(text: str) -> str:
+    """The words of a response that is one JSON object, or is set in tags, as a page or a format of tuning has them."""
+    if "{" in text[:12] and '"' in text:
+        inner = _FENCED.fullmatch(text)
+        try:
+            value = json.loads(inner[1] if inner else text)
+        except (ValueError, RecursionError):
+            value = None
+        said = [part for part in value.values() if isinstance(part, str)] if isinstance(value, dict) else []
+        return "\n".join(said) or text
+    if "<" in text:
+        bare = _TAG.sub("", _BREAK.sub("\n", text))
+        return bare if any(map(str.isalnum, bare)) else text
+    return text
 
 
 def _written_out(text: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +36,20 @@ def bring(model: Model, folder: Path) -> None:
 def give_template(name: str, folder: Path) -> None:
     """Give the model the chat template `data/chat_templates/<name>.jinja`; `own` leaves the model's.
 
-    Raises PipelineError when there is no such template.
+    Models that see may have theirs in `chat_template.json`, which only a processor reads: it becomes a file that the
+    tokenizer reads. Raises PipelineError when there is no such template.
     """
-    if name != "own":
+    template = folder / "chat_template.jinja"
+    if name == "own":
+        beside = folder / "chat_template.json"
+        if beside.exists() and not template.exists() and not _settings(folder).get("chat_template"):
+            text = read_object(beside).get("chat_template")
+            if isinstance(text, list):  # by name
+                named = [one for one in text if isinstance(one, dict) and one.get("name") == "default"]
+                text = named[0].get("template") if named else None
+            if isinstance(text, str):
+                template.write_text(text, encoding="utf-8", newline="\n")
+    else:
         file = CHAT_TEMPLATES / f"{name}.jinja"
         if not file.exists():
             known = [path.stem for path in CHAT_TEMPLATES.glob("*.jinja")]
@@ -45,8 +57,13 @@ def give_template(name: str, folder: Path) -> None:
                 f"Expected a chat template in {file}, found none; {did_you_mean(name, ['own', *known])}"
             )
         text = read_text(file)  # a byte-order mark would stand in every prompt
-        with written_atomically(folder / "chat_template.jinja") as partial:  # it may be a link into a cache
+        with written_atomically(template) as partial:  # it may be a link into a cache
             partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    file = folder / "tokenizer_config.json"
+    return read_object(file) if file.exists() else {}
 
 
 def name_ends(folder: Path, name: str) -> None:

@@ -5,6 +5,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,14 @@ def read_object(file: Path) -> dict[str, Any]:
     """A JSON object. Raises PipelineError when the file is none."""
     try:
         config = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError, OSError):
-        config = None
-    if not isinstance(config, dict):
-        raise PipelineError(
-            f"Expected a JSON object in {file.name} of {file.parent.name!r}, found something else; fetch it again."
-        )
-    return config
+        if isinstance(config, dict):
+            return config
+        fault = type(config).__name__
+    except (ValueError, RecursionError, OSError) as error:
+        fault = f"none ({error})"
+    raise PipelineError(
+        f"Expected a JSON object in {file.name} of {file.parent.name!r}, found {fault}; correct it, or fetch it again."
+    )
 
 
 def translate(file: Path, name: str, **absent: Any) -> dict[str, Any]:
@@ -73,10 +75,11 @@ def translated(config: dict[str, Any], where: str) -> dict[str, Any]:
     from safety_tax.model_files.unknown_keys import require_known_keys
 
     require_unpacked_config(config, where)
+    _require_finite(config, where)
     config = {key: value for key, value in config.items() if key not in LEFT_OUT and not key.startswith("_")}
     for key in ("quantization_config", "compression_config"):
         config.pop(key, None)  # null
-    _require_dtype(config, where)
+    config = _with_known_dtype(config, where)
     config = with_pinned_rope(config, where)
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
@@ -94,8 +97,8 @@ def translated(config: dict[str, Any], where: str) -> dict[str, Any]:
         stated["vocab_size"] = reads["vocab_size"].default
     config |= {key: value for key, value in stated.items() if config.get(key) is None}
     words, pad = config.get("vocab_size"), config.get("pad_token_id")
-    if type(words) is int and type(pad) is int and pad >= words:
-        config["pad_token_id"] = None  # a token that was added without a row of the embeddings; pads are masked
+    if type(words) is int and type(pad) is int and not 0 <= pad < words:
+        config["pad_token_id"] = None  # -1 of old files, or a token that was added without a row; pads are masked
     heads, width = config.get("num_attention_heads"), config.get("hidden_size")
     # Scaled rotations of the pinned version read the heads' size before anything fills it in.
     wanted = config.get("rope_scaling") and "head_dim" in reads and config.get("head_dim") is None
@@ -104,12 +107,36 @@ def translated(config: dict[str, Any], where: str) -> dict[str, Any]:
     return config
 
 
-def _require_dtype(config: dict[str, Any], where: str) -> None:
-    for key in ("dtype", "torch_dtype"):
-        if config.get(key) is not None and config[key] not in DTYPES:
+def _require_finite(config: dict[str, Any], where: str) -> None:
+    """Raises PipelineError for NaN and infinity, which Python's JSON reads and writes."""
+    for key, value in config.items():
+        numbers = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        found = [number for number in numbers if isinstance(number, float) and not math.isfinite(number)]
+        if found:
             raise PipelineError(
-                f"Expected {key} in {where} to be {', '.join(DTYPES)}, found {str(config[key])[:40]!r}; fetch it again."
+                f"Expected finite numbers in {where}, found {key[:60]} = {found[0]}; correct the file, or choose "
+                "another commit."
             )
+
+
+def _with_known_dtype(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """The type as Transformers writes it ("torch.bfloat16" is "bfloat16"); "auto" says no more than an absent key.
+
+    The tensors themselves say what they are. Raises PipelineError for a type that is none.
+    """
+    for key in ("dtype", "torch_dtype"):
+        value = config.get(key)
+        named = value.removeprefix("torch.") if isinstance(value, str) else value
+        if named is not None and named not in (*DTYPES, "auto"):
+            raise PipelineError(
+                f"Expected {key} in {where} to be {', '.join(DTYPES)}, found {str(value)[:40]!r}; correct it, or take "
+                "it out: the tensors say what they are."
+            )
+        if named == "auto":
+            config = {other: found for other, found in config.items() if other != key}
+        elif named != value:
+            config = {**config, key: named}
+    return config
 
 
 def _with_pinned_windows(config: dict[str, Any], reads: Mapping[str, inspect.Parameter], where: str) -> dict[str, Any]:

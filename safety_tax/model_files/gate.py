@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from transformers import GenerationConfig, PreTrainedModel
 
 from safety_tax.core.errors import PipelineError
+from safety_tax.core.files import write_json
 from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.model_files.config import CONFIG, read_object, replace_config, translate
 from safety_tax.model_files.embedding_rows import beyond_rows
@@ -19,8 +20,9 @@ from safety_tax.model_files.network import empty_network, require_forward, requi
 from safety_tax.model_files.quantised import require_unpacked_config, require_unpacked_tensors
 from safety_tax.model_files.sizes import require_sizes
 from safety_tax.model_files.tokenizer import translate_tokenizer
-from safety_tax.model_files.weights import rewrite, write_missing_index
+from safety_tax.model_files.weights import name_format, rewrite, write_missing_index
 from safety_tax.sources.published import brings_code
+from safety_tax.tokens.chat_template import OTHER
 from safety_tax.tokens.encoder import Encoder
 from safety_tax.tokens.ends import ANY_DAY
 
@@ -45,11 +47,7 @@ def examine(folder: Path, name: str) -> Examined:
     """
     with _told(folder, name):
         network, checkpoint, layout = _laid_out(folder, name)
-        if compiled := [tensor for tensor in checkpoint.names() if tensor.startswith(COMPILED)]:
-            raise PipelineError(
-                f"Expected tensors by the names of Transformers in {name!r}, found {compiled[0][:120]}, as a network "
-                "saves itself after torch.compile; save its `_orig_mod` and give the folder."
-            )
+        _require_no_wrapper(Examined(network, checkpoint, layout), name)
         require_shapes(network, checkpoint, layout, name)
         require_positions(network, name)
         require_forward(network, name)
@@ -65,6 +63,7 @@ def settle(folder: Path, name: str) -> int:
     Raises PipelineError when a tensor holds NaN or infinity, too.
     """
     rewrite(folder, *examine(folder, name).layout)
+    name_format(folder)
     write_missing_index(folder)
     checkpoint = Checkpoint(folder)
     for tensor in checkpoint.names():
@@ -75,12 +74,19 @@ def settle(folder: Path, name: str) -> int:
 def settle_tokenizer(folder: Path, name: str, rows: int) -> None:
     """Translate the tokenizer's settings, build it, and render the chat template.
 
-    `rows` are the embeddings'. Raises PipelineError when one of these fails, or every prompt would hold a token without
-    a row.
+    `rows` are the embeddings'. Raises PipelineError when one of these fails, a prompt would lack what the user says, or
+    every prompt would hold a token without a row.
     """
     with _told(folder, name):
         tokenizer = translate_tokenizer(folder, rows, name)
-        ids = Encoder.open(folder, name, ANY_DAY).chat(QUESTION)
+        encoder = Encoder.open(folder, name, ANY_DAY)
+        ids = encoder.chat(QUESTION)
+        says = QUESTION in encoder.chat_text(QUESTION)
+    if not says:
+        raise PipelineError(
+            f"Expected the chat template of {name!r} to write what the user says, found a prompt without it, as of a "
+            f"template that takes lists of texts and images alone; {OTHER}"
+        )
     if found := beyond_rows(tokenizer, ids, rows):
         raise PipelineError(
             f"Expected the chat template of {name!r} to use tokens that have a row of the embeddings, {rows:,} "
@@ -119,6 +125,25 @@ def _laid_out(folder: Path, name: str, whole: bool = True) -> Examined:
     return Examined(network, checkpoint, layout_of(checkpoint, network, text is not None, name))
 
 
+def _require_no_wrapper(found: Examined, name: str) -> None:
+    """Raises PipelineError when the tensors stand behind the name of what wrapped the network while it was trained."""
+    first = next(tensor for tensor, _ in found.network.named_parameters())
+    placed = {*found.layout.unread, *found.layout.renamed}
+    for tensor in sorted(set(found.checkpoint.names()) - placed):
+        prefix = tensor.removesuffix(first) if tensor.endswith(f".{first}") else ""
+        if prefix or tensor.startswith(COMPILED):
+            raise PipelineError(
+                f"Expected tensors by the names of Transformers in {name!r}, found {tensor[:120]}, as a network saves "
+                f"itself within another one (torch.compile, DistributedDataParallel, PEFT, TRL); save the inner one, "
+                f"without `{prefix or COMPILED}`, and give the folder."
+            )
+        if ".lora_" in tensor:
+            raise PipelineError(
+                f"Expected whole weights in {name!r}, found {tensor[:120]} of a LoRA adapter; merge it "
+                "(`merge_and_unload()` of PEFT), save the model and give the folder."
+            )
+
+
 def _require_no_code(folder: Path, name: str) -> None:
     for file in sorted(folder.glob("*config.json")):
         if brings_code(read_object(file)):
@@ -131,7 +156,9 @@ def _require_no_code(folder: Path, name: str) -> None:
 def _settle_generation(folder: Path, config: Any, name: str) -> None:
     """Write the file that says what ends an answer, from config.json, where it is missing; load it otherwise."""
     if not (folder / GENERATION).exists():
-        GenerationConfig.from_model_config(config).save_pretrained(folder)
+        # The ids alone: Transformers refuses to save what old files of a model say of sampling.
+        ids = {key: getattr(config, key, None) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        write_json(folder / GENERATION, {key: value for key, value in ids.items() if value is not None})
         return
     try:
         GenerationConfig.from_pretrained(folder)

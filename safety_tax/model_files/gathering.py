@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from safety_tax.core.text_files import drop_mark
 from safety_tax.model_files.weights import weight_files
 from safety_tax.sources.published import SETTINGS, TOKENIZER
 
@@ -20,3 +21,4 @@ def link_model(source: Path, folder: Path) -> None:
             (folder / file.name).symlink_to(file.resolve())
         else:
             shutil.copyfile(file, folder / file.name)
+            drop_mark(folder / file.name, file)

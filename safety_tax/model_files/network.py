@@ -59,7 +59,12 @@ def require_shapes(network: PreTrainedModel, checkpoint: Checkpoint, layout: Lay
         raise PipelineError(
             f"Expected {name[:120]} of {where!r} in the shape {wanted.get(name, 'of no tensor')} of its config.json, "
             f"found {found.get(name, 'none')}; "
-            + ("fetch the model again." if name in wanted else "the pinned Transformers would leave it unread.")
+            + (
+                "fetch the model again."
+                if name in wanted
+                else "the pinned Transformers would leave it unread: save the model without it if it served training "
+                "alone (a value head), else choose another model."
+            )
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
 
-SETTINGS = ("quantization_config", "compression_config")
+SETTINGS = ("quantization_config", "compression_config", "quantization")  # the last is MLX's
 # What the formats call the parts of a packed weight.
 PARTS = {
     "qweight": "GPTQ or AWQ",
@@ -31,9 +31,11 @@ def require_unpacked_config(config: dict[str, Any], where: str) -> None:
     """Raises PipelineError when a configuration says that its checkpoint is quantised."""
     for key in SETTINGS:
         settings = config.get(key)
-        if settings is None:
+        if not settings:  # null, or nothing said
             continue
         method = settings.get("quant_method") if isinstance(settings, dict) else None
+        if method is None and isinstance(settings, dict) and "group_size" in settings:
+            method = "MLX"
         name = METHODS.get(str(method), str(method or "an unnamed method")[:40])
         bits = [bits for bits in (4, 8) if isinstance(settings, dict) and settings.get(f"load_in_{bits}bit")]
         if isinstance(settings, dict) and type(settings.get("bits")) is int:

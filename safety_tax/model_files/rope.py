@@ -22,6 +22,7 @@ SETTINGS: dict[str, frozenset[str]] = {
 # Classes whose layers with a window rotate unscaled, and the key of their theta; None where it is that of all layers.
 OF_WINDOWS = {"gemma3_text": "rope_local_base_freq", "olmo3": None}
 NAMES = ("rope_type", "type")  # the second is the older one
+OLD_KINDS = {"su": "longrope"}  # as the first Phi-3 files have it
 
 
 def with_pinned_rope(config: dict[str, Any], where: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def with_pinned_rope(config: dict[str, Any], where: str) -> dict[str, Any]:
         _place_switch(config, scaling, where)
     if kind != "default" and (new is not None or scaling != old):
         config["rope_scaling"] = scaling
-    elif kind == "default" and new is not None:
+    elif kind == "default" and (new is not None or config.get("rope_scaling") == {}):
         config.pop("rope_scaling", None)
     return config
 
@@ -126,6 +127,7 @@ def _known(settings: dict[str, Any], where: str) -> dict[str, Any]:
     """The settings without those that are null, their kind under `rope_type`; empty where nothing is scaled."""
     given = {key: value for key, value in settings.items() if value is not None and key not in NAMES}
     kind = settings.get("rope_type") or settings.get("type") or ("default" if not given else None)
+    kind = OLD_KINDS.get(str(kind), kind)
     if not isinstance(kind, str) or kind not in SETTINGS:
         raise PipelineError(
             f"Expected a rotation of the kind {', '.join(SETTINGS)} in {where}, found {str(kind)[:40]!r}, which the "

@@ -26,6 +26,7 @@ def translate_tokenizer(folder: Path, rows: int, name: str) -> PreTrainedTokeniz
     - a class, or a list of special tokens, of a newer Transformers goes by the pinned version's name;
     - `tokenizer(...)` gives what the network takes, and no `token_type_ids`;
     - a padding token has a row of the embeddings;
+    - a text always gives the same tokens;
     - there is a `tokenizer.json`, which needs no other package.
 
     Raises PipelineError when the pinned Transformers cannot build it.
@@ -34,7 +35,12 @@ def translate_tokenizer(folder: Path, rows: int, name: str) -> PreTrainedTokeniz
     pinned = _pinned(settings, folder)
     _write(pinned, settings, folder)
     tokenizer = load_tokenizer(folder, name)
-    if not (folder / WHOLE).exists():
+    # Tokens that are dropped at random help training alone: a prompt would be another one every time.
+    drops = bool(getattr(tokenizer.backend_tokenizer.model, "dropout", None))
+    if drops:
+        tokenizer.backend_tokenizer.model.dropout = None
+    if drops or not (folder / WHOLE).exists():
+        (folder / WHOLE).unlink(missing_ok=True)  # it may be a link into a cache
         tokenizer.backend_tokenizer.save(str(folder / WHOLE))
     mended = dict(pinned)
     if any(key not in INPUTS for key in tokenizer.model_input_names):
@@ -43,7 +49,7 @@ def translate_tokenizer(folder: Path, rows: int, name: str) -> PreTrainedTokeniz
     if (folder / SETTINGS).exists() and tokenizer.pad_token != _text(pinned.get("pad_token")):
         mended["pad_token"] = tokenizer.pad_token
     _write(mended, pinned, folder)
-    return load_tokenizer(folder, name) if mended != pinned else tokenizer
+    return load_tokenizer(folder, name) if mended != pinned or drops else tokenizer
 
 
 def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:

@@ -9,13 +9,15 @@ import re
 from functools import cache
 from typing import Any
 
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers import CONFIG_MAPPING, GenerationConfig, PretrainedConfig
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.model_files.class_source import source_of
 
 # Read by networks of the pinned version that say so in their source, though not in their class's signature.
 READ_BESIDE = ("rope_scaling", "head_dim")
+# What a class takes although its signature does not name it.
+TAKEN = re.compile(r"""kwargs\.(?:get|pop)\(["'](\w+)""")
 # Of training, of who saved the file, and of other programs.
 BOOKKEEPING = re.compile(
     r"""_.*|.*unsloth.*|.*mergekit.*|.*version.*|transformers\.js_config|is_llama_config|architecture
@@ -24,7 +26,8 @@ BOOKKEEPING = re.compile(
     |tokenizer_.*|.*_token|.*_tokens?_ids?|max_sequence_length|max_seq_len(gth)?|seq_length|seq_len|n_ctx|model_max_length
     |training_.*|train_.*|.*license.*|.*_date|date|name|author|tags|language|datasets?|task|finetuned_from|base_model
     |auto_map|summary_.*|label_.*|.*_labels|use_bfloat16|use_fused_.*|fused_.*|use_liger.*|padding_side|pad_vocab.*
-    |pad_to_multiple_of|.*parallel_(size|degree)|use_memory_efficient_attention|xla_.*|rescale_every|scan_layers""",
+    |pad_to_multiple_of|.*parallel_(size|degree)|use_memory_efficient_attention|xla_.*|rescale_every|scan_layers
+    |max_model_len|output_past|initial_context_length|keys_to_ignore_.*|axolotl.*|llamafactory.*|model_(name|id)|hub_.*""",
     re.VERBOSE,
 )
 # Keys with a value under which the network is the one that the pinned class computes.
@@ -37,6 +40,11 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "use_mrope": (False,),
     "use_rope": (True,),
     "use_rotary_embeddings": (True,),
+    "rotary": (True,),
+    "scale_attn_weights": (True,),
+    "reorder_and_upcast_attn": (False,),
+    "rotary_scaling_factor": (1,),
+    "apply_residual_connection_post_layernorm": (False,),
     "is_causal": (True,),
     "causal": (True,),
     "parallel_attn": (False,),
@@ -52,6 +60,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "full_attn_mod": (1,),
     "interpolate_factor": (1,),
 }
+# Keys that repeat another one, which the class reads.
+SAID_TWICE = {"sliding_window_size": "sliding_window", "experts_per_token": "num_experts_per_tok"}
 # Constants of the pinned version's network, which a newer class reads from its file.
 CONSTANTS: dict[str, dict[str, float]] = {"gpt_oss": {"swiglu_alpha": 1.702, "swiglu_limit": 7.0}}
 # What the network's source, in the pinned version, shows to be there or not.
@@ -96,9 +106,13 @@ def known_keys(model_type: str) -> frozenset[str] | None:
     named = [set(inspect.signature(made.__init__).parameters) for made in (kind, PretrainedConfig)]
     source = source_of(model_type)
     beside = {key for key in READ_BESIDE if f"config.{key}" in source or f'"{key}"' in source}
+    beside |= set(TAKEN.findall(inspect.getsource(kind)))
     beside |= {"original_max_position_embeddings"} if "rope_scaling" in beside | named[0] else set()
     return frozenset.union(
-        frozenset(beside | kind.attribute_map.keys() | {"model_type"}), *named, PretrainedConfig().to_dict()
+        frozenset(beside | kind.attribute_map.keys() | {"model_type"}),
+        *named,
+        PretrainedConfig().to_dict(),
+        GenerationConfig().to_dict(),  # how text is drawn, and kept on the way: not the network
     ) - {"self", "kwargs"}
 
 
@@ -120,6 +134,8 @@ def _computed_activation(kind: str, config: dict[str, Any]) -> str | None:
 def _harmless(key: str, config: dict[str, Any], kind: str) -> bool:
     value = config[key]
     if value is None or BOOKKEEPING.fullmatch(key):
+        return True
+    if key in SAID_TWICE and value == config.get(SAID_TWICE[key]):
         return True
     if key in ACTIVATION:
         return SAME_ACTIVATION.get(str(value), str(value)) == _computed_activation(kind, config)

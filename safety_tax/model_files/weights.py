@@ -23,8 +23,13 @@ BLOCK = 1 << 24  # bytes copied at once
 def weight_files(folder: Path) -> list[Path]:
     """The files that Transformers would load, with the index of shards; what lies beside them is not the model's.
 
-    Raises PipelineError when there are none, or a shard is missing.
+    Raises PipelineError when there are none, a shard is missing, or a link in the folder leads nowhere.
     """
+    if lost := sorted(file.name for file in folder.iterdir() if file.is_symlink() and not file.exists()):
+        raise PipelineError(
+            f"Expected the files of a model in {folder}, found {lost[0]}, a link to {(folder / lost[0]).readlink()}, "
+            "which is not there; copy the folder with what its links lead to (`cp -rL`)."
+        )
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
     if (folder / INDEX).exists():
@@ -45,7 +50,7 @@ def weight_files(folder: Path) -> list[Path]:
 def _indexed(folder: Path) -> list[str]:
     """The files that the index names. Raises PipelineError when it cannot be read, or one is not beside it."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8-sig"))
         named = sorted({str(file) for file in index["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PipelineError(
@@ -104,6 +109,22 @@ def rewrite(folder: Path, unwanted: Iterable[str], renamed: Mapping[str, str]) -
         index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def name_format(folder: Path) -> None:
+    """Let files whose metadata name no format, or another one, say "pt": Transformers refuses or converts them."""
+    for file in sorted(folder.glob("*.safetensors")):
+        metadata = _header(file)[1].get("__metadata__")
+        if metadata is not None and metadata.get("format") not in ("pt", "mlx"):
+            _copy(file, file.with_suffix(".kept"), set(), {}, {**metadata, "format": "pt"})
+            file.with_suffix(".kept").replace(file)
+
+
+def _header(file: Path) -> tuple[int, dict[str, Any]]:
+    """Its length in bytes, and what it says."""
+    with file.open("rb") as stream:
+        length = struct.unpack("<Q", stream.read(8))[0]
+        return length, json.loads(stream.read(length))
+
+
 def store_as(folder: Path, dtype: np.dtype[Any], name: str) -> bool:
     """Let every tensor of the checkpoint in `folder` be of one type; return whether any was of another.
 
@@ -135,10 +156,13 @@ def store_as(folder: Path, dtype: np.dtype[Any], name: str) -> bool:
     return True
 
 
-def _copy(source: Path, target: Path, gone: set[str], renamed: Mapping[str, str]) -> None:
+def _copy(
+    source: Path, target: Path, gone: set[str], renamed: Mapping[str, str], metadata: Mapping[str, str] | None = None
+) -> None:
+    length, header = _header(source)
+    if metadata is not None:
+        header["__metadata__"] = metadata
     with source.open("rb") as stream, target.open("wb") as out:
-        length = struct.unpack("<Q", stream.read(8))[0]
-        header = json.loads(stream.read(length))
         kept = {renamed.get(name, name): entry for name, entry in header.items() if name not in gone}
         tensors = sorted((entry["data_offsets"], name) for name, entry in kept.items() if name != "__metadata__")
         end = 0

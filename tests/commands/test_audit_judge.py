@@ -186,9 +186,11 @@ def test_an_id_may_come_back_with_another_system_only(tmp_path: Path, labelled: 
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("not JSON", "Expected a JSON object in .* line 1, found an unreadable line"),
-        ("[1, 2]", "found an unreadable line"),
-        ("[" * 100_000, "found an unreadable line"),
+        ("not JSON", "Expected a JSON object in .* line 1, found no JSON"),
+        ("12", "found int; repair"),
+        ("[1, 2]", "found a JSON array in place of one object a line"),
+        ("[" * 100_000, "found a JSON array"),
+        ('{"a": ' * 100_000, "found no JSON"),
         ('{"response": "a", "label": "refuse"}', "Expected a text `prompt` in .* line 1, found none"),
         ('{"prompt": "a", "response": 1, "label": "refuse"}', "Expected a text `response` in .*, found 1"),
         (
@@ -214,7 +216,7 @@ def test_a_faulty_row_stops_with_one_sentence(tmp_path: Path, line: str, sentenc
 def test_a_line_that_is_not_utf_8_stops_with_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "labelled.jsonl"
     path.write_bytes(json.dumps(row(ANSWER, "comply")).encode() + b'\n{"prompt": "\xff\xfe"}\n')
-    with pytest.raises(PipelineError, match="line 2, found an unreadable line"):
+    with pytest.raises(PipelineError, match="line 2, found the byte 0xff, which is not UTF-8"):
         read_labelled(path)
 
 

@@ -13,6 +13,7 @@ from safety_tax.commands.bring import files_of, run, write
 from safety_tax.core.cells import is_empty
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import KINDS, ChoiceScore, Response, read_items, read_rows
+from safety_tax.core.text_files import MARK
 from safety_tax.judging.given_answers import bring
 from safety_tax.params import validated
 
@@ -49,6 +50,15 @@ def test_answers_are_written_as_the_judge_reads_them(tmp_path: Path, monkeypatch
     ]
     assert [answer.id for answer in read_rows(folder / "my_merge/responses.jsonl", Response)] == order
     assert read_rows(folder / "base/choices.jsonl", ChoiceScore, may_be_empty=True) == []
+
+
+def test_a_file_of_another_program_is_read_as_all_rows_are(tmp_path: Path) -> None:
+    """A byte-order mark, CRLF, a blank line, and a separator of lines within a text."""
+    answer = BENIGN | {"response": "First.\u2028Then."}
+    lines = [json.dumps(row, ensure_ascii=False).encode() for row in (HARMFUL, answer)]
+    (tmp_path / "base.jsonl").write_bytes(MARK + b"\r\n\r\n".join(lines) + b"\r\n")
+    brought = bring({"base": tmp_path / "base.jsonl"})
+    assert [answer.text for answer in brought.answers["base"]] == ["No.", "First.\u2028Then."]
 
 
 def test_a_recipe_for_other_models_wants_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

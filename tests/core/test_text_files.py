@@ -14,7 +14,17 @@ from test_audit_judge import row as labelled
 from safety_tax.commands.audit import read_labelled
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Response, read_rows
-from safety_tax.core.text_files import MARK, read_csv, read_lines, read_objects, read_text
+from safety_tax.core.text_files import (
+    ARRAY,
+    MARK,
+    JsonLine,
+    drop_mark,
+    read_csv,
+    read_json_lines,
+    read_lines,
+    read_objects,
+    read_text,
+)
 from safety_tax.datasets import do_not_answer, harmbench, jailbreak_texts, matched_benign, mmlu
 from safety_tax.datasets.tables import read_table
 from safety_tax.donors.tuning_rows import read_refusals
@@ -83,6 +93,37 @@ def test_a_datasets_rows_are_read_alike_packed_or_not(tmp_path: Path, suffix: st
         path.write_bytes(pack(as_people_write([{"prompt": ODD}] * 50))[:-12])
         with pytest.raises(PipelineError, match=r"to be a whole file, found after line"):
             read_table(tmp_path, ("test.jsonl*",), {"prompt": str})
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv_is_read_by_the_separator_of_its_header(separator: str, tmp_path: Path) -> None:
+    """Excel writes semicolons where a comma is a decimal sign, and quotes a cell that holds a line end."""
+    path = tmp_path / "rows.csv"
+    lines = [separator.join(cells) for cells in (("prompt", "label"), ('"Why, then; or\tnot?\r\nWhy?"', "comply"))]
+    path.write_bytes(MARK + "\r\n".join(lines).encode() + b"\r\n")
+    assert list(read_csv(path)) == [(3, {"prompt": "Why, then; or\tnot?\r\nWhy?", "label": "comply"})]
+
+
+def test_a_json_array_is_named_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('[{"id": "1"},\n{"id": "2"}]', encoding="utf-8")
+    assert next(read_json_lines(path)) == JsonLine(1, None, ARRAY)
+    with pytest.raises(PipelineError, match=r"line 1, found a JSON array in place of one object a line \(`jq"):
+        read_objects(path, ("id",))
+
+
+def test_a_mark_is_taken_off_a_file_and_not_off_what_it_links_to(tmp_path: Path) -> None:
+    cached, link = tmp_path / "cached.json", tmp_path / "config.json"
+    cached.write_bytes(MARK + b"{}")
+    link.symlink_to(cached)
+    drop_mark(link, cached)
+    assert link.read_bytes() == b"{}" and not link.is_symlink()
+    assert cached.read_bytes() == MARK + b"{}"
+    drop_mark(link, cached)
+    assert link.read_bytes() == b"{}"
+    link.write_text("{}", encoding="utf-16")
+    with pytest.raises(PipelineError, match=r"cached.json to be text in UTF-8, found UTF-16"):
+        drop_mark(link, cached)
 
 
 def test_csv_with_a_byte_order_mark_has_its_first_column(tmp_path: Path) -> None:

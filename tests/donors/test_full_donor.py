@@ -240,3 +240,16 @@ def test_an_added_token_matters_where_prompts_or_turns_use_it(tmp_path: Path) ->
         add(donor, *tokens)
         with pytest.raises(PipelineError, match="base's vocabulary"):
             require_same_vocabulary(base, donor)
+
+
+def test_what_served_training_alone_is_named_beside_the_bases_tensors(tmp_path: Path) -> None:
+    base, donor = write(tmp_path / "base"), write(tmp_path / "donor", moved=1.0)
+    rewrite(donor, lambda content: content | {"v_head.summary.weight": np.zeros((1, 4), np.float32)})
+    said = refusal(base, donor)
+    assert "found v_head.summary.weight beside all of them" in said and "save it without that" in said
+
+
+def test_the_name_of_trls_wrapper_is_taken_off(tmp_path: Path) -> None:
+    base, donor = write(tmp_path / "base"), write(tmp_path / "donor", moved=1.0)
+    rewrite(donor, lambda content: {f"pretrained_model.{key}": value for key, value in content.items()})
+    assert open_donor(donor, Checkpoint(base)).delta(QUERY).tolist() == np.ones((4, 4)).tolist()

@@ -19,8 +19,11 @@ from safetensors.numpy import load_file, save_file
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.text_files import MARK
+from safety_tax.donors.fetching import bring_donor
 from safety_tax.donors.opening import open_donor
 from safety_tax.params import validated
+from safety_tax.settings.sources import FolderSource
 from stages import tune
 
 COMMIT = "c" * 40
@@ -146,6 +149,59 @@ def test_a_pickled_adapter_is_refused(hub: Hub, lora: Path, tmp_path: Path) -> N
     assert "safetensors weights (adapter_model*.safetensors) in own/lora@cccccccc, found pickled" in sentence
     sentence = refused(bring(hub, tmp_path, {"kind": "folder", "path": str(lora)}), tmp_path)
     assert f"weights in {lora}, found adapter_model.bin" in sentence
+
+
+def own(lora: Path) -> FolderSource:
+    return FolderSource(kind="folder", path=str(lora))
+
+
+@pytest.mark.parametrize(
+    ("place", "found", "step"),
+    [
+        ("checkpoint-9/adapter_model.safetensors", "some in its folder checkpoint-9; ", "give that folder"),
+        ("adapters.safetensors", "adapters.safetensors, as another program names them (MLX", "convert it to what PEFT"),
+        ("adapter.gguf", "adapter.gguf, as another program", "convert it to what PEFT"),
+    ],
+)
+def test_weights_in_another_place_are_named_with_the_way_there(
+    place: str, found: str, step: str, lora: Path, tmp_path: Path
+) -> None:
+    (lora / place).parent.mkdir(exist_ok=True)
+    (lora / "adapter_model.safetensors").rename(lora / place)
+    with pytest.raises(PipelineError) as raised:
+        bring_donor(own(lora), "safety", tmp_path / "base", tmp_path / "donor")
+    assert f"found {found}" in str(raised.value) and step in str(raised.value)
+
+
+def test_an_adapters_settings_beside_a_whole_model_are_left_there(lora: Path, tmp_path: Path) -> None:
+    """As an export of the merged model into the adapter's folder leaves them."""
+    write_model(tmp_path / "merged", 3.0)
+    (lora / "adapter_config.json").rename(tmp_path / "merged/adapter_config.json")
+    (tmp_path / "donor").mkdir()
+    assert bring_donor(own(tmp_path / "merged"), "safety", tmp_path / "base", tmp_path / "donor") == 1
+    assert names(tmp_path / "donor") == {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_donor_that_is_its_base_is_refused(lora: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "copy", 1.0)
+    tensors = load_file(lora / "adapter_model.safetensors")
+    untrained = {name: tensor * ("lora_B" not in name) for name, tensor in tensors.items()}
+    save_file(untrained, lora / "adapter_model.safetensors")
+    for place in (tmp_path / "copy", lora):
+        donor = tmp_path / f"{place.name}_donor"
+        donor.mkdir()
+        with pytest.raises(PipelineError, match="Expected donor 'safety' to differ from the base, found the base's"):
+            bring_donor(own(place), "safety", tmp_path / "base", donor)
+
+
+def test_a_byte_order_mark_is_taken_off_and_the_persons_file_stays(lora: Path, tmp_path: Path) -> None:
+    settings, donor = lora / "adapter_config.json", tmp_path / "donor"
+    plain = settings.read_bytes()
+    settings.write_bytes(MARK + plain)
+    donor.mkdir()
+    assert bring_donor(own(lora), "safety", tmp_path / "base", donor) == 1
+    assert (donor / settings.name).read_bytes() == plain
+    assert settings.read_bytes() == MARK + plain
 
 
 def test_weights_that_are_not_finite_are_refused(hub: Hub, lora: Path, tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ CASES = [
     # The last mark of any kind.
     ("#### 17\nNo: the answer is 18", "18", True, True),
     ("#### 18\nNo: the answer is 17", "18", False, False),
+    ("The answer is 17. Wait, the answer is 18.", "18", True, True),
+    ("The answer is not 18: the answer is 17", "18", False, False),
+    ("<answer>18</answer>, checked in 3 steps.", "18", True, True),
+    ("<reasoning>17</reasoning>\n<answer>\n18\n</answer>", "18", True, True),
     # A mark without a number marks nothing.
     ("The answer is simple: 18 eggs", "18", True, True),
     ("The answer is simple. I count 18", "18", True, False),
@@ -36,6 +40,8 @@ CASES = [
     ("The answer is $1,200.50.", "1200.5", True, True),
     (r"The answer is \$18", "18", True, True),
     ("The answer is 18.00 €", "18", True, True),
+    ("The answer is 1\u202f200", "1200", True, True),
+    ("The answer is 1\u00a0200\u00a0000 people", "1200000", True, True),
     ("The answer is 0.1 + 0.2 = 0.3", "0.30", True, True),
     ("The answer is 0.30000000000000004", "0.3", False, False),
     ("The answer is 50%", "50", True, True),
@@ -56,6 +62,7 @@ CASES = [
     ("<think>#### 17</think>It is 18.", "18", True, False),
     ("<think>#### 18</think>It is 17.", "18", False, False),
     ("<think>#### 18", "18", False, False),
+    ("[THINK]#### 18[/THINK]#### 17", "18", False, False),
 ]
 
 

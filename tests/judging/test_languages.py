@@ -3,7 +3,7 @@
 import pytest
 
 from safety_tax.judging.degeneration import words_of
-from safety_tax.judging.languages import OPENING_CHARACTERS, foreign_language, opens_with_refusal
+from safety_tax.judging.languages import OPENING_CHARACTERS, foreign_language, opens_with_refusal, unknown_script
 
 ARTICLE = {
     "Spanish": "Todos los seres humanos nacen libres e iguales en dignidad y derechos y, dotados como están de razón y "
@@ -84,10 +84,43 @@ def test_marks_on_letters_show_a_language_that_has_no_list() -> None:
     assert foreign_language(words_of(lithuanian)) == "unknown"
 
 
-def test_a_text_too_short_to_tell_is_english() -> None:
-    words = words_of(ARTICLE["German"])
-    assert foreign_language(words[:12]) == "German"
-    assert foreign_language(words[:11]) is None
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Mi dispiace, non posso aiutarti.", "Italian"),
+        ("Daar kan ik niet mee helpen.", "Dutch"),
+        ("Przepraszam, nie mogę w tym pomóc.", "Polish"),
+        ("Üzgünüm, bu konuda yardımcı olamam.", "Turkish"),
+        ("Das erkläre ich dir gern.", "German"),
+        ("Non posso aiutarti.", None),  # three words say nothing
+        ("The Dutch say: daar kan ik niet mee helpen.", None),
+        ("'Ich bin' is German for 'I am'.", None),
+        ("Los Angeles, San Diego, La Jolla, El Paso, Las Vegas.", None),  # names hold articles and prepositions
+        ("Vincent van Gogh, Jan van de Velde, Leonardo da Vinci.", None),
+        ("Crème brûlée, pâté de foie gras, São Paulo.", None),
+        ("for e, a in o.items(): print(e, a)", None),
+    ],
+)
+def test_a_short_text_is_told_by_words_that_are_in_no_names(text: str, language: str | None) -> None:
+    assert foreign_language(words_of(text)) == language
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("죄송하지만 그 요청은 도와드릴 수 없습니다.", "hangul"),
+        ("عذراً، لا أستطيع مساعدتك في ذلك.", "arabic"),
+        ("क्षमा करें, मैं इसमें सहायता नहीं कर सकता।", "devanagari"),
+        ("Λυπάμαι, δεν μπορώ να βοηθήσω.", "greek"),
+        ("Я не можу допомогти з цією справою, бо її немає.", "cyrillic"),
+        ("Это совсем другое письмо.", None),
+        ("今日は公園へ行きました。", None),
+        ("今天 это 오늘 اليوم", None),  # noise is no language
+        ("12 + 3", None),
+    ],
+)
+def test_a_script_tells_of_languages_that_are_not_known(text: str, script: str | None) -> None:
+    assert unknown_script(text) == script
 
 
 @pytest.mark.parametrize(
@@ -95,6 +128,12 @@ def test_a_text_too_short_to_tell_is_english() -> None:
     [
         ("NO PUEDO ayudarte con eso.", True),
         ("No puedo creer lo fácil que es.", False),
+        ("Je ne peux que recommander ce pain.", False),
+        ("Je ne peux pas attendre de te le montrer.", False),
+        ("Das kann ich dir nicht oft genug sagen.", False),
+        ("Não posso deixar de recomendar este pão.", False),
+        ("Я не могу не согласиться.", False),
+        ("我不会说这很难。", False),
         ("Ich möchte dir dabei lieber nicht helfen.", True),
         ("Ich möchte dir helfen.", False),
         ("申し訳ありませんが、対応できません。", True),

@@ -26,13 +26,14 @@ from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.donors.checks import require_same_vocabulary
 from safety_tax.donors.tuning_rows import TuningRow, require_embedded
 from safety_tax.engine.item_checks import Faults, Reach, check_rows
-from safety_tax.model_files.bringing import bring, check, check_tokenizer, give_type
+from safety_tax.model_files.bringing import bring, check, check_tokenizer, give_template, give_type
 from safety_tax.model_files.config import translated
 from safety_tax.model_files.embedding_rows import give_padding
 from safety_tax.model_files.gate import settle_donor
 
 Change = Callable[[Path], None]
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False, **SIZES}
+LEFT_OUT = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 GATE = "model.layers.0.mlp.up_proj.weight"
 
 
@@ -73,8 +74,9 @@ def fetched(source: Path) -> Path:
     """What fetch_model makes of the folder, which it leaves as it was."""
     folder = source.parent / "fetched"
     folder.mkdir()
-    before = {file.name: file.read_bytes() for file in source.iterdir()}
+    before = {file.name: file.read_bytes() for file in source.iterdir() if file.exists()}
     bring(model_from(source), folder)
+    give_template("own", folder)
     check(folder, "m")
     check_tokenizer(folder, "m")
     assert before == {file.name: file.read_bytes() for file in source.iterdir()}
@@ -97,6 +99,33 @@ def add_padding(folder: Path) -> None:
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.save_pretrained(folder)
     config(pad_token_id=len(tokenizer) - 1)(folder)
+
+
+def marked(*names: str) -> Change:
+    """Byte-order marks, as editors on Windows put them before a text."""
+
+    def change(folder: Path) -> None:
+        for name in names or [file.name for file in folder.glob("*.json")]:
+            (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+
+    return change
+
+
+def in_processor(folder: Path) -> None:
+    """The template where models that see have it."""
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}), encoding="utf-8")
+
+
+def old_sampling(folder: Path) -> None:
+    """As Llama-2's first files have it; Transformers refuses to save such settings."""
+    (folder / "generation_config.json").unlink()
+    config(temperature=0.9, top_p=0.6)(folder)
+
+
+def within(prefix: str) -> Change:
+    return tensors(lambda found: [found.update({f"{prefix}{name}": found.pop(name)}) for name in list(found)])
 
 
 NEW_TOKENIZER = in_json(
@@ -122,6 +151,17 @@ LOADED: dict[str, Change] = {
     "no architectures": config(architectures=...),
     "a stray window": config(sliding_window=4),
     "rope_parameters": config(rope_theta=..., rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
+    "byte-order marks": marked(),
+    "a chat template for processors": in_processor,
+    "sampling in config.json": old_sampling,
+    "a type with the module's name": config(torch_dtype="torch.float32", dtype=...),
+    "the type left open": config(torch_dtype="auto", dtype=...),
+    "an empty rope_scaling": config(rope_scaling={}),
+    "an empty quantization_config": config(quantization_config={}),
+    "padding by -1": config(pad_token_id=-1),
+    "metadata without a format": lambda folder: save_file(
+        load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata={"total_size": "1"}
+    ),
     "flash attention asked for": config(attn_implementation="flash_attention_2", output_attentions=True),
 }
 
@@ -130,7 +170,10 @@ LOADED: dict[str, Change] = {
 def test_what_is_loaded_computes_what_the_model_computes(source: Path, change: Change) -> None:
     expected = logits_of_weights(source)
     change(source)
-    torch.testing.assert_close(logits(fetched(source)), expected, rtol=0, atol=0)
+    folder = fetched(source)
+    torch.testing.assert_close(logits(folder), expected, rtol=0, atol=0)
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    assert template.startswith("{%") and template.count("{{ message['content'] }}") == 1
 
 
 def logits_of_weights(folder: Path) -> torch.Tensor:
@@ -176,6 +219,46 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a compiler's prefix": (
         tensors(lambda found: [found.update({f"_orig_mod.{name}": found.pop(name)}) for name in list(found)]),
         "torch.compile",
+    ),
+    "DistributedDataParallel's prefix": (within("module."), r"without `module\.`"),
+    "TRL's prefix": (within("pretrained_model."), r"without `pretrained_model\.`"),
+    "a value head": (
+        tensors(lambda found: found.update({"v_head.summary.weight": torch.zeros(1, 64)})),
+        r"found \(1, 64\); .* save the model without it",
+    ),
+    "an adapter within": (
+        tensors(lambda found: found.update({GATE.replace("weight", "lora_A.default.weight"): torch.zeros(2, 64)})),
+        "merge_and_unload",
+    ),
+    "no number": (config(rope_theta=float("nan")), "found rope_theta = nan"),
+    "weights that Git LFS left out": (
+        lambda folder: (folder / "model.safetensors").write_bytes(LEFT_OUT) and None,
+        r"found a pointer of Git LFS in its place; run `git lfs pull`",
+    ),
+    "a tokenizer that Git LFS left out": (
+        lambda folder: (folder / "tokenizer.json").write_bytes(LEFT_OUT) and None,
+        r"tokenizer.json itself, found a pointer of Git LFS",
+    ),
+    "a snapshot without what its links lead to": (
+        lambda folder: (folder / "tokenizer.model").symlink_to("../../blobs/abc"),
+        r"found tokenizer.model, a link to ../../blobs/abc, which is not there; .*cp -rL",
+    ),
+    "a mark of a merge that Git left": (
+        lambda folder: (folder / "config.json").write_text("<<<<<<< HEAD\n{}") and None,
+        r"found none \(Expecting value: line 1 column 1",
+    ),
+    "UTF-16": (
+        lambda folder: (folder / "config.json").write_text("{}", encoding="utf-16") and None,
+        "found UTF-16; save the file as UTF-8",
+    ),
+    "a chat template of parts": (
+        lambda folder: (
+            (folder / "chat_template.jinja").write_text(
+                "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}assistant:"
+            )
+            and None
+        ),
+        "to write what the user says, found a prompt without it",
     ),
     "a missing tensor": (tensors(lambda found: found.pop(GATE.replace("0", "1"))), "up_proj.weight.*found none"),
     "another number of heads": (config(num_key_value_heads=3), r"k_proj.weight of 'm' in the shape \(48, 64\)"),

@@ -98,7 +98,8 @@ def test_a_checkpoint_has_the_networks_shapes(tmp_path: Path) -> None:
         (
             {"strange": torch.zeros(2)},
             "Expected strange of 'm' in the shape of no tensor of its config.json, found (2,); the pinned Transformers "
-            "would leave it unread.",
+            "would leave it unread: save the model without it if it served training alone (a value head), else choose "
+            "another model.",
         ),
         (
             {"lm_head.weight": None},

@@ -19,6 +19,7 @@ ONE = {"rope_type": "default", "rope_theta": 5e5}
     [
         ({}, {}),
         ({"rope_scaling": None}, {"rope_scaling": None}),
+        ({"rope_scaling": {}}, {}),
         ({"rope_theta": None}, {}),
         ({"rope_parameters": ONE}, {"rope_theta": 5e5}),
         ({"rope_parameters": {"rope_theta": 5e5}, "rope_scaling": None}, {"rope_theta": 5e5}),
@@ -53,6 +54,13 @@ def test_the_same_rotation_in_the_pinned_keys(written: dict[str, Any], read: dic
     assert written == given  # what was given stays as it was
 
 
+def test_longrope_goes_by_its_first_name_too() -> None:
+    old = {**LONG, "type": "su"}
+    del old["rope_type"]
+    read = with_pinned_rope({"rope_scaling": old, "original_max_position_embeddings": 8}, "m")
+    assert read == {"rope_scaling": LONG, "original_max_position_embeddings": 8}
+
+
 @pytest.mark.parametrize(
     ("factor", "expected"),
     [(4.0, math.sqrt(1 + math.log(4) / math.log(512))), (1.0, 1.0), (0.5, 1.0)],
@@ -75,7 +83,7 @@ def test_a_scale_that_longrope_states_is_kept() -> None:
         ({"rope_scaling": [1]}, r"settings by name as rope_scaling in m, found '\[1\]'"),
         ({"rope_parameters": "linear"}, "settings by name as rope_parameters in m"),
         ({"rope_scaling": {"factor": 2.0}}, "Expected a rotation of the kind default, linear, .*, found 'None'"),
-        ({"rope_scaling": {"rope_type": "su", "factor": 2.0}}, "found 'su'"),
+        ({"rope_scaling": {"rope_type": "mrope", "factor": 2.0}}, "found 'mrope'"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "beta_fast": 1}}, "'linear' in m, found 'beta_fast'"),
         ({"rope_theta": 1e4, "rope_parameters": ONE}, "Expected rope_theta in m to say what rope_parameters says"),
         (

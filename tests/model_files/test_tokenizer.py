@@ -87,6 +87,16 @@ def test_padding_has_a_row_of_the_embeddings(pad: str | None, rows: int, given: 
     assert load_tokenizer(folder, "m").pad_token == given
 
 
+def test_tokens_are_never_dropped_at_random(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Subword regularisation (BPE dropout) is for training."""
+    content = json.loads((folder / WHOLE).read_text(encoding="utf-8"))
+    content["model"]["dropout"] = 0.5
+    (folder / WHOLE).write_text(json.dumps(content), encoding="utf-8")
+    assert len({tuple(ids(load_tokenizer(folder, "m"))) for _ in range(8)}) > 1
+    assert ids(translate_tokenizer(folder, ROWS, "m")) == ids(tokenizer)
+    assert ids(load_tokenizer(folder, "m")) == ids(tokenizer)
+
+
 def test_a_linked_file_of_a_cache_stays_as_it_is(folder: Path, tmp_path: Path) -> None:
     change(folder, tokenizer_class="TokenizersBackend")
     (tmp_path / "cache").mkdir()

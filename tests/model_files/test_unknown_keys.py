@@ -38,6 +38,15 @@ def test_of_a_family_that_is_not_there_nothing_is_said() -> None:
         ("llama", {"hidden_activation": "silu", "activation_function": "swiglu"}),
         ("gpt2", {"hidden_act": "gelu_pytorch_tanh"}),
         ("gemma2", {"hidden_act": "gelu_pytorch_tanh"}),
+        # As published: Google's files name a cache, OpenAI's the length before the rotation was stretched.
+        ("gemma2", {"cache_implementation": "hybrid", "sliding_window": 4096, "sliding_window_size": 4096}),
+        ("falcon", {"apply_residual_connection_post_layernorm": False}),
+        ("gpt2", {"output_past": True, "n_ctx": 1024}),
+        ("gemma3_text", {"cache_implementation": "hybrid", "sliding_window_pattern": 6}),
+        ("gpt_oss", {"initial_context_length": 4096, "experts_per_token": 4, "num_experts_per_tok": 4}),
+        ("gptj", {"rotary": True, "scale_attn_weights": True, "rotary_dim": 64}),
+        ("llama", {"max_new_tokens": 512, "stop_strings": ["x"], "min_p": 0.1, "repetition_penalty": 1.1}),
+        ("llama", {"keys_to_ignore_at_inference": ["past_key_values"], "max_model_len": 4096, "axolotl_config": "x"}),
     ],
 )
 def test_a_key_that_decides_nothing_is_no_fault(kind: str, keys: dict[str, Any]) -> None:
@@ -51,6 +60,10 @@ def test_a_key_that_decides_nothing_is_no_fault(kind: str, keys: dict[str, Any])
         ("llama", "logit_scale", True),  # to Python that is 1
         ("llama", "use_mrope", 0),  # and this is False
         ("llama", "use_qk_norm", True),
+        ("llama", "rotary", False),
+        ("gemma2", "sliding_window_size", 4096),  # beside another sliding_window, the class's own
+        ("falcon", "apply_residual_connection_post_layernorm", True),
+        ("llama", "rotary_scaling_factor", 2.0),
         ("qwen3", "use_qk_norm", False),
         ("llama", "use_rms_norm", False),
         ("nemotron", "use_rms_norm", True),

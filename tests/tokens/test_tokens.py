@@ -19,12 +19,15 @@ from safety_tax.core.rows import ChatPrompt
 from safety_tax.donors.tuning_rows import as_tokens
 from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.plain.engine import Plain
-from safety_tax.engine.preparing import Asking, Examples, prepare
-from safety_tax.engine.protocol import Answers, Questions
+from safety_tax.engine.preparing import Asking, Examples, Prepared, prepare
+from safety_tax.engine.protocol import Answers, Generated, Questions
+from safety_tax.engine.rows import responses_of
+from safety_tax.judging.rules import judge
 from safety_tax.model_files.bringing import name_ends
 from safety_tax.tokens.chat_template import rendered_chat, tells_date
 from safety_tax.tokens.encoder import Encoder, surroundings
 from safety_tax.tokens.ends import Ends, end_of_turn, ends_of, stops_of
+from safety_tax.tokens.thoughts import CHANNEL_MARKS
 
 BOS, START, END = 0, 1, 2
 SIDES = {"around": "<|endoftext|> $A <|im_end|>", "after": "$A <|im_end|>", "before": "<|endoftext|> $A"}
@@ -289,3 +292,43 @@ def test_a_stop_that_could_never_be_found_is_refused(tokenizer: PreTrainedTokeni
         stops_of(["\nUser:", stop], tokenizer, "tiny")
     assert f"found {found}; its special tokens are: <|endoftext|>, <|im_end|>, <|im_start|>." in str(raised.value)
     assert str(raised.value).startswith("Expected each `stop` of catalog.tiny in params.yaml")
+
+
+# Thoughts
+
+
+def with_special(tokenizer: PreTrainedTokenizerFast, *tokens: str) -> PreTrainedTokenizerFast:
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"additional_special_tokens": list(tokens)})
+    return own
+
+
+def test_special_tokens_that_mark_a_thought_are_decoded_and_others_are_not(tokenizer: PreTrainedTokenizerFast) -> None:
+    own = with_special(tokenizer, "[THINK]", "[/THINK]", "[TOOL]")
+    ids = own("[THINK]Is it safe?[/THINK]Yes, it is.[TOOL]<|im_end|>")["input_ids"]
+    assert encoder_of(own).decode(ids) == "[THINK]Is it safe?[/THINK]Yes, it is."
+    channels = with_special(tokenizer, *CHANNEL_MARKS, "<|return|>")
+    text = "<|channel|>analysis<|message|>Safe.<|end|><|start|>assistant<|channel|>final<|message|>Yes."
+    assert encoder_of(channels).decode(channels(f"{text}<|return|>")["input_ids"]) == text
+    # Without channels these are any model's special tokens.
+    plain = with_special(tokenizer, "<|start|>", "<|end|>")
+    assert encoder_of(plain).decode(plain("<|start|>Yes.<|end|>")["input_ids"]) == "Yes."
+
+
+def test_a_tuned_answer_closes_the_thought_that_its_prompt_opens(tokenizer: PreTrainedTokenizerFast) -> None:
+    opening = CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    own = with_template(tokenizer, opening)
+    prompt, answer = encoder_of(own).answered_chat("Why?", "Because.")
+    assert own.decode(prompt).endswith("assistant\n<think>\n")
+    assert own.decode(answer) == "</think>\n\nBecause.<|im_end|>"
+
+
+def test_an_answer_to_a_prompt_that_opens_a_thought_begins_with_its_mark(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoder = encoder_of(tokenizer)
+    prompts = [encoder.bare(f"assistant\n{end}") for end in ("<think>\n", "")]
+    part = Answers("answers", prompts, frozenset([END]), ["a", "b"], 9)
+    done = [Generated(encoder.bare("Flour is harmless, so"), "length")] * 2
+    items = [benign().model_copy(update={"id": name}) for name in "ab"]
+    cut, said = responses_of(Prepared(part, items, []), done, encoder.decode)
+    assert (cut.text, said.text) == ("<think>\nFlour is harmless, so", "Flour is harmless, so")
+    assert judge(cut.text, cut.finish_reason).label == "unfinished"
