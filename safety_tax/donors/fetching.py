@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.donors.adapter import ADAPTER_CONFIG
@@ -60,7 +61,11 @@ def open_source(
                 (folder / file.name).symlink_to(file.resolve())
             else:
                 shutil.copy2(file, folder / file.name)  # it may be rewritten
-    words = {str(folder): where, f"donor {folder.name!r}": f"the model of recipe {name!r}"}
+    words = {
+        str(folder): where,
+        f" {folder.name}/": f" {where}/",
+        f"donor {folder.name!r}": f"the model of recipe {name!r}",
+    }
     with _told(folder, words | {f"donors.{folder.name}": f"recipes.{name}"}):
         return _fitting(folder, name, base, may_differ)
 
@@ -80,15 +85,24 @@ def _files(found: Path, where: str) -> list[Path]:
     adapter = (found / ADAPTER_CONFIG).exists()
     settings = (ADAPTER_CONFIG, *SETTINGS[1:]) if adapter else SETTINGS
     weights = sorted(found.glob("adapter_model*.safetensors" if adapter else "model*.safetensors"))
+    if weights and adapter and any(found.glob("model*.safetensors")):
+        say(f"  {where} holds an adapter and a whole model: the adapter is taken, as Transformers takes it")
     if weights and not adapter:
         weights = weight_files(found)
     if not weights:
-        pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind))
-        raise PipelineError(
-            f"Expected a model with safetensors weights in {where}, found {pickled[0] if pickled else 'none'}; "
-            "save it as safetensors: pickled weights run code when they are read."
-        )
+        raise PipelineError(f"Expected a model with safetensors weights in {where}, found {_in_their_place(found)}.")
     return [*weights, *(found / name for name in settings if (found / name).exists())]
+
+
+def _in_their_place(found: Path) -> str:
+    """What a folder without weights holds, and what to do."""
+    if pickled := sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind)):
+        return f"{pickled[0]}; save it as safetensors: pickled weights run code when they are read"
+    if packed := sorted(file.name for file in found.glob("*.gguf")):
+        return f"{packed[0]}; load it by Transformers' `from_pretrained(…, gguf_file=…)`, and save it as safetensors"
+    if deeper := sorted(file.parent.name for file in found.glob("*/*model*.safetensors")):
+        return f"none, but some in its folder {deeper[-1]}; name that folder"
+    return "none; name the folder that holds them"
 
 
 def _fitting(folder: Path, name: str, base: Checkpoint, may_differ: Collection[str]) -> Donor:

@@ -43,6 +43,11 @@ class FullCheckpoint:
         require_same_function(self.name, base.path, folder, _allowed(folder))
         self._tensors = Checkpoint(folder, "model*.safetensors")
         self._keys = self._named(folder)
+        if strange := sorted(self._keys.keys() - set(base.names())):
+            raise PipelineError(
+                f"Expected donor {self.name!r} to have the base's tensors and no other, found {strange[0]} in {folder} "
+                f"({len(strange)} in all); choose a donor of this base, or save the part that is the base's alone."
+            )
         for name, key in sorted(self._keys.items()):
             require_fit(folder, name, self._tensors.shape(key), base)
         missing = sorted(set(base.names()) - self._keys.keys() - self._unread)
