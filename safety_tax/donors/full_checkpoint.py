@@ -46,7 +46,7 @@ class FullCheckpoint:
         if strange := sorted(self._keys.keys() - set(base.names())):
             raise PipelineError(
                 f"Expected donor {self.name!r} to have the base's tensors and no other, found {strange[0]} in {folder} "
-                f"({len(strange)} in all); choose a donor of this base, or save the part that is the base's alone."
+                f"({len(strange)} in all); it is of another architecture, or holds more: save the model alone."
             )
         for name, key in sorted(self._keys.items()):
             require_fit(folder, name, self._tensors.shape(key), base)

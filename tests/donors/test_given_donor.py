@@ -189,7 +189,7 @@ def fault(source: Any, **more: Any) -> str:
 
 def test_a_faulty_entry_is_said_at_its_place() -> None:
     short = fault({**HUB_SOURCE, "commit": "main"})
-    assert "donors.safety.source.hub.commit" in short
+    assert "donors.safety.source.commit" in short
     assert "found 'main'" in short
     assert "donors.safety.rows" in fault(HUB_SOURCE, rows=3)
     assert "no entry for the model 'smollm2_135m'" in fault({"mistral_7b": HUB_SOURCE})

@@ -263,7 +263,10 @@ def test_a_source_is_given_by_model_and_nothing_else_is_asked_for() -> None:
     assert recipe.reads() == [] and recipe.held() == 1
     for change, said in (
         ({"source": {"mistral_7b": source}}, f"recipes.mine.source has no entry for the model '{MODEL}'"),
-        ({"source": {**source, "commit": "main"}}, "recipes.mine.source.hub.commit"),
+        (
+            {"source": {**source, "commit": "main"}},
+            "recipes.mine.source.commit in params.yaml: the 40 digits of a commit",
+        ),
         ({"source": source, "donors": {"safety": 1.0}}, "found recipes.mine.donors"),
         ({"source": source, "may_differ": ["model_type"]}, "may_differ has 'model_type'"),
     ):

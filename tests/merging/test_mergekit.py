@@ -227,7 +227,10 @@ SOURCES = [{"model": "b", "layer_range": [0, 2]}, {"model": "x", "layer_range": 
         ({"parameters": {"tt": 0.5}}, "unknown key parameters.'tt'"),
         ({"parameters": {"t": [{"filter": "self_atn", "value": 1}, {"value": 0}]}}, "filter 'self_atn' of t is in no"),
         ({"parameters": {"t": [{"pattern": "mlp", "value": 1}]}}, "unknown key parameters.t.0.'pattern'"),
+        ({"merge_method": ["slerp"]}, r"unknown merge_method \['slerp'\]; did you mean 'slerp'"),
         ({"parameters": {"t": "far"}}, "parameter t: 'far' is no number"),
+        ({"parameters": {"t": float("nan")}}, "parameter t: nan is no number"),
+        ({"parameters": {"t": [0, "inf"]}}, "parameter t: 'inf' is no number"),
         ({"parameters": {"t": []}}, "parameters.t is '\\[\\]'; write a value"),
         ({"parameters": {}}, "no t for lm_head.weight; add it under `parameters`"),
         ({"base_model": None}, "slerp needs `base_model`"),
@@ -346,7 +349,8 @@ def test_the_names_in_it_stand_for_models(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "data/merges/two.yml").write_text("name: a\n---\nname: b\n", encoding="utf-8")
     for config, keys, said in (
         ("none.yml", {}, r"data/merges/none.yml; did you mean 'mine.yml' or 'two.yml'\?"),
-        ("../mine.yml", {}, "write the name of a file in data/merges"),
+        ("../mine.yml", {}, "or the name of a file in data/merges"),
+        ("merge_method: linear\nmodels: []\n", {}, "config is the text 'merge_method: .*; write mergekit's keys below"),
         ("two.yml", {}, "data/merges/two.yml holds several configurations; give each a file of its own"),
         (LINEAR, {"names": {"own/y": "base"}}, "names has 'own/y', which config does not name: own/x"),
         (LINEAR | {"merge_method": "linea"}, {}, "recipes.mine: config: unknown merge_method 'linea'; did you mean"),

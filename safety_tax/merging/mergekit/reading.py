@@ -120,7 +120,7 @@ def read_config(content: Mapping[str, Any]) -> Config:
 
 
 def _method(name: Any) -> Method:
-    if name in METHODS:
+    if isinstance(name, str) and name in METHODS:
         return METHODS[name]
     if name in ELSEWHERE:
         raise ValueError(f"merge_method {name!r} is not supported; {INSTEAD}")

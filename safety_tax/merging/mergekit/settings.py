@@ -1,5 +1,6 @@
 """A parameter of a mergekit configuration: one value, a gradient over the layers, or a choice by the tensor's name."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -38,9 +39,12 @@ def typed(value: Scalar, kind: Kind) -> Value:
             raise ValueError(f"{value!r} is neither true nor false")
         return found
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise ValueError(f"{value!r} is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no number")
+    return number
 
 
 def evaluate(setting: Setting, name: str, t: float, kind: Kind) -> Value | None:

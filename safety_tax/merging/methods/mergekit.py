@@ -52,8 +52,11 @@ class Mergekit(WholeRecipe):
 
     @model_validator(mode="after")
     def _holds_together(self) -> "Mergekit":
-        if isinstance(self.config, str) and Path(self.config).name != self.config:
-            raise ValueError(f"config is {self.config!r}; write the name of a file in {MERGES}")
+        if isinstance(self.config, str) and (Path(self.config).name != self.config or "\n" in self.config):
+            raise ValueError(
+                f"config is the text {self.config[:40]!r}; write mergekit's keys below it, or the name of a file in "
+                f"{MERGES}"
+            )
         try:
             models = self.parsed.models()
         except ValueError as error:
