@@ -112,6 +112,11 @@ def parse_row(row: Any, where: str) -> tuple[LabelledResponse, str | None]:
         found = row if isinstance(row, Fault) else type(row).__name__
         raise PipelineError(f"Expected a JSON object in {where}, found {found}; repair or remove it.")
     row = own_columns(row)
+    if "response_sha" in row and "response" not in row:
+        raise PipelineError(
+            f"Expected a prompt and its response in {where}, found a label of `safety-tax label`, which has no texts; "
+            "run `dvc repro`, which measures the judge by it."
+        )
     for key in ("prompt", "response"):
         if not isinstance(row.get(key), str):
             raise PipelineError(f"Expected a text `{key}` in {where}, found {_shown(row, key)}; add it to the row.")

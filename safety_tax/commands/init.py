@@ -5,6 +5,7 @@ installed `safety-tax`, and depends on its version: another version measures ane
 """
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,14 @@ import safety_tax
 from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import written_atomically
+from safety_tax.core.text_files import read_text
 from safety_tax.core.workspace import CHAT_TEMPLATES, LABELS, MERGES, PARAMS_FILE, PIPELINE, PROMPTS, VERSION
 
 LIBRARY = Path(safety_tax.__file__).parent
 # In an installed package, else the checkout that the library lies in.
 STARTER = LIBRARY / "starter" if (LIBRARY / "starter").is_dir() else LIBRARY.parent
-FILES = (PARAMS_FILE, Path(".dvcignore"), Path(".gitignore"))
+IGNORING = (Path(".dvcignore"), Path(".gitignore"))
+FILES = (PARAMS_FILE, *IGNORING)
 OF_DVC = tuple(Path(".dvc") / name for name in ("config", "must_be_mappings.yaml", "offline.html"))
 FOLDERS = (PROMPTS, CHAT_TEMPLATES)
 CODE = ("stages/", "safety_tax/")
@@ -44,21 +47,25 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.upgrade:
         if not (folder / VERSION).exists():
             raise PipelineError(
-                f"Expected {VERSION} of a project in {folder.resolve()}, found none; begin one by `safety-tax init`."
+                f"Expected {VERSION} of a project in {folder.resolve()}, found none; begin one in another folder by "
+                "`safety-tax init FOLDER`."
             )
         write_pipeline(folder)
         say(f"init: {PIPELINE} is of safety-tax {version('safety-tax')} now; run `dvc repro`")
         return
+    if folder.exists() and not folder.is_dir():
+        raise PipelineError(f"Expected a folder at {folder.resolve()}, found a file; name another place.")
     there = [file for file in (PARAMS_FILE, PIPELINE, *FOLDERS) if (folder / file).exists()]
     if there:
-        raise PipelineError(
-            f"Expected a folder without a project, found {there[0]} in {folder.resolve()}; name another folder, or "
-            "run `safety-tax init --upgrade` for a project of an older version."
-        )
+        begun = (folder / VERSION).exists()
+        upgrade = ", or run `safety-tax init --upgrade` for a project of an older version" if begun else ""
+        found = f"{there[0]} in {folder.resolve()}; name another folder{upgrade}"
+        raise PipelineError(f"Expected a folder without a project, found {found}.")
     begin(folder)
     say(f"init: {folder.resolve()} measures smollm2_135m; params.yaml says what else it could")
-    into = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-    say(f"Next: {into}safety-tax doctor && dvc repro && git add --all && git commit --message 'First run'")
+    into = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    commit = " && git add --all && git commit --message 'First run'" if shutil.which("git") else ""
+    say(f"Next: {into}safety-tax doctor && dvc repro{commit}")
 
 
 def begin(folder: Path) -> None:
@@ -69,12 +76,23 @@ def begin(folder: Path) -> None:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / file).exists():
             shutil.copyfile(STARTER / file, folder / file)
+        elif file in IGNORING:
+            ignore_too(folder / file, STARTER / file)
     write_pipeline(folder)
     has_git = shutil.which("git") is not None
     if has_git and not (folder / ".git").exists():  # inside another repository, too: DVC's project is its own root
         require(folder, "git", "init", "--quiet", "--initial-branch", "main")
     if not has_git:
         require(folder, sys.executable, "-m", "dvc", "config", "core.no_scm", "true")
+
+
+def ignore_too(file: Path, ours: Path) -> None:
+    """Add the lines of ours that a person's own list lacks: `git add --all` must not take weights and answers."""
+    theirs = read_text(file)
+    wanted = ours.read_text(encoding="utf-8").splitlines()
+    lacking = [line for line in wanted if line.startswith("#") or line not in theirs.splitlines()]
+    if any(line and not line.startswith("#") for line in lacking):
+        file.write_text(f"{theirs.rstrip()}\n\n" + "\n".join(lacking) + "\n", encoding="utf-8")
 
 
 def write_pipeline(folder: Path) -> None:

@@ -44,6 +44,7 @@ from safety_tax.results.estimate import ESTIMATE_ENDS, Estimate, fixed, shown
 from safety_tax.results.rounding import significant
 
 HALVES = {"development": True, "report": False}
+YARDSTICK = "safety_donor"
 SHOWN = ("helpfulness", "knowledge")
 """Currencies whose losses are in the terminal's table of points; the file has all."""
 
@@ -223,7 +224,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipes of params.yaml")
     parser.add_argument("--over", nargs="+", required=True, metavar="KEY=VALUES", help="dials; the first is the one")
     parser.add_argument("--points", type=int, default=4, help="values that a range LOW..HIGH stands for (4)")
-    parser.add_argument("--donor", default="safety_donor", help="recipe whose safety gain is the yardstick")
+    parser.add_argument("--donor", help=f"recipe whose safety gain is the yardstick ({YARDSTICK})")
+
+
+def yardstick_of(params: Params, model: str, asked: str | None) -> str:
+    """The recipe whose gain is the yardstick. Raises PipelineError where it is none of the model's."""
+    name = asked or YARDSTICK
+    if asked is None and name not in params.of(model).recipes:
+        raise PipelineError(
+            f"Expected the recipe {name!r} of {model}, whose safety gain is the yardstick, found none in params.yaml; "
+            "name another one by --donor: best that of a safety donor alone, at full weight."
+        )
+    params.recipe_for(model, name)
+    return name
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -231,8 +244,9 @@ def run(arguments: argparse.Namespace) -> None:
     params = load_params()
     model = arguments.model
     params.model(model)
-    for recipe in (*arguments.recipes, arguments.donor):
+    for recipe in arguments.recipes:
         params.recipe_for(model, recipe)
+    yardstick = yardstick_of(params, model, arguments.donor)
     if arguments.points < 2:
         raise PipelineError(f"Expected --points of 2 or more, found {arguments.points}; a range has two ends.")
     dials_given = [parse_over(text, arguments.points) for text in arguments.over]
@@ -242,11 +256,11 @@ def run(arguments: argparse.Namespace) -> None:
             f"Expected each dial of --over once, found {' '.join(arguments.over)}; give all its values in one."
         )
     wanted = planned(read_params(), model, arguments.recipes, over)
-    yardsticks = [(model, "base"), (model, arguments.donor)]
+    yardsticks = [(model, "base"), (model, yardstick)]
     measured = read_verdicts(read_revision("HEAD"), yardsticks)
     if len(measured) < len(yardsticks):
         raise PipelineError(
-            f"Expected verdicts of base and {arguments.donor} in the present commit, found {len(measured)} of the two; "
+            f"Expected verdicts of base and {yardstick} in the present commit, found {len(measured)} of the two; "
             "run `dvc repro`, commit dvc.lock, then sweep."
         )
     found = run_missing(model, wanted)

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import select
 import signal
 import sys
 import unicodedata
@@ -110,6 +111,13 @@ def say(message: str) -> None:
     console.print(printable(message, keep="\n"), markup=False)
 
 
+def _reader_is_gone() -> bool:
+    """Whether it is the standard output that nobody reads any more, and no other pipe that broke."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
+
+
 def _cannot_write(error: Exception) -> str | None:
     """Why an output could not be written, if that is what the error says."""
     if isinstance(error, OSError):
@@ -155,6 +163,7 @@ def run_stage(main: Callable[[], None], torch: bool = True) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         clock.begin()
         main()
+        sys.stdout.flush()
     except PipelineError as error:
         sentence = str(error)
     except SystemExit as end:
@@ -167,6 +176,10 @@ def run_stage(main: Callable[[], None], torch: bool = True) -> None:
         error_console.print(STOPPED)
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():  # as `head`, which has had enough
+            clock.end()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains while it ends
+            sys.exit(1)
         reason = _cannot_write(error)
         if reason is None:
             clock.end(f"{type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.core.text_files import drop_mark
@@ -67,7 +68,11 @@ def open_source(
             else:
                 shutil.copy2(file, folder / file.name)  # it may be rewritten
                 drop_mark(folder / file.name, file)
-    words = {str(folder): where, f"donor {folder.name!r}": f"the model of recipe {name!r}"}
+    words = {
+        str(folder): where,
+        f" {folder.name}/": f" {where}/",
+        f"donor {folder.name!r}": f"the model of recipe {name!r}",
+    }
     with _told(folder, words | {f"donors.{folder.name}": f"recipes.{name}"}):
         return _fitting(folder, name, base, may_differ)
 
@@ -89,31 +94,29 @@ def _files(found: Path, where: str) -> list[Path]:
     adapter = (found / ADAPTER_CONFIG).exists() and bool(part or not whole)
     settings = (ADAPTER_CONFIG, *SETTINGS[1:]) if adapter else SETTINGS
     weights = part if adapter else whole
+    if adapter and whole:
+        say(f"  {where} holds an adapter and a whole model: the adapter is taken, as Transformers takes it")
     if weights and not adapter:
         weights = weight_files(found)
     if not weights:
-        raise _nothing(found, where)
+        raise PipelineError(f"Expected a model with safetensors weights in {where}, found {_in_their_place(found)}.")
     return [*weights, *(found / name for name in settings if (found / name).exists())]
 
 
-def _nothing(found: Path, where: str) -> PipelineError:
-    """What lies in a folder in place of a model that can be read."""
-    deeper = sorted(
-        file.parent.name
-        for kind in ("adapter_model*.safetensors", "model*.safetensors")
-        for file in found.glob(f"*/{kind}")
-    )
-    pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind))
-    others = sorted(file.name for kind in ("*.safetensors", "*.gguf") for file in found.glob(kind))
-    if deeper:
-        lies, step = f"some in its folder {deeper[-1]}", "give that folder (of a Hub repository, a copy of it)"
-    elif others:
-        lies = f"{others[0]}, as another program names them (MLX: adapters.safetensors; llama.cpp: gguf)"
-        step = "convert it to what PEFT or Transformers saves (adapter_model.safetensors, model.safetensors)"
-    else:
-        lies = pickled[0] if pickled else "none"
-        step = "save it as safetensors: pickled weights run code when they are read"
-    return PipelineError(f"Expected a model with safetensors weights in {where}, found {lies}; {step}.")
+def _in_their_place(found: Path) -> str:
+    """What a folder without weights that can be read holds, and what to do."""
+    if deeper := sorted(file.parent.name for file in found.glob("*/*model*.safetensors")):
+        return f"none, but some in its folder {deeper[-1]}; name that folder (of a Hub repository, a copy of it)"
+    if packed := sorted(file.name for file in found.glob("*.gguf")):
+        return f"{packed[0]}; load it by Transformers' `from_pretrained(…, gguf_file=…)`, and save it as safetensors"
+    if others := sorted(file.name for file in found.glob("*.safetensors")):
+        return (
+            f"{others[0]}, as another program names them (MLX: adapters.safetensors); convert it to what PEFT or "
+            "Transformers saves (adapter_model.safetensors, model.safetensors)"
+        )
+    if pickled := sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in found.glob(kind)):
+        return f"{pickled[0]}; save it as safetensors: pickled weights run code when they are read"
+    return "none; name the folder that holds them"
 
 
 def _fitting(folder: Path, name: str, base: Checkpoint, may_differ: Collection[str]) -> Donor:

@@ -44,12 +44,15 @@ class FullCheckpoint:
         self._tensors = Checkpoint(folder, "model*.safetensors")
         self._keys = self._named(folder)
         missing = sorted(set(base.names()) - self._keys.keys() - self._unread)
-        beside = sorted(self._keys.keys() - set(base.names()))
-        if beside and not missing:
+        if strange := sorted(self._keys.keys() - set(base.names())):
+            step = "it is of another architecture: choose a donor of this base"
+            if not missing:
+                step = (
+                    "save it without that if it served training alone (a value head), else choose a donor of this base"
+                )
             raise PipelineError(
-                f"Expected donor {self.name!r} to have the base's tensors, found {beside[0][:120]} beside all of them "
-                f"in {folder}; save it without that if it served training alone (a value head), else choose a donor of "
-                "this base."
+                f"Expected donor {self.name!r} to have the base's tensors and no other, found {strange[0][:120]} in "
+                f"{folder} ({len(strange)} in all); {step}."
             )
         for name, key in sorted(self._keys.items()):
             require_fit(folder, name, self._tensors.shape(key), base)

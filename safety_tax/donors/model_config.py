@@ -20,6 +20,14 @@ BOOKKEEPING = frozenset(
 )
 # Rotary embeddings that are computed from the longest context, too.
 STRETCHED = ("dynamic", "yarn", "longrope")
+CONTEXT = {"max_position_embeddings"}
+FIXED = {
+    "model_type": "the donor is of another architecture: choose one of this base",
+    "tie_word_embeddings": (
+        "one of the two has a head of its own: choose a donor of this base, or name it in `catalog` as another model"
+    ),
+}
+"""What may not differ, as it decides which tensors there are, and what to do."""
 # A key that the class does not know may be of a newer Transformers, or be read by a layer all the same. It counts when
 # its name is of something that decides results.
 DECIDING = (
@@ -54,14 +62,14 @@ def require_same_function(name: str, base: Path, donor: Path, may_differ: Collec
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) == theirs.get(key) or key in may_differ:
             continue
-        fixed = key in ("model_type", "tie_word_embeddings")
-        remedy = (
-            "the donor is of another architecture: choose one of this base"
-            if fixed
-            else (
+        if key in CONTEXT and not (key in ours and key in theirs):
+            continue  # it decides something in one of the two alone: that they differ in `rope_scaling` says why
+        remedy = FIXED.get(
+            key,
+            (
                 "its weights mean something else in the base: choose a donor of this base, or, where the difference "
                 f"does not matter, add `may_differ: [{key}]` to donors.{name} in params.yaml"
-            )
+            ),
         )
         raise PipelineError(
             f"Expected donor {name!r} to have the base's {key} {_short(ours.get(key))}, found "
@@ -102,7 +110,7 @@ def deciding_settings(folder: Path) -> dict[str, Any]:
     values["rope_scaling"] = rope = _rope(values.get("rope_scaling"))
     if "head_dim" in values:
         values["head_dim"] = values["head_dim"] or values["hidden_size"] // values["num_attention_heads"]
-    ignored = BOOKKEEPING - ({"max_position_embeddings"} if rope and rope.get("rope_type") in STRETCHED else set())
+    ignored = BOOKKEEPING - (CONTEXT if rope and rope.get("rope_type") in STRETCHED else set())
     return {
         key: value
         for key, value in values.items()

@@ -24,9 +24,12 @@ def largest(delta: Float32, density: float) -> NDArray[np.bool_] | None:
 def middle(delta: Float32, density: float, gamma: float) -> NDArray[np.bool_]:
     """Which entries stay, flat: neither in the top `gamma` share by magnitude nor below the `density` share under it.
 
-    Where both cannot be had, fewer outliers go, as in mergekit: `density` is kept.
+    Where both cannot be had, fewer outliers go, as in mergekit: `density` is kept. In a tensor so small that
+    `density` is less than an entry of it, none stays, as in mergekit.
     """
-    kept = max(1, int(density * delta.size))
+    kept = int(density * delta.size)
+    if not kept:
+        return np.zeros(delta.size, np.bool_)
     top = min(int(gamma * delta.size), delta.size - kept)
     return ranked(delta, delta.size - top - kept, delta.size - top)
 

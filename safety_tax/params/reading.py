@@ -19,7 +19,7 @@ from safety_tax.settings.donors import DONOR_TAGS, Donor, GivenDonor
 from safety_tax.settings.section import Section
 from safety_tax.settings.stages import OwnNewTokens, OwnRun
 
-CASE = re.compile(r"literal\[.*\]|(?:constrained-)?(?:int|float|str)")
+CASE = re.compile(r"(?:literal|tagged-union)\[.*\]|(?:constrained-)?(?:int|float|str)")
 """Pydantic's names of a union's cases, in no file."""
 WITH_DEFAULTS: dict[str, Mapping[str, type[Section]]] = {
     "recipes": RECIPE_TYPES,
@@ -27,6 +27,16 @@ WITH_DEFAULTS: dict[str, Mapping[str, type[Section]]] = {
     "catalog": {"max_new_tokens": OwnNewTokens, "run": OwnRun},
 }
 """Types whose keys may be left out, by what stands two keys below a section's name, in the file or for pydantic."""
+KINDS_OF_SOURCE = ("folder", "hub", "hub_dataset", "wheel", "generated")
+"""Pydantic's names of the cases of a source, in no file: they are values of `kind`."""
+WORDS = {
+    "commit": "the 40 digits of a commit, as the repository's page lists them; a branch may move",
+    "repository": "owner/name",
+    "sha256": "64 digits from 0 to f",
+    "requirement": "a package with its version, as name==1.2",
+}
+"""What is asked for where a key's pattern is not met."""
+A_SOURCE = "keys with values, as {kind: folder, path: ../models/mine}"
 NOT_TEXT = (bool, int, float, datetime.date)
 """What YAML makes of words without quotes."""
 
@@ -106,12 +116,17 @@ def _sentence(error: ValidationError) -> str:
     if problem["type"] == "literal_error" and type(problem["input"]) is int:  # a number or a word: the bound says more
         others = [p for p in problems if p["loc"][:-1] == problem["loc"][:-1] and p["type"] != "literal_error"]
         problem = next(iter(others), problem)
+    if problem["type"] == "string_type" and isinstance(problem["input"], dict):  # a name or a source: a source it is
+        above = problem["loc"][:-1]
+        problem = next((p for p in problems if p is not problem and p["loc"][: len(above)] == above), problem)
     parts = [str(part) for part in problem["loc"] if not CASE.fullmatch(str(part))]
     if parts[:1] == ["donors"]:
         parts = parts[:2] + [part for part in parts[2:] if part not in DONOR_TAGS]
     if parts[:1] == ["recipes"] and len(parts) > 2 and parts[2] in RECIPE_TYPES:
         del parts[2]  # the method, by which the type was picked
         parts = parts[:2] + [part for part in parts[2:] if part not in DONOR_TAGS]
+    of_source = next((place for place, part in enumerate(parts) if part in ("source", "names")), len(parts))
+    parts = [part for place, part in enumerate(parts) if place <= of_source or part not in KINDS_OF_SOURCE]
     where = ".".join(parts)
     more = f" ({len(problems) - 1} more after it)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
@@ -123,6 +138,10 @@ def _sentence(error: ValidationError) -> str:
         return f"Expected only known keys in {PARAMS_FILE}, found {where};{hint}"
     if problem["type"] == "missing":
         return f"Expected the key {where} in {PARAMS_FILE}, found none; add it{more}."
+    if problem["type"] == "union_tag_not_found":
+        key = str(problem["ctx"]["discriminator"]).strip("'")
+        if isinstance(problem["input"], dict):
+            return f"Expected the key {where}.{key} in {PARAMS_FILE}, found none; add it{more}."
     if problem["type"] == "union_tag_invalid":
         context = problem["ctx"]
         known = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
@@ -131,6 +150,10 @@ def _sentence(error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "model_type":
         message = f"keys with values: {', '.join(_keys_of(problem['ctx']['class_name']))}"
+    if problem["type"] in ("dict_type", "model_attributes_type"):
+        message = A_SOURCE if parts[-1:] == ["source"] else "keys with values"
+    if problem["type"] == "string_pattern_mismatch":
+        message = WORDS.get(parts[-1], message)
     if problem["type"] == "value_error":
         at, end = f" at {where}" if where else "", "" if message[-1] == "?" and not more else "."
         return f"Expected {PARAMS_FILE} to hold together, found{at}: {message.rstrip('.')}{more}{end}"

@@ -10,5 +10,6 @@ def fetch_folder(source: FolderSource) -> Path:
     """Return the folder itself; raises PipelineError when it is not there."""
     folder = Path(source.path).expanduser()
     if not folder.is_dir():
-        raise PipelineError(f"Expected a folder at {folder}, found none; correct `path` in params.yaml.")
+        found = "a file; name its folder as" if folder.exists() else "none; correct"
+        raise PipelineError(f"Expected a folder at {folder}, found {found} `path` in params.yaml.")
     return folder

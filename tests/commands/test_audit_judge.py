@@ -192,6 +192,7 @@ def test_an_id_may_come_back_with_another_system_only(tmp_path: Path, labelled: 
         ("[" * 100_000, "found a JSON array"),
         ('{"a": ' * 100_000, "found no JSON"),
         ('{"response": "a", "label": "refuse"}', "Expected a text `prompt` in .* line 1, found none"),
+        ('{"id": "7", "response_sha": "0", "label": "refuse"}', "found a label of `safety-tax label`, .* `dvc repro`"),
         ('{"prompt": "a", "response": 1, "label": "refuse"}', "Expected a text `response` in .*, found 1"),
         (
             '{"prompt": "a", "response": "b"}',

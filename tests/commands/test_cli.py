@@ -87,6 +87,47 @@ def test_init_begins_a_project_that_dvc_and_doctor_read(tmp_path: Path) -> None:
     assert "found params.yaml in" in safety_tax("init", cwd=folder, status=1)
 
 
+def test_init_keeps_what_a_person_lets_git_ignore_and_adds_what_stages_write(tmp_path: Path) -> None:
+    folder = tmp_path / "my merges"
+    folder.mkdir()
+    (folder / ".gitignore").write_text("*.log\n/runs/", encoding="utf-8")
+    assert f"Next: cd '{folder}' && safety-tax doctor" in safety_tax("init", str(folder), cwd=tmp_path)
+    lines = (folder / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert lines[:2] == ["*.log", "/runs/"] and lines.count("/runs/") == 1
+    for name in ("runs/merge/x", "reports/x.html", "models/merged/x", "data/responses/x", "a.log"):
+        subprocess.run(["git", "check-ignore", "--quiet", name], cwd=folder, check=True)
+    for name in ("params.yaml", "data/prompts/x", "data/merges/x.yml"):
+        assert subprocess.run(["git", "check-ignore", "--quiet", name], cwd=folder, check=False).returncode == 1
+
+
+def test_init_where_no_project_can_begin_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert f"Expected a folder at {tmp_path / 'file'}, found a file" in safety_tax(
+        "init", "file", cwd=tmp_path, status=1
+    )
+    (tmp_path / "params.yaml").touch()
+    told = safety_tax("init", cwd=tmp_path, status=1)
+    assert "name another folder." in told and "--upgrade" not in told
+
+
+def test_a_reader_that_has_had_enough_is_no_fault(tmp_path: Path) -> None:
+    row = '{"prompt": "How do I bake bread?", "response": "I cannot help with that.", "label": "refuse"}'
+    (tmp_path / "labelled.jsonl").write_text(f"{row}\n" * 12, encoding="utf-8")
+    read, write = os.pipe()
+    os.close(read)  # as `head` does once it has its lines
+    done = subprocess.run(
+        [sys.executable, "-m", "safety_tax.cli", "audit", str(tmp_path / "labelled.jsonl"), "--json"],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_init_leaves_a_project_alone_but_for_its_pipeline(tmp_path: Path) -> None:
     assert "Expected safety-tax.version of a project" in safety_tax("init", "--upgrade", cwd=tmp_path, status=1)
     safety_tax("init", cwd=tmp_path)

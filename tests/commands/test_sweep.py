@@ -9,11 +9,11 @@ from conftest import Project, real_params
 from sample_results import SHARES, verdicts_of
 from test_compare import answers, questions
 
-from safety_tax.commands.sweep import print_tables, report
+from safety_tax.commands.sweep import print_tables, report, yardstick_of
 from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.rows import Verdict
-from safety_tax.params import Params
+from safety_tax.params import Params, validated
 from safety_tax.results.comparison.sweeps import (
     Asked,
     Point,
@@ -226,3 +226,15 @@ def test_a_sweep_through_dvcs_experiments(project: Project) -> None:
     message = project.stage("safety_tax.cli", "sweep", "tiny_llama", "ties", "--over", "density=2", status=1)
     assert "recipes.ties" in message
     assert "Traceback" not in message
+
+
+def test_the_yardstick_is_asked_for_by_its_option_where_the_usual_one_is_not_there() -> None:
+    content = real_params()
+    params = validated(content)
+    assert yardstick_of(params, "smollm2_135m", None) == "safety_donor"
+    assert yardstick_of(params, "smollm2_135m", "ties") == "ties"
+    with pytest.raises(PipelineError, match="found 'tis'; did you mean 'ties'"):
+        yardstick_of(params, "smollm2_135m", "tis")
+    content["recipes"]["safety_donor"] |= {"models": ["mistral_7b"]}
+    with pytest.raises(PipelineError, match=r"recipe 'safety_donor' of smollm2_135m, .*; name another one by --donor"):
+        yardstick_of(validated(content), "smollm2_135m", None)

@@ -117,6 +117,14 @@ def test_context_length_matters_where_positions_are_computed_from_it(tmp_path: P
     assert "base's max_position_embeddings" in refusal(base, donor)
 
 
+def test_where_one_alone_computes_positions_from_its_context_length_the_scaling_is_named(tmp_path: Path) -> None:
+    base = write(tmp_path / "base")
+    donor = write(tmp_path / "donor", {**DYNAMIC, "max_position_embeddings": 4096}, moved=1)
+    assert "base's rope_scaling None" in refusal(base, donor)
+    allow(donor, ["rope_scaling"])
+    assert open_donor(donor, Checkpoint(base)).delta(QUERY).tolist() == np.ones((4, 4)).tolist()
+
+
 def test_a_difference_that_params_allow_is_merged_and_told(tmp_path: Path) -> None:
     base, donor = write(tmp_path / "base"), write(tmp_path / "donor", {"rope_theta": 500000.0}, moved=1)
     assert "may_differ: [rope_theta]" in refusal(base, donor)
@@ -246,7 +254,7 @@ def test_what_served_training_alone_is_named_beside_the_bases_tensors(tmp_path: 
     base, donor = write(tmp_path / "base"), write(tmp_path / "donor", moved=1.0)
     rewrite(donor, lambda content: content | {"v_head.summary.weight": np.zeros((1, 4), np.float32)})
     said = refusal(base, donor)
-    assert "found v_head.summary.weight beside all of them" in said and "save it without that" in said
+    assert "and no other, found v_head.summary.weight in " in said and "save it without that" in said
 
 
 def test_the_name_of_trls_wrapper_is_taken_off(tmp_path: Path) -> None:

@@ -127,6 +127,63 @@ def test_the_tensors_of_a_folder_are_taken_as_they_are(merge: Merge, project: Pa
     assert load_file(tmp_path / "made/model.safetensors").keys() == tensors.keys()  # it lies where it lay
 
 
+NOT_A_MODEL = {
+    "nothing": ([], "found none; name the folder that holds them"),
+    "a file": (None, "Expected a folder at made, found a file; name its folder as `path`"),
+    "a GGUF file": (["made-Q4_K_M.gguf"], "found made-Q4_K_M.gguf; load it by Transformers' `from_pretrained"),
+    "pickled": (["pytorch_model.bin"], "found pytorch_model.bin; save it as safetensors: pickled weights run code"),
+    "a trainer's folder": (
+        ["checkpoint-5/model.safetensors", "checkpoint-9/model.safetensors"],
+        "found none, but some in its folder checkpoint-9; name that folder",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_A_MODEL)
+def test_a_place_without_weights_is_said_with_what_lies_there(case: str, merge: Merge, project: Path) -> None:
+    files, said = NOT_A_MODEL[case]
+    if files is None:
+        (project / "made").touch()
+    else:
+        (project / "made").mkdir()
+    for file in files or ():
+        (project / "made" / file).parent.mkdir(exist_ok=True)
+        (project / "made" / file).touch()
+    assert said in refused(merge({"kind": "folder", "path": "made"}), project)
+
+
+def test_a_torn_file_is_named_where_it_lies(merge: Merge, project: Path) -> None:
+    write_model(project / "made", 2)
+    whole = (project / "made/model.safetensors").read_bytes()
+    (project / "made/model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert " at made/model.safetensors, found" in refused(merge({"kind": "folder", "path": "made"}), project)
+
+
+def test_a_tensor_that_the_base_has_not_is_no_part_of_a_merge(merge: Merge, project: Path) -> None:
+    tensors = write_model(project / "made", 2)
+    save_file(tensors | {"v_head.weight": np.zeros((1, 6), np.float32)}, project / "made/model.safetensors")
+    said = refused(merge({"kind": "folder", "path": "made"}), project)
+    assert (
+        "the model of recipe 'mine' to have the base's tensors and no other, found v_head.weight in made (1 in" in said
+    )
+
+
+def test_of_an_adapter_beside_a_whole_model_the_adapter_is_taken_and_told(merge: Merge, project: Path) -> None:
+    write_model(project / "made", 2)
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    (project / "made/adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    pair = {
+        f"base_model.model.{QUERY.removesuffix('.weight')}.lora_{side}.weight": np.ones(shape, np.float32)
+        for side, shape in (("A", (2, 6)), ("B", (4, 2)))
+    }
+    save_file(pair, project / "made/adapter_model.safetensors")
+    result = merge({"kind": "folder", "path": "made"})
+    assert result.returncode == 0, result.stderr
+    assert "made holds an adapter and a whole model: the adapter is taken" in result.stdout
+    base, found = (Checkpoint(project / "models" / kind) for kind in (f"base/{MODEL}", f"merged/{MODEL}/mine"))
+    np.testing.assert_allclose(found.read(QUERY) - base.read(QUERY), np.full((4, 6), 2.0), rtol=1e-6)  # r/r · Σ 1 · 1
+
+
 def test_a_merge_of_the_hub_comes_in_the_catalogues_dtype(project: Path, tmp_path: Path) -> None:
     tensors = write_model(tmp_path / "made", 2, ml_dtypes.bfloat16)
     with serving() as hub:
@@ -206,7 +263,10 @@ def test_a_source_is_given_by_model_and_nothing_else_is_asked_for() -> None:
     assert recipe.reads() == [] and recipe.held() == 1
     for change, said in (
         ({"source": {"mistral_7b": source}}, f"recipes.mine.source has no entry for the model '{MODEL}'"),
-        ({"source": {**source, "commit": "main"}}, "recipes.mine.source.hub.commit"),
+        (
+            {"source": {**source, "commit": "main"}},
+            "recipes.mine.source.commit in params.yaml: the 40 digits of a commit",
+        ),
         ({"source": source, "donors": {"safety": 1.0}}, "found recipes.mine.donors"),
         ({"source": source, "may_differ": ["model_type"]}, "may_differ has 'model_type'"),
     ):

@@ -147,6 +147,15 @@ def test_a_gradient_is_a_line_from_point_to_point() -> None:
     assert evaluate((Choice((1.0,), False, "mlp"),), "norm", 0, float) is None
 
 
+def test_true_and_false_are_said_in_every_way_that_mergekit_takes() -> None:
+    # those of pydantic, by which mergekit reads them
+    for true, false in ((True, False), (1, 0), (1.0, 0.0), ("1", "0"), ("t", "F"), ("Y", "n"), ("on", "off")):
+        assert evaluate((Choice((true,), False),), "w", 0, bool) is True
+        assert evaluate((Choice((false,), False),), "w", 0, bool) is False
+    with pytest.raises(ValueError, match=r"2 is neither true nor false"):
+        evaluate((Choice((2,), False),), "w", 0, bool)
+
+
 NAMES = ["lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"] + [
     f"model.layers.{layer}.{part}.weight" for layer in range(4) for part in ("mlp.up_proj", "self_attn.q_proj")
 ]
@@ -186,6 +195,16 @@ def test_parameters_come_from_the_source_then_the_slice_then_the_whole() -> None
     assert all(step.base == 0 and step.shared["lambda"] == 2 for step in steps.values())
 
 
+def test_layers_of_gpt_2_have_their_own_names_and_positions_go_with_the_first_slice() -> None:
+    names = ["transformer.ln_f.weight", "transformer.wpe.weight", "transformer.wte.weight"]
+    names += [f"transformer.h.{layer}.mlp.c_fc.weight" for layer in range(2)]
+    slices = [{"sources": [{"model": m, "layer_range": [n, n + 1]}]} for m, n in (("a", 1), ("b", 0))]
+    steps = plan(read_config({"merge_method": "passthrough", "slices": slices}), names)
+    terms = {name: step.terms[0] for name, step in steps.items()}
+    assert {name: term.model for name, term in terms.items()} == dict(zip(names, "baaab", strict=True))
+    assert [terms[name].tensor for name in names[3:]] == [names[4], names[3]]
+
+
 SLERP: dict[str, Any] = {
     "merge_method": "slerp",
     "base_model": "b",
@@ -203,10 +222,15 @@ SOURCES = [{"model": "b", "layer_range": [0, 2]}, {"model": "x", "layer_range": 
         ({"merge_method": "slerpp"}, "unknown merge_method 'slerpp'; did you mean 'slerp'?"),
         ({"merge_method": "karcher"}, "'karcher' is not supported; run `mergekit-yaml` yourself .* `method: given`"),
         ({"modules": {}}, "`modules` is not supported; run `mergekit-yaml`"),
+        ({"chat_template": "auto"}, "`chat_template` is not supported; take it out: every variant is asked with"),
+        ({"tokenizer": {"source": "base"}, "tokenizer_source": "base"}, "both `tokenizer` and `tokenizer_source`"),
         ({"parameters": {"tt": 0.5}}, "unknown key parameters.'tt'"),
         ({"parameters": {"t": [{"filter": "self_atn", "value": 1}, {"value": 0}]}}, "filter 'self_atn' of t is in no"),
         ({"parameters": {"t": [{"pattern": "mlp", "value": 1}]}}, "unknown key parameters.t.0.'pattern'"),
+        ({"merge_method": ["slerp"]}, r"unknown merge_method \['slerp'\]; did you mean 'slerp'"),
         ({"parameters": {"t": "far"}}, "parameter t: 'far' is no number"),
+        ({"parameters": {"t": float("nan")}}, "parameter t: nan is no number"),
+        ({"parameters": {"t": [0, "inf"]}}, "parameter t: 'inf' is no number"),
         ({"parameters": {"t": []}}, "parameters.t is '\\[\\]'; write a value"),
         ({"parameters": {}}, "no t for lm_head.weight; add it under `parameters`"),
         ({"base_model": None}, "slerp needs `base_model`"),
@@ -214,7 +238,7 @@ SOURCES = [{"model": "b", "layer_range": [0, 2]}, {"model": "x", "layer_range": 
         ({"models": [{"model": "b"}, {"model": "x"}, {"model": "x"}]}, "names a model twice"),
         ({"models": None}, "either `models` or `slices`"),
         ({"dtype": "int8"}, "dtype is 'int8'; write one of float32"),
-        ({"tokenizer_source": "union"}, "tokenizer_source 'union' is not supported, only `base` is"),
+        ({"tokenizer_source": "union"}, "'union' is not supported, only `base` is; write `base` where .*, or run"),
         ({"tokenizer": {"source": "base", "tokens": {"x": {}}}}, "changes the vocabulary"),
         ({"models": None, "slices": [{"sources": SOURCES}]}, "a model of 2 layers, and the base has 4"),
         ({"models": None, "slices": [{"sources": SOURCES}] * 3}, "a model of 6 layers, and the base has 4"),
@@ -243,6 +267,14 @@ def test_parameters_of_other_methods_are_left_unread_and_told() -> None:
 def test_tokenizer_source_of_the_base_is_taken() -> None:
     for change in ({"tokenizer_source": "base"}, {"tokenizer_source": "b"}, {"tokenizer": {"source": "base"}}):
         assert read_config(SLERP | change).models() == ["b", "x"]
+
+
+def test_a_reference_may_be_a_mapping_a_type_torchs_and_a_configuration_have_a_name() -> None:
+    model = {"model": {"path": "owner/x", "revision": "main"}, "lora": {"path": "owner/y"}}
+    change = {"models": [{"model": model}, {"model": "b"}], "dtype": "torch.bfloat16", "name": "mine"}
+    config = read_config(SLERP | change)
+    assert config.models() == ["b", "owner/x@main+owner/y"]
+    assert config.dtype == "bfloat16"
 
 
 def other(base: Path, folder: Path, seed: int) -> Path:
@@ -314,9 +346,12 @@ def test_the_names_in_it_stand_for_models(tmp_path: Path, monkeypatch: pytest.Mo
     folder = json.loads(json.dumps(LINEAR).replace("own/x", "../own/x"))  # it may be on another machine
     sources = validated(mine(folder)).recipe("mine").sources("m", FolderSource(kind="folder", path="b"))
     assert [source.model_dump() for source in sources.values()] == [{"kind": "folder", "path": "../own/x"}]
+    (tmp_path / "data/merges/two.yml").write_text("name: a\n---\nname: b\n", encoding="utf-8")
     for config, keys, said in (
-        ("none.yml", {}, r"data/merges/none.yml; did you mean 'mine.yml'\?"),
-        ("../mine.yml", {}, "write the name of a file in data/merges"),
+        ("none.yml", {}, r"data/merges/none.yml; did you mean 'mine.yml' or 'two.yml'\?"),
+        ("../mine.yml", {}, "or the name of a file in data/merges"),
+        ("merge_method: linear\nmodels: []\n", {}, "config is the text 'merge_method: .*; write mergekit's keys below"),
+        ("two.yml", {}, "data/merges/two.yml holds several configurations; give each a file of its own"),
         (LINEAR, {"names": {"own/y": "base"}}, "names has 'own/y', which config does not name: own/x"),
         (LINEAR | {"merge_method": "linea"}, {}, "recipes.mine: config: unknown merge_method 'linea'; did you mean"),
         (LINEAR | {"models": [{"model": "there"}]}, {}, "names 'there', which is no folder here"),
@@ -330,6 +365,29 @@ def test_the_repository_of_the_catalogue_is_the_base() -> None:
     params["models"] = ["mistral_7b"]
     source = validated(params).model("mistral_7b").source
     assert validated(params).recipe("mine").sources("mistral_7b", source) == {}
+
+
+def test_an_adapter_over_the_base_is_the_adapter_and_over_another_model_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base, at = FolderSource(kind="folder", path="models/base"), f"own/y@{'c' * 40}"
+
+    def sources(model: str, **names: Any) -> dict[str, Any]:
+        config = LINEAR | {"models": [{"model": model, "parameters": {"weight": 1}}]}
+        found = recipe_of(config, names=names).sources("m", base).items()
+        return {name: dict(source.model_dump(exclude={"kind"})) for name, source in found}
+
+    assert sources("./models/base+../lora") == {"./models/base+../lora": {"path": "../lora"}}
+    pinned = {"repository": "own/y", "commit": "c" * 40}
+    assert sources(f"own/x+{at}", **{"own/x": "base"}) == {f"own/x+{at}": pinned}
+    assert sources("own/x+own/y", **{"own/x": "base", "own/y": "safety"}) == {}
+    assert sources("own/x+own/y", **{"own/x+own/y": "safety"}) == {}
+    (tmp_path / "c++").mkdir()
+    assert sources("./c++") == {"./c++": {"path": "./c++"}}
+    for names in ({}, {"own/y": "safety"}):
+        with pytest.raises(ValueError, match=r"'own/x' is not the base; write `names: \{own/x: base\}` if it is, or"):
+            sources("own/x+own/y", **names)
 
 
 def test_an_edited_file_is_another_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

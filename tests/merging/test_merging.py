@@ -133,6 +133,9 @@ def test_breadcrumbs_leaves_out_outliers_and_small_entries() -> None:
     assert recipe.merge([Update("a", 0, 1.0, values)], W).tolist() == [[0, 0, 0, 0, 5, 6, 7, 8, 9, 0]]
     whole = recipe.model_copy(update={"density": 1.0})
     assert np.array_equal(whole.merge([Update("a", 0, 1.0, values)], W), values)
+    # int(.09 · 10) entries are none, as mergekit counts them
+    nothing = recipe.model_copy(update={"density": 0.09})
+    assert not nothing.merge([Update("a", 0, 1.0, values)], W).any()
 
 
 def test_della_keeps_large_entries_more_often_and_the_mean() -> None:

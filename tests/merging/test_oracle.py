@@ -43,7 +43,10 @@ def folders(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     for seed, name in enumerate(NAMES):
         torch.manual_seed(seed)
         lora = LoraConfig(r=8, lora_alpha=4, target_modules="all-linear", init_lora_weights=False)
-        tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).merge_and_unload()
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora)
+        folders[f"adapter_{name}"] = root / f"adapter_{name}"
+        adapted.save_pretrained(folders[f"adapter_{name}"])
+        tuned = adapted.merge_and_unload()
         folders[name] = root / name
         tuned.save_pretrained(folders[name])
         stored = Checkpoint(folders[name])
@@ -61,7 +64,7 @@ def theirs(folder: Path, config: dict[str, Any], dtype: str = "float32") -> Chec
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"dtype": dtype}), encoding="utf-8")
     program = str(Path(PYTHON).parent / "mergekit-yaml")
     done = subprocess.run(
-        [program, "config.yaml", "out", "--no-copy-tokenizer"],
+        [program, "config.yaml", "out", "--no-copy-tokenizer", "--lora-merge-cache", "adapters"],
         cwd=folder,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -136,7 +139,7 @@ def test_slerp_is_theirs_between_task_vectors(folders: dict[str, Path], tmp_path
 
 
 def given(folders: dict[str, Path], name: str, **parameters: Any) -> dict[str, Any]:
-    return {"model": str(folders[name]), "parameters": parameters}
+    return {"model": "+".join(str(folders[part]) for part in name.split("+")), "parameters": parameters}
 
 
 def layers(folders: dict[str, Path], name: str, first: int, end: int, **parameters: Any) -> dict[str, Any]:
@@ -202,6 +205,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "merge_method": "breadcrumbs",
         "base_model": "base",
         "models": [("one", {"weight": 1, "density": 0.6, "gamma": 0.05}), ("two", {"weight": 0.6, "density": 0.9})],
+    },
+    "breadcrumbs of less than an entry of the norms": {
+        "merge_method": "breadcrumbs",
+        "base_model": "base",
+        "models": [("one", {"weight": 1, "density": 0.001}), ("two", {"weight": 0.6, "density": 0.9})],
+    },
+    "linear of an adapter": {
+        "merge_method": "linear",
+        "models": [("base+adapter_one", {"weight": 1.0}), ("two", {"weight": 0.5})],
     },
     "breadcrumbs_ties": {
         "merge_method": "breadcrumbs_ties",

@@ -24,9 +24,7 @@ def test_a_folder_is_itself_and_nothing_is_copied(tmp_path: Path, monkeypatch: p
 
 def test_what_is_no_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for name in ("file", "none"):
+    for name, found in (("file", "a file; name its folder as"), ("none", "none; correct")):
         with pytest.raises(PipelineError) as raised:
             fetch_folder(of(str(tmp_path / name)))
-        assert str(raised.value) == (
-            f"Expected a folder at {tmp_path / name}, found none; correct `path` in params.yaml."
-        )
+        assert str(raised.value) == f"Expected a folder at {tmp_path / name}, found {found} `path` in params.yaml."

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from safety_tax.donors.tensor_names import LAYER, is_embedding, layer_of
+from safety_tax.donors.tensor_names import in_layer, layer_of, precedes_layers
 from safety_tax.merging.mergekit.arithmetic import Parameter
 from safety_tax.merging.mergekit.reading import Config, Slice, Source
 from safety_tax.merging.mergekit.settings import EVERYTHING, Settings, Value, evaluate
@@ -71,7 +71,7 @@ def _require_filters(config: Config, names: list[str]) -> None:
 
 def _step(config: Config, name: str, places: list[tuple[Slice, int, int]], depth: int) -> Step:
     layer = layer_of(name)
-    part, offset, count = places[layer] if layer is not None else places[0 if is_embedding(name) else -1]
+    part, offset, count = places[layer] if layer is not None else places[0 if precedes_layers(name) else -1]
     # Outside the layers a gradient stands at its beginning; a slice of one layer has its end.
     t = 0.0 if layer is None else offset / (count - 1) if count > 1 else 1.0
     method = config.method
@@ -79,16 +79,12 @@ def _step(config: Config, name: str, places: list[tuple[Slice, int, int]], depth
     scopes = (part.settings, config.settings)
     terms = []
     for source in part.sources:
-        tensor = name if layer is None else _in_layer(name, source.first + offset)
+        tensor = name if layer is None else in_layer(name, source.first + offset)
         own = {} if source.model == base else _values(method.own, (source.settings, *scopes), tensor, t, source)
         terms.append(Term(source.model, tensor, own))
     shared = _values(method.shared, scopes, name, t, None)
     place = next((place for place, term in enumerate(terms) if base is not None and term.model == base), None)
     return Step(terms, place, shared)
-
-
-def _in_layer(name: str, layer: int) -> str:
-    return LAYER.sub(f".layers.{layer}.", name, count=1)
 
 
 def _values(

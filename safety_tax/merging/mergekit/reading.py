@@ -15,9 +15,16 @@ from safety_tax.merging.mergekit.settings import Choice, Setting, Settings, type
 
 INSTEAD = "run `mergekit-yaml` yourself and measure its output by `method: given`"
 KEYS = ("merge_method", "models", "slices", "base_model", "parameters", "dtype", "out_dtype", "tokenizer_source")
-# Read by mergekit, and not here.
-NOT_HERE = ("modules", "chat_template")
+# Read by mergekit, and not here: what to do instead.
+NOT_HERE = {
+    "modules": INSTEAD,
+    "chat_template": "take it out: every variant is asked with the chat template of its entry in `catalog`",
+}
+LABEL = "name"
+"""Of one configuration among several in a file, for mergekit-multi; it changes nothing."""
 ELSEWHERE = ("arcee_fusion", "karcher", "multislerp", "nearswap", "ram", "ramplus_tl")
+ADAPTER = "+"
+"""Between a model and the adapter that is merged into it first."""
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -72,6 +79,8 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(read_text(path))
     except ValueError as error:
+        if "another document" in str(error):  # mergekit-multi takes such files
+            raise ValueError(f"{path} holds several configurations; give each a file of its own") from None
         raise ValueError(f"{path} is no YAML: {error}; mend that line") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__} in place of a mapping; write mergekit's keys there")
@@ -81,12 +90,12 @@ def read_file(path: Path) -> dict[str, Any]:
 def read_config(content: Mapping[str, Any]) -> Config:
     """A configuration, checked but for what only its models can tell: depths and tensors' names."""
     for key in content:
-        if key in NOT_HERE or key == "tokenizer":
+        if key in NOT_HERE or key in ("tokenizer", LABEL):
             continue
         _require_key(key, KEYS, "")
-    for key in NOT_HERE:
+    for key, instead in NOT_HERE.items():
         if content.get(key) is not None:
-            raise ValueError(f"`{key}` is not supported; {INSTEAD}")
+            raise ValueError(f"`{key}` is not supported; {instead}")
     method = _method(content.get("merge_method"))
     base = None if content.get("base_model") is None else _model(content["base_model"], "base_model")
     _require_base_tokenizer(content, base)
@@ -111,7 +120,7 @@ def read_config(content: Mapping[str, Any]) -> Config:
 
 
 def _method(name: Any) -> Method:
-    if name in METHODS:
+    if isinstance(name, str) and name in METHODS:
         return METHODS[name]
     if name in ELSEWHERE:
         raise ValueError(f"merge_method {name!r} is not supported; {INSTEAD}")
@@ -138,9 +147,10 @@ def _mapping(value: Any, where: str, known: Iterable[str]) -> dict[str, Any]:
 
 
 def _model(value: Any, where: str) -> str:
-    """A reference as it is written; a mapping with `path` and `revision` as `path@revision`."""
-    if isinstance(value, dict) and set(value) == {"model"}:
-        value = value["model"]
+    """A reference as it is written; mappings as `path@revision`, and as `model+lora`."""
+    if isinstance(value, dict) and "model" in value and set(value) <= {"model", "lora"}:
+        parts = [_model(part, where) for part in (value["model"], value.get("lora")) if part is not None]
+        value = ADAPTER.join(parts)
     if isinstance(value, dict) and set(value) <= {"path", "revision"} and value.get("path"):
         value = f"{value['path']}@{value['revision']}" if value.get("revision") else value["path"]
     if not isinstance(value, str) or not value:
@@ -214,6 +224,7 @@ def _choice(raw: dict[str, Any], where: str) -> Choice:
 
 def _dtype(content: Mapping[str, Any], key: str) -> str | None:
     name = content.get(key)
+    name = name.removeprefix("torch.") if isinstance(name, str) else name
     if name is not None and name not in DTYPES:
         raise ValueError(f"{key} is {str(name)[:40]!r}; write one of {', '.join(DTYPES)}")
     return name
@@ -223,12 +234,17 @@ def _require_base_tokenizer(content: Mapping[str, Any], base: str | None) -> Non
     """The merged model is asked with the base's tokenizer."""
     source = content.get("tokenizer_source")
     own = content.get("tokenizer")
+    if own is not None and source is not None:
+        raise ValueError("it has both `tokenizer` and `tokenizer_source`; take one of them out")
     if own is not None:
         source = _mapping(own, "tokenizer", ("source", "tokens", "pad_to_multiple_of")).get("source", "union")
         if own.get("tokens") or own.get("pad_to_multiple_of"):
             raise ValueError(f"`tokenizer` changes the vocabulary, which is not supported; {INSTEAD}")
     if source not in (None, "base", base):
-        raise ValueError(f"tokenizer_source {str(source)[:60]!r} is not supported, only `base` is; {INSTEAD}")
+        raise ValueError(
+            f"tokenizer_source {str(source)[:60]!r} is not supported, only `base` is; write `base` where all models "
+            f"have one vocabulary, or {INSTEAD}"
+        )
 
 
 def _require_fit(part: Slice, method: Method, where: str) -> None:

@@ -1,12 +1,16 @@
 """A parameter of a mergekit configuration: one value, a gradient over the layers, or a choice by the tensor's name."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 Scalar = bool | int | float | str
 Value = bool | float
 EVERYTHING = "*"
-TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+WORDS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0", "0.0"), False),
+}
 
 
 class Choice(NamedTuple):
@@ -30,24 +34,17 @@ Kind = type[bool] | type[float]
 def typed(value: Scalar, kind: Kind) -> Value:
     """A scalar of YAML as a parameter's type, as mergekit takes it. Raises ValueError when it is none."""
     if kind is bool:
-        words = {
-            "true": True,
-            "yes": True,
-            "on": True,
-            "1": True,
-            "false": False,
-            "no": False,
-            "off": False,
-            "0": False,
-        }
-        found = words.get(str(value).lower())
+        found = WORDS.get(str(value).lower())
         if found is None:
             raise ValueError(f"{value!r} is neither true nor false")
         return found
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise ValueError(f"{value!r} is no number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no number")
+    return number
 
 
 def evaluate(setting: Setting, name: str, t: float, kind: Kind) -> Value | None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import ml_dtypes
 import numpy as np
@@ -20,7 +20,7 @@ from safety_tax.donors.opening import Donor, open_donor
 from safety_tax.merging.bench import Bench
 from safety_tax.merging.mergekit.operands import Operands
 from safety_tax.merging.mergekit.plan import Step, plan
-from safety_tax.merging.mergekit.reading import Config, read_config, read_file
+from safety_tax.merging.mergekit.reading import ADAPTER, Config, read_config, read_file
 from safety_tax.merging.recipe import Whole, WholeRecipe
 from safety_tax.settings.donors import DonorSource, MayDiffer
 from safety_tax.settings.section import Seed
@@ -43,6 +43,7 @@ class Mergekit(WholeRecipe):
     Random choices (dare, della) are drawn by this project's seed, not by mergekit's generator.
     """
 
+    remedy: ClassVar[str] = "correct the mergekit configuration: there is nothing to measure"
     method: Literal["mergekit"]
     config: str | dict[str, Any]
     names: dict[str, str | DonorSource] = {}  # noqa: RUF012 (pydantic copies it)
@@ -51,12 +52,16 @@ class Mergekit(WholeRecipe):
 
     @model_validator(mode="after")
     def _holds_together(self) -> "Mergekit":
-        if isinstance(self.config, str) and Path(self.config).name != self.config:
-            raise ValueError(f"config is {self.config!r}; write the name of a file in {MERGES}")
+        if isinstance(self.config, str) and (Path(self.config).name != self.config or "\n" in self.config):
+            raise ValueError(
+                f"config is the text {self.config[:40]!r}; write mergekit's keys below it, or the name of a file in "
+                f"{MERGES}"
+            )
         try:
-            named = self.parsed.models()
+            models = self.parsed.models()
         except ValueError as error:
             raise ValueError(f"{self._where}: {error}") from None
+        named = dict.fromkeys(part for name in models for part in (name, *_parts(name)))
         for name in self.names:
             if name not in named:
                 raise ValueError(f"names has {name!r}, which {self._where} does not name: {', '.join(named)}")
@@ -89,10 +94,24 @@ class Mergekit(WholeRecipe):
         """The models that are neither the base nor donors, by their names in the configuration."""
         found: dict[str, HubSource | FolderSource] = {}
         for name in self.parsed.models():
-            known = self.names.get(name) or (BASE if _is_base(name, base) else _source(name, self._where))
+            self._require_over_base(name, base)
+            known = self._named(name) or (BASE if _is_base(name, base) else _source(_parts(name)[-1], self._where))
             if not isinstance(known, str):
                 found[name] = known
         return found
+
+    def _named(self, name: str) -> str | DonorSource | None:
+        """What `names` says that a model stands for; of `base+adapter`, what it says of the adapter."""
+        return self.names.get(name) or self.names.get(_parts(name)[-1])
+
+    def _require_over_base(self, name: str, base: Source) -> None:
+        """Raises ValueError for `model+adapter` where the model is not the base: donors are the base's."""
+        model, *adapter = _parts(name)
+        if adapter and name not in self.names and self.names.get(model) != BASE and not _is_base(model, base):
+            raise ValueError(
+                f"{self._where} names {name!r}, and {model!r} is not the base; write `names: {{{model}: base}}` if it "
+                "is, or merge the adapter into it, save that as safetensors and name its folder"
+            )
 
     def held(self) -> int:
         """The most that one tensor is merged from."""
@@ -115,7 +134,8 @@ class Mergekit(WholeRecipe):
         """The models by their names in the configuration, but for the base, and their files."""
         models: dict[str, Donor] = {}
         inputs: list[Path] = []
-        for name, donor in self.names.items():
+        for name in self.parsed.models():
+            donor = self._named(name)
             if isinstance(donor, str) and donor != BASE:
                 folder = bench.donors / donor
                 models[name] = open_donor(folder, bench.base)
@@ -147,7 +167,16 @@ def _is_base(name: str, base: Source) -> bool:
     repository, _, commit = name.partition("@")
     if isinstance(base, HubSource):
         return repository == base.repository and commit in ("", base.commit)
-    return isinstance(base, FolderSource) and Path(name).expanduser().absolute() == Path(base.path).absolute()
+    return isinstance(base, FolderSource) and _whole(name) == _whole(base.path)
+
+
+def _parts(name: str) -> list[str]:
+    """A model, and the adapter that is merged into it; a folder may have the sign between them in its name."""
+    return [name] if Path(name).expanduser().is_dir() else name.split(ADAPTER, 1)
+
+
+def _whole(path: str) -> Path:
+    return Path(path).expanduser().resolve()
 
 
 def _source(name: str, where: str) -> HubSource | FolderSource:
