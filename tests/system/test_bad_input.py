@@ -221,7 +221,7 @@ CASES = [
     Case(f"infer {MODEL} ../base", nothing, ("a recipe of `recipes`", "'../base'")),
     Case(f"judge {MODEL} ../base", nothing, ("a recipe of `recipes`", "'../base'")),
     Case("metrics smol", nothing, ("a model of `catalog`", "did you mean")),
-    Case("report smollm_135m", nothing, ("a model of `catalog`", "did you mean 'smollm2_135m'?")),
+    Case("report smollm_135m", nothing, ("a model of `catalog`", "did you mean 'smollm2_135m'")),
     # Sources.
     Case(FETCH, param(f"catalog.{MODEL}.source", {"kind": "folder", "path": "none"}), ("Expected a folder",)),
     Case(
