@@ -27,7 +27,11 @@ class StrictLoader(Loader):  # type: ignore[misc]
 def parse_yaml(text: str | bytes) -> Any:
     """What a YAML text holds. Raises ValueError, with the fault and its line, when it is none."""
     try:
-        return yaml.load(text, Loader=StrictLoader)
+        loader = StrictLoader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -25,7 +25,7 @@ from safety_tax.results.measures import measures
 from safety_tax.results.statistics.bootstrap import bootstrap_matched_losses
 from safety_tax.results.statistics.frontier import matched_loss
 from safety_tax.results.variant import read_results
-from tests.benchmarks.results import keep
+from tests.benchmarks.results import FOLDER, keep
 
 ROOT = Path(__file__).parents[2]
 MODEL, YARDSTICK, CONTROL, DONOR, PLAIN = "smollm2_135m", "safe_merge_80", "random_layers", "safety_donor", "plain"
@@ -131,6 +131,9 @@ def main() -> None:
             subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
             run(folder, arguments.dials)
         found, dials = summary(folder), matched(folder)
+    if arguments.dials or arguments.measured:  # those that were left out stay as an earlier run found them
+        before = json.loads((FOLDER / "safety_merges.json").read_text(encoding="utf-8"))["recipes"]
+        found = {name: of for name, of in before.items() if name != "machine"} | found
     keep("safety_merges", recipes=found, matched=dials)
     say(f"{len(found)} recipes, {len(dials)} dials at matched safety")
 
