@@ -212,7 +212,7 @@ def test_a_sample_has_its_share_of_each_stratum_and_grows_by_its_end() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--model", "smollm2_135"), "did you mean 'smollm2_135m'?"),
+        (("--model", "smollm2_135"), "did you mean 'smollm2_135m'"),
         (("--variant", "tis"), "did you mean 'ties'"),
         (("--variant", "ties"), "found none; run `dvc repro`"),
         (("--model", "mistral_7b"), "found none; run `dvc repro`"),
