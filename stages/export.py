@@ -1,47 +1,45 @@
-"""Weights -> `models/onnx/<model>/<variant>/`.  `python -m stages.export MODEL VARIANT`
+"""Merged weights -> `models/onnx/<model>/<recipe>/`.  `python -m stages.export MODEL RECIPE`
 
-The base's graph is traced by Optimum and must agree with PyTorch on real prompts. It reads its weights from the
-checkpoint's own files, which the folder has links to. A recipe's variant is that very graph beside the merged weights.
+A recipe's variant is the base's very graph beside the merged weights, which the folder has links to.
 """
 
 import argparse
-import logging
 
 from safety_tax.core.cells import is_empty, leave_empty
 from safety_tax.core.console import run_stage, say
 from safety_tax.core.files import folder_written_atomically
-from safety_tax.core.workspace import BASES, MERGED, ONNX
-from safety_tax.engine.weight_files import read_record
-from safety_tax.onnx.exporting import export, require_parity
-from safety_tax.params import load_params
+from safety_tax.core.workspace import MERGED, ONNX
+from safety_tax.engine.weight_files import weight_bytes
+from safety_tax.onnx.linking import link_variant
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
-    parser.add_argument("variant", help="`base`, or a recipe's name")
+    parser.add_argument("recipe")
     arguments = parser.parse_args()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    params = load_params()
-    model = params.model(arguments.model)
-    onnx_folder = ONNX / arguments.model
-    if arguments.variant == "base":
-        weights, base_onnx = BASES / arguments.model, None
-    else:
-        params.recipe(arguments.variant)
-        weights, base_onnx = MERGED / arguments.model / arguments.variant, onnx_folder / "base"
+    model, recipe = arguments.model, arguments.recipe
+    weights, output = MERGED / model / recipe, ONNX / model / recipe
+    if not weights.exists():
+        _require_known(model, recipe)
     if is_empty(weights):
-        leave_empty(f"export: {arguments.model} {arguments.variant}", onnx_folder / arguments.variant)
+        leave_empty(f"export: {model} {recipe}", output)
         return
-    say(f"export: {arguments.model} {arguments.variant}, {'traced by Optimum' if base_onnx is None else 'linked'}")
-    with folder_written_atomically(onnx_folder / arguments.variant) as folder:
-        export(weights, base_onnx, model, params.export, folder)
-        gate = "the base's graph"
-        if base_onnx is None:
-            worst = require_parity(weights, folder, arguments.model, model.dtype, params.export, params.prompting.date)
-            gate = f"{worst:.1e} nats from PyTorch at most"
-        size = sum(file.bytes for file in read_record(folder).values())
-    say(f"export: {arguments.model} {arguments.variant}, over {size / 1e6:,.0f} MB of weights, {gate}")
+    say(f"export: {model} {recipe}, linked")
+    with folder_written_atomically(output) as folder:
+        link_variant(weights, ONNX / model / "base", folder)
+        size = weight_bytes(folder)
+    say(f"export: {model} {recipe}, over {size / 1e6:,.0f} MB of weights, the base's graph")
+
+
+def _require_known(model: str, recipe: str) -> None:
+    """Raises PipelineError when params.yaml has no such model or recipe."""
+    # All else that this stage does takes less time than to read them.
+    from safety_tax.params import load_params
+
+    params = load_params()
+    params.model(model)
+    params.recipe(recipe)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import yaml
 from conftest import ROOT, benign_rows, tiny_params
 
 from safety_tax.core.rows import GENERATED, NOTHING, PROMPT, AnyPrompt, read_examples, write_rows
-from safety_tax.onnx.exporting import export
-from safety_tax.settings.catalog import Model
+from safety_tax.onnx.exporting import export_base
 from safety_tax.settings.stages import Export
 from safety_tax.tokens.encoder import Encoder, surroundings
 from safety_tax.tokens.ends import Ends
@@ -57,7 +56,7 @@ def build(folder: Path, model: Path) -> dict[str, Any]:
     write_params(folder, params)
     onnx = folder / "models/onnx/tiny_llama/base"
     onnx.mkdir(parents=True)
-    export(model, None, Model.model_validate(params["catalog"]["tiny_llama"]), Export(**params["export"]), onnx)
+    export_base(model, params["catalog"]["tiny_llama"]["dtype"], Export(**params["export"]), onnx)
     return params
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety_tax.core.errors import PipelineError, how_to_have
-from safety_tax.core.text_files import require_no_pointer
+from safety_tax.core.tensor_header import header_bytes
 
 DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -30,7 +30,6 @@ DTYPES: dict[str, Any] = {
 # Of the format, and of quantised checkpoints: numbers of 8 bits and fewer, or whole ones.
 PACKED = ("U8", "I8", "I16", "U16", "U32", "U64")
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
-HEADER_LIMIT = 100_000_000  # bytes, as in the reference implementation
 MOST_DIMENSIONS = 32  # NumPy reads no more
 INDEX = "model.safetensors.index.json"
 CHECKED = 1 << 16  # elements at once, so that no mask of a whole tensor is made
@@ -268,19 +267,6 @@ def write_alike(file: Path, model: Checkpoint, make: Callable[[str], Tensor], pa
         stream.write(header_bytes(file))
         for name in model.in_file(file):
             _write_tensor(stream, make(name), model.shape(name), model.dtype(name))
-
-
-def header_bytes(file: Path) -> bytes:
-    """A safetensors file up to its first tensor. Raises PipelineError where it is none."""
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        require_no_pointer(file, start)
-        if not 0 < size <= min(HEADER_LIMIT, file.stat().st_size - 8):
-            raise PipelineError(
-                f"Expected a safetensors file at {file}, found a header of {size} bytes; fetch it again."
-            )
-        return start + stream.read(size)
 
 
 def _write_tensor(stream: BinaryIO, tensor: Tensor, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

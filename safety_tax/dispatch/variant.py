@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from safety_tax.core.console import progress_bar, say
+from safety_tax.core.console import say
+from safety_tax.core.progress import progress_bar
 from safety_tax.core.rows import (
     Response,
 )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safety_tax.core.console import progress_bar
 from safety_tax.core.errors import PipelineError
+from safety_tax.core.progress import progress_bar
 from safety_tax.core.tensor_files import Tensor, write_checkpoint
 from safety_tax.core.workspace import BASES
 from safety_tax.settings.catalog import Model

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
-from safety_tax.core.console import progress_bar
+from safety_tax.core.progress import progress_bar
 from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.core.workspace import BASES, DONORS
 from safety_tax.donors.curvature import read_rows_of, write_one

@@ -26,8 +26,9 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from safety_tax.core.console import progress_bar, say
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
+from safety_tax.core.progress import progress_bar
 from safety_tax.donors.tuning_checkpoints import TuningCheckpoints, saved_order
 from safety_tax.donors.tuning_rows import TuningRow
 from safety_tax.model_files.attention import implementation_in

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.files import write_json
-from safety_tax.core.tensor_files import header_bytes
+from safety_tax.core.tensor_header import header_bytes
 
 RECORD = "weights.json"
 
@@ -53,6 +53,11 @@ def read_record(folder: Path) -> dict[str, WeightFile]:
         if Path(name).name != name or any(sign in name for sign in "\\:\0"):
             raise PipelineError(f"Expected files beside {path}, found the name {name[:80]!r}; run `dvc repro`.")
     return found
+
+
+def weight_bytes(folder: Path) -> int:
+    """Size of a folder's weight files together, as they were when its graphs were made."""
+    return sum(file.bytes for file in read_record(folder).values())
 
 
 def require_weights(folder: Path) -> None:

@@ -11,7 +11,6 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, require_finite
 from safety_tax.core.workspace import PROMPTS
 from safety_tax.datasets.matched_benign import read as read_benign
-from safety_tax.settings.catalog import Model
 from safety_tax.settings.stages import Export, JudgeModel
 from safety_tax.sources import fetch, put
 
@@ -21,7 +20,7 @@ def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Pat
     # torch and Transformers take seconds to import, and `rules` needs neither.
     from safety_tax.model_files.bringing import check, give_type
     from safety_tax.model_files.gathering import model_files
-    from safety_tax.onnx.exporting import export
+    from safety_tax.onnx.exporting import export_base
     from safety_tax.onnx.parity import gate_difference
     from safety_tax.tokens.encoder import Encoder
     from safety_tax.tokens.ends import ANY_DAY, state_ends
@@ -32,7 +31,7 @@ def export_guard(weights: Path, entry: JudgeModel, settings: Export, folder: Pat
     give_type(entry.dtype, folder, weights.name)
     encoder = Encoder.open(folder, weights.name, ANY_DAY)  # plain texts: no template is rendered
     state_ends(folder, encoder.ends.tokens)
-    export(folder, None, Model.model_construct(dtype=entry.dtype), settings, folder)  # it reads the dtype alone
+    export_base(folder, entry.dtype, settings, folder)
     texts = [f"{item.text}\n\n{item.answer}" for item in read_benign(PROMPTS)[: settings.parity_prompts]]
     prompts = [encoder.text(text) for text in texts]
     return gate_difference(folder, folder, prompts, settings.tolerance_on_gpu(entry.dtype))

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from safety_tax.core.console import progress_bar, say
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError, did_you_mean
+from safety_tax.core.progress import progress_bar
 from safety_tax.core.rows import Label
 from safety_tax.engine.session import choose_provider
 from safety_tax.judging.exchange import Exchange

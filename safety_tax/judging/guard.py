@@ -13,8 +13,9 @@ from typing import Protocol
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from safety_tax.core.console import progress_bar, say
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError, how_to_have
+from safety_tax.core.progress import progress_bar
 from safety_tax.core.workspace import JOURNALS
 from safety_tax.dispatch.journal import Journal, folder_digest
 from safety_tax.dispatch.runners import Here, ResumedRun

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from safety_tax.core.arrays import blocks
-from safety_tax.core.console import progress_bar
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.processors import usable_cores
+from safety_tax.core.progress import progress_bar
 from safety_tax.core.tensor_files import Checkpoint, Tensor, require_finite, write_alike
 from safety_tax.donors.opening import Donor
 from safety_tax.donors.tensor_names import layer_of

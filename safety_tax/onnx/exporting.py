@@ -1,21 +1,27 @@
-"""A variant's folder of graphs, links to its weights and companions, and the gate that compares it with PyTorch."""
+"""The base's graphs over its own weights, and the gate that compares them with PyTorch."""
 
 import datetime
-import json
-import shutil
 from pathlib import Path
 
 from safety_tax.core.console import say
-from safety_tax.core.errors import PipelineError, how_to_have
-from safety_tax.core.files import link_or_copy
-from safety_tax.core.tensor_files import INDEX, Checkpoint
+from safety_tax.core.errors import PipelineError
+from safety_tax.core.tensor_files import Checkpoint
 from safety_tax.core.workspace import PROMPTS
-from safety_tax.engine.weight_files import RECORD, describe, read_record, write_record
-from safety_tax.settings.catalog import Model
+from safety_tax.engine.weight_files import write_record
+from safety_tax.onnx.linking import link_weights
 from safety_tax.settings.stages import Export
 
-# What inference needs beside graph and weights.
-COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "chat_template*")
+
+def export_base(weights: Path, dtype: str, settings: Export, folder: Path) -> None:
+    """Write the graphs of `weights` into `folder`, beside links to them and their companions.
+
+    Where `weights` is `folder`, all but the graphs is there already.
+    """
+    checkpoint = Checkpoint(weights)
+    if weights != folder:
+        link_weights(weights, folder)
+    write_record(folder)
+    write_graphs(checkpoint, dtype, settings, folder)
 
 
 def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings: Export, date: datetime.date) -> float:
@@ -71,60 +77,3 @@ def write_graphs(checkpoint: Checkpoint, dtype: str, settings: Export, folder: P
             (write_grouped_graph if whole else write_rows_graph)(folder)
     for graph in folder.glob("*.onnx"):
         require_contained(graph)
-
-
-def take_graphs(weights: Path, base_onnx: Path, folder: Path) -> None:
-    """Give a variant the base's graphs.
-
-    Raises PipelineError when there are none, or its config.json or the layout of its weights is another.
-    """
-    graphs = sorted(base_onnx.glob("*.onnx"))
-    if not graphs:
-        raise PipelineError(f"Expected the base's graph in {base_onnx}, found none; {how_to_have()}.")
-    ours, theirs = (json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (weights, base_onnx))
-    if differing := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
-        raise PipelineError(
-            f"Expected {weights / 'config.json'} to be the base's, whose graph serves every variant, found another "
-            f"{differing[0]!r}; merge again."
-        )
-    require_base_layout(weights, base_onnx)
-    for file in (base_onnx / RECORD, *graphs):
-        link_or_copy(file, folder / file.name)
-
-
-def require_base_layout(weights: Path, base_onnx: Path) -> None:
-    """Raises PipelineError when the weight files differ from the base's in anything but the tensors' numbers."""
-    expected = read_record(base_onnx)
-    found = {file.name: describe(file) for file in weights.glob("*.safetensors")}
-    if found == expected:
-        return
-    ours, theirs = (Checkpoint(folder) for folder in (weights, base_onnx))
-    for name in sorted({*ours.names(), *theirs.names()}):
-        kinds = [(c.shape(name), str(c.dtype(name))) if name in c else "none" for c in (theirs, ours)]
-        if kinds[0] != kinds[1]:
-            raise PipelineError(
-                f"Expected the base's tensors in {weights}, {name} as {kinds[0]}, found {kinds[1]}; merge again."
-            )
-    name = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))[0]
-    raise PipelineError(
-        f"Expected every tensor of {weights} at its place in the base's files, found {name} to differ; merge again."
-    )
-
-
-def export(weights: Path, base_onnx: Path | None, model: Model, settings: Export, folder: Path) -> None:
-    """Write the graphs of one variant into `folder`, beside links to its weights and companions.
-
-    `base_onnx` is None for the base itself. Where `weights` is `folder`, all but the graphs is there already.
-    """
-    checkpoint = Checkpoint(weights)
-    if weights != folder:
-        for file in (file for pattern in COMPANIONS for file in weights.glob(pattern)):
-            shutil.copyfile(file, folder / file.name)
-        for file in (*checkpoint.files, weights / INDEX):
-            if file.exists():
-                link_or_copy(file, folder / file.name)
-    if base_onnx is None:
-        write_record(folder)
-        write_graphs(checkpoint, model.dtype, settings, folder)
-    else:
-        take_graphs(weights, base_onnx, folder)

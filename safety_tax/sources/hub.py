@@ -12,8 +12,9 @@ from typing import NamedTuple
 from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 
-from safety_tax.core.console import progress_bar, say
+from safety_tax.core.console import say
 from safety_tax.core.errors import PipelineError
+from safety_tax.core.progress import progress_bar
 from safety_tax.settings.sources import HubSource
 from safety_tax.sources.hub_errors import STORED, HubUnreachable, ask_hub, require_digest
 from safety_tax.sources.published import SETTINGS, TOKENIZER, brings_code

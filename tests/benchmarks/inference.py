@@ -38,7 +38,7 @@ from safety_tax.engine.opening import open_engine
 from safety_tax.engine.preparing import encoded
 from safety_tax.engine.protocol import Answers, Budget, Hooks, Question, Questions
 from safety_tax.engine.session import CPU, CUDA, choose_provider
-from safety_tax.onnx.exporting import export
+from safety_tax.onnx.exporting import export_base
 from safety_tax.params import load_params
 from safety_tax.tokens.encoder import Encoder
 from tests.benchmarks.pairing import Race, fastest, gemm_rate, operations, race, report, timed
@@ -67,8 +67,7 @@ class Bench:
         if self.provider == CUDA and params.model(model).dtype != "float16":
             self.folder = scratch / "float16"
             self.folder.mkdir()
-            half = params.model(model).model_copy(update={"dtype": "float16"})
-            export(self.weights, None, half, params.export, self.folder)
+            export_base(self.weights, "float16", params.export, self.folder)
         self.tie = params.export.tolerance("float16") if self.provider == CUDA else TIE
         self.encoder = Encoder.open(self.folder, model, params.prompting.date)
         self.tokenizer = self.encoder.tokenizer

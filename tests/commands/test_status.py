@@ -26,7 +26,8 @@ from safety_tax.params import Params
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 STAGE = """
 import pathlib, sys, time
-from safety_tax.core.console import progress_bar, run_stage
+from safety_tax.core.console import run_stage
+from safety_tax.core.progress import progress_bar
 from safety_tax.core.errors import PipelineError
 
 def main():

@@ -8,12 +8,12 @@ import unicodedata
 import pytest
 from conftest import ROOT
 
-from safety_tax.core import console
-from safety_tax.core.console import progress_bar
+from safety_tax.core.progress import progress_bar
 
 STAGE = """
 import argparse, warnings
-from safety_tax.core.console import progress_bar, run_stage, say
+from safety_tax.core.console import run_stage, say
+from safety_tax.core.progress import progress_bar
 from safety_tax.core.errors import PipelineError
 
 def main():
@@ -81,7 +81,7 @@ def test_help_tells_of_quiet() -> None:
 def test_a_long_bar_says_in_a_log_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "LOG_EVERY", 10.0)
+    monkeypatch.setattr("safety_tax.core.progress.LOG_EVERY", 10.0)
     clock = iter(range(0, 10_000))  # a second passes whenever the bar looks
     with progress_bar() as progress:
         progress.get_time = lambda: float(next(clock))
@@ -98,7 +98,7 @@ def test_a_long_bar_says_in_a_log_how_far_it_is(
 def test_the_rate_after_a_resume_counts_what_this_run_did() -> None:
     from rich.progress import Task
 
-    from safety_tax.core.console import RateColumn, progress_bar
+    from safety_tax.core.progress import RateColumn, progress_bar
 
     progress = progress_bar()
     number = progress.add_task("answers", total=1_000_000, unit="tokens")

@@ -15,7 +15,7 @@ import pytest
 import workplace
 from conftest import EXPORT, ROOT
 from engines import Limits, answered, scored
-from test_inference import model_entry, prompts_of, questions
+from test_inference import prompts_of, questions
 from transformers import PreTrainedTokenizerFast
 from workplace import JOURNAL, OUTPUT, infer, output_of, record_of, write_params
 
@@ -31,7 +31,7 @@ from safety_tax.engine.plain.engine import Plain
 from safety_tax.engine.protocol import Answers, Budget, Choice, Question, Questions, Sampling
 from safety_tax.engine.running import costs
 from safety_tax.engine.session import CPU
-from safety_tax.onnx.exporting import export
+from safety_tax.onnx.exporting import export_base
 from safety_tax.settings.stages import Run
 
 STOP = frozenset([2])
@@ -40,7 +40,7 @@ STOP = frozenset([2])
 @pytest.fixture(scope="module")
 def onnx(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
-    export(tiny_models["tiny_llama"], None, model_entry(), EXPORT, folder)
+    export_base(tiny_models["tiny_llama"], "float32", EXPORT, folder)
     return folder
 
 

@@ -192,13 +192,13 @@ def shares() -> str:
 
 def memory() -> str:
     """Memory of a merge and an export of larger models."""
-    merge, export = kept("merge")["memory"], kept("export")["memory"]
-    peak = max(export[way]["peak_bytes"] for way in ("base", "ties"))
-    size, weights = (f"{of / 1e9:.1f} GB" for of in (merge["checkpoint_bytes"], export["weights_bytes"]))
-    rows = [
-        [f"merge of three checkpoints of {size} each", f"{merge['peak_bytes'] / 1e9:.1f} GB"],
-        [f"export of a float16 model of {weights}", f"{peak / 1e9:.1f} GB"],
-    ]
+    merge = kept("merge")["memory"]
+    size = f"{merge['checkpoint_bytes'] / 1e9:.1f} GB"
+    rows = [[f"merge of three checkpoints of {size} each", f"{merge['peak_bytes'] / 1e9:.1f} GB"]]
+    for model in kept("export")["memory"]["models"]:
+        weights = f"a float16 model of {model['weights_bytes'] / 1e9:.1f} GB"
+        for what, way in (("a base", "base"), ("a recipe's variant", "ties")):
+            rows.append([f"export of {what}, {weights}", f"{model[way]['peak_bytes'] / 1e9:.1f} GB"])
     return table(["what", "memory at most"], rows)
 
 

@@ -11,7 +11,7 @@ from conftest import EXPORT, SIZES, change_numbers, fit_to_answers
 from engines import Limits, answered, scored
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from test_inference import RUN, direct_logprob, model_entry, prompts_of, questions
+from test_inference import RUN, direct_logprob, prompts_of, questions
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -40,7 +40,7 @@ from safety_tax.engine.opening import open_engine
 from safety_tax.engine.plain.engine import Plain
 from safety_tax.engine.protocol import Question, Sampling
 from safety_tax.engine.session import CPU, Float
-from safety_tax.onnx.exporting import export
+from safety_tax.onnx.exporting import export_base
 from safety_tax.onnx.grouped_query import ROOM, grouped_logits, use_grouped_query_attention
 from safety_tax.onnx.parity import onnx_logits, worst_difference
 from safety_tax.settings.stages import Run
@@ -70,14 +70,14 @@ def exported(
     """(weights folder, ONNX folder) of one architecture."""
     weights = windowed if request.param == "windowed" else tiny_models[request.param]
     folder = tmp_path_factory.mktemp("onnx")
-    export(weights, None, model_entry(), EXPORT, folder)
+    export_base(weights, "float32", EXPORT, folder)
     return weights, folder
 
 
 @pytest.fixture(scope="module")
 def llama(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx-llama")
-    export(tiny_models["tiny_llama"], None, model_entry(), EXPORT, folder)
+    export_base(tiny_models["tiny_llama"], "float32", EXPORT, folder)
     return folder
 
 
@@ -168,7 +168,7 @@ def test_items_that_fit_the_context_run_in_packs_that_do_not(
     short.save_pretrained(tmp_path / "short")
     tokenizer.save_pretrained(tmp_path / "short")
     (tmp_path / "onnx").mkdir()
-    export(tmp_path / "short", None, model_entry(), EXPORT, tmp_path / "onnx")
+    export_base(tmp_path / "short", "float32", EXPORT, tmp_path / "onnx")
     session, limits = Tree(tmp_path / "onnx", CPU), Limits(4, 4096, 64)
     prompts = [[5 + n, *range(40, 99)] for n in range(20)]
     assert len(prompts[0]) + limits.max_new_tokens == 64

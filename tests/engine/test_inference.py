@@ -26,7 +26,7 @@ from safety_tax.engine.protocol import Question, StopText
 from safety_tax.engine.rows import asked_in, choice_scores
 from safety_tax.engine.session import CPU, CUDA, choose_provider, cuda_options, cuda_problem, weight_bytes
 from safety_tax.judging.verdicts import outcome, require_same_items, softmax
-from safety_tax.onnx.exporting import export
+from safety_tax.onnx.exporting import export_base
 from safety_tax.onnx.parity import largest_difference
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.stages import Infer, NewTokens, Run
@@ -68,14 +68,14 @@ def exported(request: pytest.FixtureRequest, tiny_models: dict[str, Path], tmp_p
     """(weights folder, ONNX folder) of one architecture."""
     folder = tmp_path_factory.mktemp("onnx") / request.param
     folder.mkdir()
-    export(tiny_models[request.param], None, model_entry(), EXPORT, folder)
+    export_base(tiny_models[request.param], "float32", EXPORT, folder)
     return tiny_models[request.param], folder
 
 
 @pytest.fixture(scope="module")
 def llama(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("onnx-llama")
-    export(tiny_models["tiny_llama"], None, model_entry(), EXPORT, folder)
+    export_base(tiny_models["tiny_llama"], "float32", EXPORT, folder)
     return tiny_models["tiny_llama"], folder
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import EXPORT, SIZES
 from engines import Limits, answered, scored
-from test_inference import direct_logprob, model_entry
+from test_inference import direct_logprob
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from safety_tax.core.errors import PipelineError
@@ -16,7 +16,7 @@ from safety_tax.engine.plain.engine import Plain
 from safety_tax.engine.protocol import Question
 from safety_tax.engine.session import CPU
 from safety_tax.model_files.bringing import check
-from safety_tax.onnx.exporting import export
+from safety_tax.onnx.exporting import export_base
 from safety_tax.onnx.grouped_query import write_grouped_graph
 from safety_tax.onnx.parity import largest_difference
 
@@ -45,7 +45,7 @@ def qwen3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             weight.data.uniform_(0.5, 2.0)
     network.save_pretrained(folder / "weights")
     (folder / "onnx").mkdir()
-    export(folder / "weights", None, model_entry(), EXPORT, folder / "onnx")
+    export_base(folder / "weights", "float32", EXPORT, folder / "onnx")
     return folder / "weights", folder / "onnx"
 
 

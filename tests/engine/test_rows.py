@@ -53,7 +53,7 @@ from safety_tax.engine.protocol import Answers, Budget, Engine, Hooks, Question,
 from safety_tax.engine.running import run_items
 from safety_tax.engine.session import CPU, driver_problem
 from safety_tax.onnx import rows_graph
-from safety_tax.onnx.exporting import export
+from safety_tax.onnx.exporting import export_base
 from safety_tax.onnx.parity import gate_difference
 from safety_tax.onnx.rows_export import write_rows_graph
 
@@ -80,7 +80,7 @@ def model_of(name: str, folder: Path, dtype: str = "float32") -> Path:
     network.to(getattr(torch, dtype)).save_pretrained(folder / "weights")
     (folder / "onnx").mkdir()
     entry = model_entry().model_copy(update={"dtype": dtype})
-    export(folder / "weights", None, entry, EXPORT, folder / "onnx")
+    export_base(folder / "weights", entry.dtype, EXPORT, folder / "onnx")
     write_rows_graph(folder / "onnx")
     return folder / "onnx"
 

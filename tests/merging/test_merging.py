@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from safety_tax.core.arrays import BLOCK
 from safety_tax.core.errors import PipelineError
-from safety_tax.core.tensor_files import Checkpoint, header_bytes
+from safety_tax.core.tensor_files import Checkpoint
+from safety_tax.core.tensor_header import header_bytes
 from safety_tax.donors.checks import describe, require_same_vocabulary, require_unchanged
 from safety_tax.donors.opening import Adapter, open_donor
 from safety_tax.merging.ahead import in_order

@@ -15,9 +15,9 @@ from safety_tax.merging.merge import Ingredients, copy_companions, merge
 from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.merging.recipe import DonorRecipe, Recipe
 from safety_tax.merging.resume import WorkFolder
-from safety_tax.onnx.exporting import export
+from safety_tax.onnx.exporting import export_base
+from safety_tax.onnx.linking import link_variant
 from safety_tax.onnx.parity import gate_difference, pytorch_logits, worst_difference
-from safety_tax.settings.catalog import Model
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], list(range(20, 50)), [5, 6, 30]]
 # Settings that a method has no default for.
@@ -47,7 +47,7 @@ def based(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("variants")
     base = stored_as(tiny_models["tiny_llama"], folder / "base", "float32", 100_000)
     (folder / "onnx").mkdir()
-    export(base, None, Model.model_construct(dtype="float32"), EXPORT, folder / "onnx")
+    export_base(base, "float32", EXPORT, folder / "onnx")
     adapters = [folder / "first", folder / "second"]
     for seed, adapter in enumerate(adapters):
         torch.manual_seed(seed)
@@ -68,7 +68,7 @@ def test_a_merge_under_the_bases_graphs_is_what_pytorch_computes(
     merge(Ingredients(base, [open_donor(adapter, base) for adapter in adapters], recipe), work)
     copy_companions(base_folder, work.model)
     (tmp_path / "onnx").mkdir()
-    export(work.model, base_onnx, Model.model_construct(dtype="float32"), EXPORT, tmp_path / "onnx")
+    link_variant(work.model, base_onnx, tmp_path / "onnx")
     for graph in ("model.onnx", "grouped.onnx"):
         assert (tmp_path / "onnx" / graph).samefile(base_onnx / graph)
     assert gate_difference(work.model, tmp_path / "onnx", PROMPTS, on_gpu=0.2) < 1e-4

@@ -28,7 +28,8 @@ from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.merging.resume import WorkFolder
 from safety_tax.model_files.attention import unfit
 from safety_tax.model_files.bringing import check
-from safety_tax.onnx.exporting import export
+from safety_tax.onnx.exporting import export_base
+from safety_tax.onnx.linking import link_variant
 from safety_tax.onnx.parity import gate_difference
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Donor, Tune
@@ -90,10 +91,10 @@ def test_a_family_is_measured_as_transformers_runs_it(
     asked = prompts(6, longest - ANSWER)
     for folder in (graph, tmp_path / "variant"):
         folder.mkdir()
-    export(base, None, entry, EXPORT, graph)
+    export_base(base, entry.dtype, EXPORT, graph)
     assert gate_difference(base, graph, asked[:2], on_gpu=0.2) < 1e-4
     assert (graph / GROUPED_GRAPH).exists() == (unfit(AutoConfig.from_pretrained(base)) is None)
-    export(merged, graph, entry, EXPORT, tmp_path / "variant")
+    link_variant(merged, graph, tmp_path / "variant")
 
     engine = Plain(tmp_path / "variant", CPU)
     require_transformers_answers(engine, ours, asked)

@@ -71,7 +71,7 @@ FREE = {
         Path("safety_tax/core") / f"{name}.py"
         for name in ("cells", "clock", "console", "errors", "extras", "files", "interrupt")
     ),
-    *(Path("safety_tax/core") / f"{name}.py" for name in ("processors", "registry", "workspace")),
+    *(Path("safety_tax/core") / f"{name}.py" for name in ("processors", "progress", "registry", "workspace")),
     *(
         file.relative_to(ROOT)
         for room in ("params", "settings", "dispatch")
