@@ -23,12 +23,12 @@ def main() -> None:
     params = load_params()
     model = params.model(name)
     weights = BASES / name
-    say(f"export: {name} base, traced by Optimum")
+    say(f"export_base: {name}, traced by Optimum")
     with folder_written_atomically(ONNX / name / "base") as folder:
         export_base(weights, model.dtype, params.export, folder)
         worst = require_parity(weights, folder, name, model.dtype, params.export, params.prompting.date)
         size = weight_bytes(folder)
-    say(f"export: {name} base, over {size / 1e6:,.0f} MB of weights, {worst:.1e} nats from PyTorch at most")
+    say(f"export_base: {name}, over {size / 1e6:,.0f} MB of weights, {worst:.1e} nats from PyTorch at most")
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def tiny_params(folders: dict[str, Path]) -> dict[str, Any]:
         name: {
             **entry,
             "source": {"kind": "folder", "path": str(folder)},
-            "utility_format": "letter" if name == "tiny_mistral" else "continuation",
+            "utility_format": "letter" if name in ("tiny_mistral", "tiny_qwen2") else "continuation",
         }
         for name, folder in folders.items()
     }
@@ -318,10 +318,12 @@ def copy_with_links(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Project:
-    """The project, reproduced once with three tiny models and committed."""
+    """The project, reproduced once with two tiny models and committed."""
+
+    two = {name: tiny_models[name] for name in ("tiny_llama", "tiny_qwen2")}
 
     def make(folder: Path) -> None:
-        made = Project(folder / "project", tiny_params(tiny_models))
+        made = Project(folder / "project", tiny_params(two))
         # With what nobody may find again afterwards: see test_hostile_input.
         told = made.run(sys.executable, "-m", "dvc", "repro", secrets=SECRETS)
         (folder / "told").write_text(told, encoding="utf-8")
@@ -332,7 +334,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, 
     # Each worker has a copy of its own: tests change it.
     folder = tmp_path_factory.mktemp("reproduced") / "project"
     copy_with_links(made / "project", folder)
-    project = Project(folder, tiny_params(tiny_models))
+    project = Project(folder, tiny_params(two))
     project.told = (made / "told").read_text(encoding="utf-8")
     project.ran = stages_of(project.told)
     return project

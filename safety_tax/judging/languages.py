@@ -76,6 +76,7 @@ _KNOWN_SCRIPTS = ("LATIN", "CJK", "HIRAGANA", "KATAKANA", "CYRILLIC")
 _NOT_RUSSIAN = frozenset("іїєґўђћјљњџќѓѕ")
 # Share of letters that makes a text one of that script.
 SCRIPT_SHARE = 0.9
+SCRIPT_LETTERS = 3  # fewer are noise
 
 # How a refusal opens. Case is folded; a few words may stand before it. What follows may make it a figure of speech ("no
 # puedo negar", "je ne peux que", "я не могу не").
@@ -166,7 +167,7 @@ def unknown_script(text: str) -> str | None:
     if script == "CYRILLIC" and not _NOT_RUSSIAN.isdisjoint(letters):
         return "cyrillic"
     known = script.startswith(_KNOWN_SCRIPTS) or script == "?"
-    return None if known or count < SCRIPT_SHARE * len(letters) else script.lower()
+    return None if known or count < max(SCRIPT_LETTERS, SCRIPT_SHARE * len(letters)) else script.lower()
 
 
 def opens_with_refusal(text: str) -> bool:

@@ -25,7 +25,7 @@ from safety_tax.model_files.families import export_config
 from safety_tax.model_files.faults import FAULTS
 from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.over_checkpoint import Bound, read_from_checkpoint, save_graph
-from safety_tax.onnx.weightless import weightless
+from safety_tax.onnx.weightless import cheap_products, weightless
 
 UNTRACED: tuple[type[Exception], ...] = (*FAULTS, *PROVIDER_ERRORS)
 """What the tracer, or ONNX Runtime, raises for a network that it cannot do."""
@@ -82,7 +82,7 @@ def trace(network: PreTrainedModel, dtype: str, opset: int, fold: bool = True) -
         path = Path(folder) / GRAPH
         with config.patch_model_for_export(network, model_kwargs={"logits_to_keep": 0}), _shapes_without_weights():
             inputs = config.ordered_inputs(network)
-            with _refused(network, dtype):
+            with _refused(network, dtype), cheap_products():
                 torch.onnx.export(
                     network,
                     (example,),

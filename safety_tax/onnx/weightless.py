@@ -1,5 +1,7 @@
 """A network without its weights: parameters of the right shape that take no memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -26,3 +28,24 @@ def weightless(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     network.tie_weights()
     network.eval()
     return network
+
+
+@contextmanager
+def cheap_products() -> Iterator[None]:
+    """Let a linear layer whose weight is one zero repeated take no time: a column and a row give the same zeros.
+
+    Processors without arithmetic of 16 bits multiply float16 so slowly that a trace of 14 billion weights would take
+    over an hour. A tracer writes the same graph, since it notes the layer before this computes it.
+    """
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("linear", _linear, "CPU")
+    try:
+        yield
+    finally:
+        library._destroy()
+
+
+def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`torch.nn.functional.linear` without gradients."""
+    product = torch.matmul(x, weight.t()) if any(weight.stride()) else x[..., :1] * weight[:, 0]
+    return product if bias is None else product + bias

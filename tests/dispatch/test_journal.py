@@ -86,6 +86,7 @@ journal.Journal.note = note
 """
 
 
+@pytest.mark.slow
 def test_killed_at_three_moments_a_run_ends_with_the_same_bytes(
     place: tuple[Path, dict[str, Any]], built: tuple[Path, dict[str, Any], dict[str, bytes]]
 ) -> None:

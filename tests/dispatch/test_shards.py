@@ -157,6 +157,7 @@ processes._Telling.finished = finished
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_a_sentence_and_what_was_finished_is_kept(
     built: tuple[Path, dict[str, Any], dict[str, dict[str, bytes]]],
 ) -> None:
@@ -228,6 +229,7 @@ def test_weights_of_a_ray_node_lie_where_their_user_alone_may_write(
         _own_folder()
 
 
+@pytest.mark.slow
 def test_a_string_ends_answers_in_one_process_as_in_two(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     params = workplace.build(tmp_path, tiny_models["tiny_llama"])
     infer(tmp_path)

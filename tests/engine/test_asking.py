@@ -221,6 +221,7 @@ def test_problems_and_instructions_follow_the_answers_each_to_its_limit(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.slow
 def test_a_run_stopped_among_the_problems_goes_on_to_the_same_bytes(
     place: tuple[Path, dict[str, Any]], built: tuple[Path, dict[str, Any], list[dict[str, bytes]]], processes: int
 ) -> None:

@@ -489,6 +489,7 @@ def test_the_rows_schedule_is_asked_for_by_name(llama: Path, tmp_path: Path) -> 
         open_engine(tmp_path / "onnx", by_rows)
 
 
+@pytest.mark.slow
 def test_the_stage_writes_the_same_bytes_by_rows_in_one_process_in_two_and_after_a_kill(
     tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_short_text_is_told_by_words_that_are_in_no_names(text: str, language:
         ("今日は公園へ行きました。", None),
         ("今天 это 오늘 اليوم", None),  # noise is no language
         ("12 + 3", None),
+        ("00\u0620", None),
     ],
 )
 def test_a_script_tells_of_languages_that_are_not_known(text: str, script: str | None) -> None:

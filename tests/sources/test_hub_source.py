@@ -109,6 +109,7 @@ def test_what_another_program_put_into_the_cache_stays_out(hub: Hub, tmp_path: P
     assert fetched(tmp_path) == WANTED
 
 
+@pytest.mark.slow
 def test_a_whole_copy_in_the_cache_needs_no_connection(hub: Hub, tmp_path: Path) -> None:
     assert fetch(hub, tmp_path).returncode == 0
     for more in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):

@@ -36,6 +36,7 @@ OTHERS = {
 """The family in `families` that each is of."""
 
 
+@pytest.mark.slow
 def test_the_catalogues_models_are_fetched_and_open_in_transformers(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:

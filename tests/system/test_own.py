@@ -29,6 +29,7 @@ def numbers_of(project: Project, model: str) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library that DVC uses, in this process
+@pytest.mark.slow
 def test_a_recipe_and_a_donor_of_one_model_run_nothing_of_the_others(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

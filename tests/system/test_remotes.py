@@ -234,7 +234,10 @@ def ssh_remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
         server.wait(timeout=10)
 
 
-@pytest.fixture(scope="module", params=["folder", "s3", "ssh"])
+SERVERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("s3", "ssh")]
+
+
+@pytest.fixture(scope="module", params=["folder", *SERVERS])
 def shared(
     request: pytest.FixtureRequest, origin: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Project, Remote]:
