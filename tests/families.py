@@ -17,7 +17,9 @@ YARN = {
     **{"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 256},
     **{"beta_fast": 32.0, "beta_slow": 1.0, "truncate": False},
 }
-LONG = {"type": "longrope", "short_factor": [1.0] * 6, "long_factor": [4.0] * 6}
+LONG = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+WIDE = {"num_attention_heads": 2, "num_key_value_heads": 1}
+"""Heads of 32 numbers, half of which are as many as the fast graph rotates."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ FAMILIES = {
     "phi35": Family(
         "Phi-3.5-mini, Phi-4-mini",
         "phi3",
-        {"partial_rotary_factor": 0.75, "original_max_position_embeddings": 64, "rope_scaling": LONG},
+        {"partial_rotary_factor": 0.5, "original_max_position_embeddings": 64, "rope_scaling": LONG, **WIDE},
     ),
     "olmo2": Family("OLMo-2", "olmo2"),
     "olmo3": Family("OLMo-3", "olmo3", MIXED),
@@ -110,7 +112,11 @@ FAMILIES = {
         },
     ),
     "smollm3": Family("SmolLM3", "smollm3", {"no_rope_layers": [1, 0]}),
-    "stablelm": Family("StableLM-2", "stablelm", {"use_parallel_residual": False, "use_qkv_bias": True}),
+    "stablelm": Family(
+        "StableLM-2",
+        "stablelm",
+        {"use_parallel_residual": False, "use_qkv_bias": True, "partial_rotary_factor": 0.5, **WIDE},
+    ),
     "stablelm_12b": Family("StableLM-2-12B", "stablelm", {"use_parallel_residual": True, "qk_layernorm": True}),
     "cohere": Family("Command R, Aya-23", "cohere", {"use_qk_norm": True, "logit_scale": 0.8}, 0.15),
     "nemotron": Family("Nemotron-4, Minitron", "nemotron", {"head_dim": 32}, 0.15),

@@ -10,9 +10,17 @@ from transformers import AutoConfig, PretrainedConfig
 CHECKED_TOKENS = 1024
 BEYOND = 32
 """Tokens of the gate's longest prompt behind the last window."""
-ONE_NODE = ("llama", "mistral", "qwen2")
-"""Projection, rotation of the whole head, attention: nothing stands between. Tests show it."""
-WRITTEN = (*ONE_NODE, "qwen3")
+ONE_NODE = (
+    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "phi3", "gemma", "olmo2", "granite", "smollm3"),
+    *("gemma2", "gemma3_text", "olmo", "olmo3", "exaone4", "stablelm", "cohere", "nemotron", "glm", "glm4", "helium"),
+    "arcee",
+)
+"""One node of ONNX Runtime is their attention, from what projections, or norms behind them, give. Tests show it."""
+INTERLEAVED = ("cohere", "glm", "glm4", "helium")
+"""Those of them that rotate each even element of a head with the odd one beside it."""
+LANES = 8
+"""ONNX Runtime's node rotates pairs in multiples of so many."""
+WRITTEN = ("llama", "mistral", "qwen2", "qwen3")
 """Those whose whole graph is written node by node, norms of queries and keys included."""
 
 
@@ -77,21 +85,47 @@ def unfit(config: PretrainedConfig, families: tuple[str, ...] = ONE_NODE) -> str
 
     The parity gate does not show all of this: its prompts are few.
     """
-    if (getattr(config, "partial_rotary_factor", None) or 1) != 1:
-        return "heads that are rotated in part"
-    if _rope_kind(config) == "longrope":
-        return "two rotations, one of them for long texts (longrope)"
-    if not attention_of(config).uniform:
-        return "layers that look back differently far"
     if config.model_type not in families:
-        return f"the attention of {config.model_type!r}, which is not one of {', '.join(families)}"
+        return f"the attention of {config.model_type!r}"
+    if len({window for window in attention_of(config).windows if window is not None}) > 1:
+        return "windows of more than one size"
+    if getattr(config, "qk_layernorm", False):
+        return "a norm of its own for each head"
+    if getattr(config, "clip_qkv", None) is not None:
+        return "clipped queries, keys and values"
+    if turned_of(config) % (2 * LANES):
+        return f"heads of which {turned_of(config)} numbers are rotated, no multiple of {2 * LANES}"
     return None
 
 
 def unwritten(config: PretrainedConfig) -> str | None:
     """The same of the graph that is written node by node."""
+    if reason := unfit(config, WRITTEN):
+        return reason
+    if turned_of(config) != head_of(config):
+        return "heads that are rotated in part"
+    if not attention_of(config).uniform:
+        return "layers that look back differently far"
     activation = getattr(config, "hidden_act", "silu")
-    return unfit(config, WRITTEN) or (None if activation == "silu" else f"the activation {activation!r}")
+    return None if activation == "silu" else f"the activation {activation!r}"
+
+
+def head_of(config: PretrainedConfig) -> int:
+    """Numbers of a head's query or key."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def turned_of(config: PretrainedConfig) -> int:
+    """Those of them that are rotated by the token's position."""
+    return int(head_of(config) * (getattr(config, "partial_rotary_factor", None) or 1))
+
+
+def turns(config: PretrainedConfig, layer: int) -> bool:
+    """Whether a layer rotates at all: not all of SmolLM3's and EXAONE-4's do."""
+    if config.model_type == "exaone4" and config.sliding_window is not None:
+        return bool(config.layer_types[layer] == "sliding_attention")
+    marks = getattr(config, "no_rope_layers", None)  # 1 where a layer rotates, for all its name
+    return bool(marks is None or marks[layer])
 
 
 def _windows(config: PretrainedConfig) -> tuple[int | None, ...]:

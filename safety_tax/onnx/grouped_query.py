@@ -5,8 +5,10 @@ that share it. The operator (`com.microsoft`, documented with ONNX Runtime's con
 new keys and values into the past's own buffer, and rotates queries and keys itself.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -16,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from safety_tax.core.errors import PipelineError
 from safety_tax.engine.gqa.prefix_tree import Unit, packs
 from safety_tax.engine.gqa.session import (
     BLOCK_LENGTHS,
@@ -24,30 +25,46 @@ from safety_tax.engine.gqa.session import (
     GROUPED_GRAPH,
     IN_BLOCKS,
     NODE_INPUTS,
+    WINDOW_BIAS,
     TreeSession,
     of_block,
 )
 from safety_tax.engine.session import GRAPH
+from safety_tax.model_files.attention import INTERLEAVED, attention_of, head_of, turned_of, turns
 from safety_tax.onnx.graph_pieces import read_by
+from safety_tax.onnx.projections import Projections
 
 # How many tokens beyond the model's positions a pack may have; `run.pass_tokens` allows no larger pass.
 ROOM = 4096
+TABLES = ("rotary_cosines", "rotary_sines")
+WINDOW_TABLES = ("window_cosines", "window_sines")
 
 
 def rotary_tables(config: PretrainedConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosines and sines, float32 [positions and room, head size / 2] each, as Transformers computes them for the model.
+    """Cosines and sines, float32 [positions and room, rotated numbers / 2] each, as Transformers computes them.
 
     The operator refuses more keys than the tables have rows, and a pack of several items may have more tokens than the
     model has positions: rows of zeros make room, which no token's position reads.
     """
-    # Llama's class serves all three architectures: the angles depend on the configuration alone.
+    # Llama's class serves all: the angles depend on the configuration alone, and where half of a head takes each angle
+    # once, those of an interleaved head are the same.
     rotary = LlamaRotaryEmbedding(config)  # type: ignore[arg-type]  # annotated for Llama's alone
-    positions = torch.arange(config.max_position_embeddings)[None]
+    positions = torch.arange(attention_of(config).context)[None]
     cosines, sines = rotary(torch.zeros(1), positions)
     half = cosines.shape[-1] // 2
     room = np.zeros((1 + ROOM, half), np.float32)
     filled, other = (np.concatenate([table[0, :, :half].float().numpy(), room]) for table in (cosines, sines))
     return filled, other
+
+
+def in_windows(config: PretrainedConfig) -> PretrainedConfig:
+    """The configuration by which layers with a window rotate: Gemma-3 and OLMo-3 scale the others' angles alone."""
+    if config.model_type not in ("gemma3_text", "olmo3"):
+        return config
+    own = copy.deepcopy(config)
+    own.rope_scaling = None
+    own.rope_theta = getattr(config, "rope_local_base_freq", config.rope_theta)
+    return own
 
 
 def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig) -> None:
@@ -60,49 +77,40 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
     `position_ids`, `last_places`, `total_length` and `attention_bias` of its own, behind `block_N.`: it begins anywhere
     in the buffer and reads what those before it wrote. All `block_N.present.*` must be bound to the memory of
     `past_key_values.*`. ONNX Runtime 1.31 rotates by `position_ids` only where there is a past, and takes several rows
-    with a past only one token at a time. A sliding window is the caller's, in the bias. Keys come out scaled by head
-    size ** -0.25.
+    with a past only one token at a time. A sliding window is the caller's, in the bias; where some layers have one and
+    others none, theirs is `window_bias`. Keys come out scaled where all of them is rotated.
 
-    Raises PipelineError when a layer's projections are not where Optimum puts them, or norms follow them (Qwen3), which
-    the operator would leave out.
+    Raises PipelineError when a layer's projections are not where Optimum puts them.
     """
     graph = model.graph
     made = {output: node for node in graph.node for output in node.output}
-    named: dict[str, onnx.NodeProto] = {node.name: node for node in graph.node}
-
-    def node_of(name: str) -> onnx.NodeProto:
-        if name not in named:
-            raise PipelineError(
-                f"Expected the node {name} in the traced graph, found none; set export.grouped_query to false in "
-                "params.yaml for this architecture."
-            )
-        return named[name]
-
+    projections = Projections(graph)
     past_type = next(entry for entry in graph.input if entry.name.startswith("past_key_values.")).type.tensor_type
     dtype = helper.tensor_dtype_to_np_dtype(past_type.elem_type)
-    cosines, sines = rotary_tables(config)
+    windows = attention_of(config).windows
+    mixed = len(set(windows)) > 1
+    # Granite and Gemma have the factor of the scores as a setting.
+    scale = getattr(config, "attention_multiplier", None)
+    scale = scale or (getattr(config, "query_pre_attn_scalar", None) or head_of(config)) ** -0.5
     # Queries and keys, both turned by these tables, share the scale of their product: where the operator has none to
-    # apply, ONNX Runtime takes its faster kernel for one new token a row.
-    share = (2 * cosines.shape[1]) ** -0.25
-    for name, table in (("rotary_cosines", cosines), ("rotary_sines", sines)):
-        graph.initializer.append(numpy_helper.from_array((table * share).astype(dtype), name))
+    # apply, ONNX Runtime takes its faster kernel for one new token a row. What is not turned would not be scaled.
+    all_turned = turned_of(config) == head_of(config) and all(turns(config, layer) for layer in range(len(windows)))
+    share, scale = (scale**0.5, 1.0) if all_turned else (1.0, scale)
+    tables = {TABLES: config} | ({WINDOW_TABLES: in_windows(config)} if mixed else {})
+    for names, of in tables.items():
+        for name, table in zip(names, rotary_tables(of), strict=True):
+            graph.initializer.append(numpy_helper.from_array((table * share).astype(dtype), name))
     for layer in range(config.num_hidden_layers):
         attention = f"/model/layers.{layer}/self_attn"
-        for norm in ("q_norm", "k_norm"):
-            if any(name.startswith(f"{attention}/{norm}/") for name in named):
-                raise PipelineError(
-                    f"Expected queries and keys that go straight to their rotation, found norms between, {attention}/"
-                    f"{norm}; set export.grouped_query to false in params.yaml for this architecture."
-                )
-        projected = []
-        for projection in ("q_proj", "k_proj", "v_proj"):
-            biased = f"{attention}/{projection}/Add"
-            projected.append(node_of(biased if biased in named else f"{attention}/{projection}/MatMul").output[0])
-        out = node_of(f"{attention}/o_proj/MatMul")
+        projected = projections.of(attention)
+        out = projections.node(f"{attention}/o_proj/MatMul")
         for kind in ("key", "value"):
             made[f"present.{layer}.{kind}"].output[0] = f"present.{layer}.{kind}.unread"
-        node = _either(layer, projected, f"{attention}/output", config)
-        graph.node.insert(list(graph.node).index(out), node)
+        node = _either(
+            projected, f"{attention}/output", Attended(config, layer, scale, mixed and windows[layer] is not None)
+        )
+        for made_here in (*projections.take_added(), node):
+            graph.node.insert(list(graph.node).index(out), made_here)
         out.input[0] = node.output[0]
     for entry in [entry for entry in graph.input if entry.name in ("attention_mask", "position_ids")]:
         graph.input.remove(entry)
@@ -117,7 +125,8 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
             (TensorProto.INT32, [1]),
             (past_type.elem_type, [f"{prefix}bias_batch", 1, time, f"{prefix}total"]),
         )
-        for name, (number_type, shape) in zip(NODE_INPUTS, shapes, strict=True):
+        named = [*zip(NODE_INPUTS, shapes, strict=True), *([(WINDOW_BIAS, shapes[-1])] if mixed else [])]
+        for name, (number_type, shape) in named:
             graph.input.append(value(f"{prefix}{name}", number_type, shape))
     for entry in (*graph.input, *graph.output):
         if entry.name.startswith(("past_key_values.", "present.")):
@@ -133,20 +142,32 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
 
 
-def _either(layer: int, projected: Sequence[str], output: str, config: PretrainedConfig) -> onnx.NodeProto:
+class Attended(NamedTuple):
+    """A layer's attention."""
+
+    config: PretrainedConfig
+    layer: int
+    scale: float
+    """Of the scores."""
+    windowed: bool
+    """Whether it has a window, and others have none."""
+
+
+def _either(projected: Sequence[str], output: str, of: Attended) -> onnx.NodeProto:
     """A layer's attention: block by block, one after another in the same buffer, or one node for all tokens."""
-    presents = [name for block in range(BLOCKS) for name in _presents(layer, block)]
+    presents = [name for block in range(BLOCKS) for name in _presents(of.layer, block)]
     return helper.make_node(
         "If",
         [IN_BLOCKS],
         [output, *presents],
-        f"/model/layers.{layer}/self_attn/attention",
-        then_branch=_by_block(layer, projected, config),
-        else_branch=_at_once(layer, projected, config),
+        f"/model/layers.{of.layer}/self_attn/attention",
+        then_branch=_by_block(projected, of),
+        else_branch=_at_once(projected, of),
     )
 
 
-def _by_block(layer: int, projected: Sequence[str], config: PretrainedConfig) -> onnx.GraphProto:
+def _by_block(projected: Sequence[str], of: Attended) -> onnx.GraphProto:
+    layer = of.layer
     names = [[f"{of_block(kind, block)}.{layer}" for kind in ("q", "k", "v", "attended")] for block in range(BLOCKS)]
     *parts, attended = zip(*names, strict=True)
     nodes = [
@@ -156,16 +177,16 @@ def _by_block(layer: int, projected: Sequence[str], config: PretrainedConfig) ->
     past, presents = _pasts(layer), list[str]()
     for block, (*part, made) in enumerate(names):
         present = [f"{name}.by_block" for name in _presents(layer, block)]
-        nodes.append(_attention(config, part, past, of_block("", block), [made, *present]))
+        nodes.append(_attention(of, part, past, of_block("", block), [made, *present]))
         past, presents = present, presents + present
     nodes.append(helper.make_node("Concat", attended, [f"attended.{layer}"], "join", axis=1))
     return _branch("by_block", nodes, [f"attended.{layer}", *presents])
 
 
-def _at_once(layer: int, projected: Sequence[str], config: PretrainedConfig) -> onnx.GraphProto:
-    presents = [[f"{name}.at_once" for name in _presents(layer, block)] for block in range(BLOCKS)]
-    attended = f"attended.{layer}.at_once"
-    nodes = [_attention(config, projected, _pasts(layer), "", [attended, *presents[0]])]
+def _at_once(projected: Sequence[str], of: Attended) -> onnx.GraphProto:
+    presents = [[f"{name}.at_once" for name in _presents(of.layer, block)] for block in range(BLOCKS)]
+    attended = f"attended.{of.layer}.at_once"
+    nodes = [_attention(of, projected, _pasts(of.layer), "", [attended, *presents[0]])]
     # An If's branches have the same outputs. These are the first one's memory: nothing is copied.
     nodes += [
         helper.make_node("Identity", [source], [same], same)
@@ -176,19 +197,26 @@ def _at_once(layer: int, projected: Sequence[str], config: PretrainedConfig) -> 
 
 
 def _attention(
-    config: PretrainedConfig, part: Sequence[str], past: Sequence[str], prefix: str, outputs: Sequence[str]
+    of: Attended, part: Sequence[str], past: Sequence[str], prefix: str, outputs: Sequence[str]
 ) -> onnx.NodeProto:
     positions, *places, bias = (f"{prefix}{name}" for name in NODE_INPUTS)
+    config, turned = of.config, turns(of.config, of.layer)
+    tables = (WINDOW_TABLES if of.windowed else TABLES) if turned else ("", "")
+    # Absent where they are 0, which is what the operator takes then.
+    interleaved = {"rotary_interleaved": 1} if config.model_type in INTERLEAVED else {}
+    cap = getattr(config, "attn_logit_softcapping", None)
+    attributes: dict[str, Any] = interleaved | ({"softcap": cap} if cap else {})
     return helper.make_node(
         "GroupQueryAttention",
-        [*part, *past, *places, "rotary_cosines", "rotary_sines", positions, bias],
+        [*part, *past, *places, *tables, positions, f"{prefix}{WINDOW_BIAS}" if of.windowed else bias],
         outputs,
         outputs[0],
         domain="com.microsoft",
         num_heads=config.num_attention_heads,
         kv_num_heads=config.num_key_value_heads,
-        do_rotary=1,
-        scale=1.0,
+        do_rotary=int(turned),
+        scale=of.scale,
+        **attributes,
     )
 
 

@@ -2,12 +2,12 @@
 
 Time: whole processes on random float32 weights of the default model's shape, one after another in each run: Optimum's
 `main_export` without its validation, `python -m stages.export_base` (trace and gate), `python -m stages.export` of a
-recipe's variant (links), and beside them Python's bare start. Memory: the two stages on models of `--gigabytes` in
-float16, more than 2 GB each; twice that on disk while it runs. Counted is the whole resident size, pages of
-mapped files included, though the system may take those back at any time; the anonymous part is printed beside it.
-Opens the float16 ONNX in ONNX Runtime afterwards, in two processes at once, and says what of the weights' pages they
-share. Keeps its figures in `metrics/benchmarks/export.json`. Exit status 1 where a bar is missed: a variant within a
-quarter of a second of Python's start, and 1.3 x the float16 weights' size. Linux only.
+recipe's variant (links), and beside them Python's bare start. Memory: the two stages on models of several gigabytes,
+whose weights are twice on the disk while it runs. Counted is the whole resident size, pages of mapped files included,
+though the system may take those back at any time; the anonymous part is printed beside it. Opens the ONNX in ONNX
+Runtime afterwards, in two processes at once, and says what of the weights' pages they share: a CPU widens float16 into
+memory of its own. Keeps its figures in `metrics/benchmarks/export.json`. Exit status 1 where a bar is missed: a variant
+within a quarter of a second of Python's start, and 1.3 x the weights' size. Linux only.
 """
 
 import argparse
@@ -225,18 +225,21 @@ def speed(runs: int, scratch: str) -> dict[str, Any]:
     return result
 
 
-def memory(gigabytes: float, scratch: str) -> dict[str, Any]:
-    """Peaks of a base's and a variant's export and of a session, against the size of the float16 weights."""
+def memory(gigabytes: float, dtype: str, scratch: str) -> dict[str, Any]:
+    """Peaks of a base's and a variant's export and of a session, against the size of the weights."""
 
     def size_of(layers: int) -> int:
-        return sum(2 * int(np.prod(shape)) for shape in shapes_of(WIDE | {"num_hidden_layers": layers}).values())
+        return sum(
+            np.dtype(dtype).itemsize * int(np.prod(shape))
+            for shape in shapes_of(WIDE | {"num_hidden_layers": layers}).values()
+        )
 
     layers = max(1, round((gigabytes * 1e9 - size_of(0)) / (size_of(1) - size_of(0))))
     size = size_of(layers)
-    result: dict[str, Any] = {"weights_bytes": size}
+    result: dict[str, Any] = {"weights_bytes": size, "dtype": dtype}
     with TemporaryDirectory(dir=scratch) as made:
         folder = Path(made).resolve()
-        write_project(folder, WIDE | {"num_hidden_layers": layers}, "float16")
+        write_project(folder, WIDE | {"num_hidden_layers": layers}, dtype)
         for name, way in (("base", base), (RECIPE, variant)):
             cost = way(folder)
             onnx = folder / "models/onnx" / MODEL / name
@@ -250,7 +253,7 @@ def memory(gigabytes: float, scratch: str) -> dict[str, Any]:
                 **held,
             }
             say(
-                f"export of {size / 1e9:.2f} GB in float16, {name}: {cost.seconds:.1f} s, peak "
+                f"export of {size / 1e9:.2f} GB in {dtype}, {name}: {cost.seconds:.1f} s, peak "
                 f"{cost.resident / 1e9:.2f} GB resident, {cost.resident / size:.2f} x (bar {MEMORY} x), of it at most "
                 f"{cost.anonymous / 1e9:.2f} GB own; a session holds {held['session_anonymous_bytes'] / 1e9:.2f} GB of "
                 f"its own and {held['session_mapped_bytes'] / 1e9:.2f} GB of mapped weights, of which two share "
@@ -262,7 +265,8 @@ def memory(gigabytes: float, scratch: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="of the timed exports; 0: no timing")
-    parser.add_argument("--gigabytes", type=float, nargs="*", default=[2.2, 6], help="of float16 weights, a model each")
+    sizes = ["2.2:float16", "2.2:float32", "6:float32"]
+    parser.add_argument("--models", nargs="*", default=sizes, help="gigabytes and type of the weights of each")
     parser.add_argument("--scratch", default=".", help="a folder on a disk with room")
     arguments = parser.parse_args()
     result: dict[str, Any] = {}
@@ -270,8 +274,9 @@ def main() -> None:
     if arguments.runs:
         result["speed"] = speed(arguments.runs, arguments.scratch)
         met &= result["speed"]["variant"]["seconds_beyond_start"] <= BEYOND_START
-    if arguments.gigabytes:
-        models = [memory(gigabytes, arguments.scratch) for gigabytes in arguments.gigabytes]
+    if arguments.models:
+        wanted = [model.split(":") for model in arguments.models]
+        models = [memory(float(size), dtype, arguments.scratch) for size, dtype in wanted]
         result["memory"] = {"bar": MEMORY, "models": models}
         met &= max(model[way]["ratio"] for model in models for way in ("base", RECIPE)) <= MEMORY
     keep("export", **result)

@@ -196,7 +196,7 @@ def memory() -> str:
     size = f"{merge['checkpoint_bytes'] / 1e9:.1f} GB"
     rows = [[f"merge of three checkpoints of {size} each", f"{merge['peak_bytes'] / 1e9:.1f} GB"]]
     for model in kept("export")["memory"]["models"]:
-        weights = f"a float16 model of {model['weights_bytes'] / 1e9:.1f} GB"
+        weights = f"a {model['dtype']} model of {model['weights_bytes'] / 1e9:.1f} GB"
         for what, way in (("a base", "base"), ("a recipe's variant", "ties")):
             rows.append([f"export of {what}, {weights}", f"{model[way]['peak_bytes'] / 1e9:.1f} GB"])
     return table(["what", "memory at most"], rows)

@@ -10,14 +10,12 @@ from engines import Limits, answered, scored
 from test_inference import direct_logprob
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from safety_tax.core.errors import PipelineError
-from safety_tax.engine.gqa.session import GROUPED_GRAPH
+from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.plain.engine import Plain
 from safety_tax.engine.protocol import Question
 from safety_tax.engine.session import CPU
 from safety_tax.model_files.bringing import check
 from safety_tax.onnx.exporting import export_base
-from safety_tax.onnx.grouped_query import write_grouped_graph
 from safety_tax.onnx.parity import largest_difference
 
 STOP = 2
@@ -63,9 +61,13 @@ def test_qwen3s_logits_here_are_far_from_flat(qwen3: tuple[Path, Path]) -> None:
     assert min(likely) > 20 / SIZES["vocab_size"]
 
 
-def test_qwen3_writes_what_transformers_writes(qwen3: tuple[Path, Path]) -> None:
+ENGINES = pytest.mark.parametrize("engine", [Plain, Tree])
+
+
+@ENGINES
+def test_qwen3_writes_what_transformers_writes(engine: type[Plain] | type[Tree], qwen3: tuple[Path, Path]) -> None:
     asked = prompts(12)
-    ours = answered(Plain(qwen3[1], CPU), asked, frozenset([STOP]), Limits(20, 4096, 5))
+    ours = answered(engine(qwen3[1], CPU), asked, frozenset([STOP]), Limits(20, 4096, 5))
     network = Qwen3ForCausalLM.from_pretrained(qwen3[0])
     for prompt, generated in zip(asked, ours, strict=True):
         ids = torch.tensor([prompt])
@@ -75,18 +77,13 @@ def test_qwen3_writes_what_transformers_writes(qwen3: tuple[Path, Path]) -> None
     assert len({tuple(generated.tokens) for generated in ours}) == len(ours)
 
 
-def test_qwen3s_option_scores_are_those_of_transformers(qwen3: tuple[Path, Path]) -> None:
+@ENGINES
+def test_qwen3s_option_scores_are_those_of_transformers(
+    engine: type[Plain] | type[Tree], qwen3: tuple[Path, Path]
+) -> None:
     network = Qwen3ForCausalLM.from_pretrained(qwen3[0]).eval()
     asked = [Question(context, [[*context, 7], [*context, 8, 9, 10], [*context, 8, 11]]) for context in prompts(10)]
-    found = scored(Plain(qwen3[1], CPU), asked, 256, 4)
+    found = scored(engine(qwen3[1], CPU), asked, 256)
     for question, scores in zip(asked, found, strict=True):
         expected = [direct_logprob(network, question.context, full) for full in question.full]
         assert scores.logprobs == pytest.approx(expected, abs=1e-3)
-
-
-def test_a_graph_with_norms_of_queries_and_keys_is_never_rewritten(qwen3: tuple[Path, Path]) -> None:
-    assert EXPORT.grouped_query
-    assert not (qwen3[1] / GROUPED_GRAPH).exists()
-    with pytest.raises(PipelineError, match=r"straight to their rotation, found norms between, .*/q_norm; set export"):
-        write_grouped_graph(qwen3[1])
-    assert not (qwen3[1] / GROUPED_GRAPH).exists()

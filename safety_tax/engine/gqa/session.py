@@ -18,6 +18,8 @@ GROUPED_GRAPH = "grouped.onnx"
 LAST_PLACES, TOTAL_LENGTH, ATTENTION_BIAS = "last_places", "total_length", "attention_bias"
 # What an attention node reads beside queries, keys, values and the past.
 NODE_INPUTS = ("position_ids", LAST_PLACES, TOTAL_LENGTH, ATTENTION_BIAS)
+WINDOW_BIAS = "window_bias"
+"""What layers with a window read in place of the last of them, where other layers have none."""
 # A pass over trees has so many attention nodes a layer, each for a stretch of its tokens: one node would multiply every
 # query with every key of the pass, most of which it must not see. With 4 or 16 a pass took as long.
 BLOCKS = 8
@@ -103,11 +105,11 @@ def cut_into(count: int, group: Sequence[Block]) -> list[Block] | None:
     return blocks
 
 
-def _node_inputs(positions: Int64, last_places: Int64, bias: Float) -> dict[str, NDArray[Any]]:
-    """What an attention node reads beside queries, keys, values and the past, in the order of `NODE_INPUTS`."""
-    total = np.array([bias.shape[-1]], np.int32)
-    arrays = positions.astype(np.int64), last_places.astype(np.int32), total, bias
-    return dict(zip(NODE_INPUTS, arrays, strict=True))
+def _node_inputs(positions: Int64, last_places: Int64, biases: dict[str, Float]) -> dict[str, NDArray[Any]]:
+    """What an attention node reads beside queries, keys, values and the past."""
+    total = np.array([biases[ATTENTION_BIAS].shape[-1]], np.int32)
+    at, places = positions.astype(np.int64), last_places.astype(np.int32)
+    return {"position_ids": at, LAST_PLACES: places, TOTAL_LENGTH: total, **biases}
 
 
 class TreeSession:
@@ -125,14 +127,17 @@ class TreeSession:
         self.dtype = np.float16 if "16" in self._past[0].type else np.float32
         from safety_tax.model_files.attention import read_attention  # only here: Transformers takes a second
 
-        self._window: int | None = read_attention(folder).smallest  # of all layers, or there is no such graph
+        self._window: int | None = read_attention(folder).smallest  # of all layers that have one
+        inputs = {entry.name for entry in self._session.get_inputs()}
+        self._biases = [name for name in (ATTENTION_BIAS, WINDOW_BIAS) if name in inputs]
         self._held: list[int] = []
         self._trunk = self._buffers(1, 1)
         self._arena: list[Float] = []
         self._bindings: list[tuple[list[tuple[int, tuple[int, ...]]], ort.IOBinding]] = []
-        nothing = _node_inputs(np.zeros((1, 1), np.int64), np.zeros(1, np.int64), np.zeros((1, 1, 1, 1), self.dtype))
+        empty = dict.fromkeys(self._biases, np.zeros((1, 1, 1, 1), self.dtype))
+        nothing = _node_inputs(np.zeros((1, 1), np.int64), np.zeros(1, np.int64), empty)
         self._unread: dict[str, NDArray[Any]] = {IN_BLOCKS: np.array(False), BLOCK_LENGTHS: np.ones(BLOCKS, np.int64)}
-        self._unread |= {of_block(name, number): nothing[name] for number in range(BLOCKS) for name in NODE_INPUTS}
+        self._unread |= {of_block(name, number): nothing[name] for number in range(BLOCKS) for name in nothing}
         self._unread |= nothing
         logits = next(entry for entry in self._session.get_outputs() if entry.name == "logits")
         self._vocabulary: int = logits.shape[-1]
@@ -215,20 +220,28 @@ class TreeSession:
         # Place 0 is an empty key that nobody sees: with no past at all the operator would ignore `position_ids`.
         bias[:, 0] = HIDDEN
         bias[:, total - block.seen.shape[1] :][~block.seen] = HIDDEN
+        windowed = bias
         if self._window is not None and positions.max() >= self._window:
-            bias[positions[:, None] - np.concatenate([[-1], block.at])[None] >= self._window] = HIDDEN
-        return _node_inputs(positions[None], np.array([total - 1]), bias[None, None])
+            beyond = positions[:, None] - np.concatenate([[-1], block.at])[None] >= self._window
+            windowed = np.where(beyond, self.dtype(HIDDEN), bias)
+        biases = self._either(bias[None, None], windowed[None, None])
+        return _node_inputs(positions[None], np.array([total - 1]), biases)
+
+    def _either(self, bias: Float, windowed: Float) -> dict[str, Float]:
+        """What layers read: all of them the second, or those without a window the first."""
+        return dict(zip(self._biases, (windowed,) if len(self._biases) == 1 else (bias, windowed), strict=True))
 
     def step(self, cache: Cache, tokens: Int64, lengths: Int64) -> Float:
         """Logits [rows, vocabulary] after one more token a row; `lengths` counts the tokens before it."""
         total = int(lengths.max()) + 1
-        bias = np.zeros((1, 1, 1, total), self.dtype)
+        bias = windowed = np.zeros((1, 1, 1, total), self.dtype)
         if self._window is not None and total > self._window:
             hidden = np.arange(total)[None] <= lengths[:, None] - self._window
-            bias = np.where(hidden, HIDDEN, 0).astype(self.dtype)[:, None, None]
+            windowed = np.where(hidden, HIDDEN, 0).astype(self.dtype)[:, None, None]
         rows = len(tokens)
         wanted = np.zeros((rows, 1), np.int64)
-        return self._run(cache.rows(rows), tokens[:, None], wanted, _node_inputs(lengths[:, None], lengths, bias))
+        biases = self._either(bias, windowed)
+        return self._run(cache.rows(rows), tokens[:, None], wanted, _node_inputs(lengths[:, None], lengths, biases))
 
     def copy_path(self, pack: Pack, path: Sequence[int], cache: Cache, row: int) -> None:
         """Put the prefix and the tree's places `path` into a row of `cache`, one after another."""
