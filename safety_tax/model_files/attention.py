@@ -20,8 +20,11 @@ INTERLEAVED = ("cohere", "glm", "glm4", "helium")
 """Those of them that rotate each even element of a head with the odd one beside it."""
 LANES = 8
 """ONNX Runtime's node rotates pairs in multiples of so many."""
-WRITTEN = ("llama", "mistral", "qwen2", "qwen3")
-"""Those whose whole graph is written node by node, norms of queries and keys included."""
+WRITTEN = (
+    *("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text", "olmo2", "olmo3", "granite"),
+    "smollm3",
+)
+"""Those whose whole graph is written node by node, which is what a GPU runs."""
 
 
 class Attention(NamedTuple):
@@ -102,12 +105,13 @@ def unwritten(config: PretrainedConfig) -> str | None:
     """The same of the graph that is written node by node."""
     if reason := unfit(config, WRITTEN):
         return reason
-    if turned_of(config) != head_of(config):
-        return "heads that are rotated in part"
-    if not attention_of(config).uniform:
-        return "layers that look back differently far"
-    activation = getattr(config, "hidden_act", "silu")
-    return None if activation == "silu" else f"the activation {activation!r}"
+    activation = activation_of(config)
+    return None if activation in ("silu", "gelu_pytorch_tanh") else f"the activation {activation!r}"
+
+
+def activation_of(config: PretrainedConfig) -> str:
+    """The name of what a layer's second part applies; Gemma-2 and 3 have a key of their own for it."""
+    return str(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", "silu"))
 
 
 def head_of(config: PretrainedConfig) -> int:

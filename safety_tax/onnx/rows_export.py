@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 from transformers import AutoConfig, PretrainedConfig
 
@@ -11,9 +12,9 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.engine.gqa.rows_session import COLDNESS, LOGPROBS, ROWS_GRAPH, TARGETS, UNIFORMS, WANTED
 from safety_tax.engine.gqa.session import LAST_PLACES, TOTAL_LENGTH
 from safety_tax.engine.session import GRAPH, Float
-from safety_tax.model_files.attention import attention_of
+from safety_tax.model_files.attention import activation_of, attention_of, head_of, turns
 from safety_tax.onnx.graph_pieces import Values, run_in_pieces
-from safety_tax.onnx.grouped_query import rotary_tables
+from safety_tax.onnx.grouped_query import in_windows, rotary_tables
 from safety_tax.onnx.over_checkpoint import save_graph, tensors_of
 from safety_tax.onnx.rows_graph import Decoder, rows_graph
 
@@ -23,7 +24,7 @@ RANKS = 16
 def write_rows_graph(folder: Path) -> None:
     """Write `rows.onnx` beside the `model.onnx` of `folder`, in the type of its weights and over the same data.
 
-    Raises PipelineError when the model's layers are not those of a Llama.
+    Raises PipelineError when the model has weights that the graph does not read.
     """
     save_rows_graph(folder, None, folder / ROWS_GRAPH)
 
@@ -33,35 +34,50 @@ def save_rows_graph(folder: Path, kind: int | None, path: Path) -> None:
     traced = onnx.load(str(folder / GRAPH), load_external_data=False)
     weights = {tensor.name: tensor for tensor in tensors_of(traced.graph)}
     config = AutoConfig.from_pretrained(folder)
-    cosines, sines = rotary_tables(config)
     decoder = decoder_of(config, weights["model.embed_tokens.weight"].dims[0])
     known = {entry.version for entry in traced.opset_import if entry.domain == ""}
     own = weights["model.embed_tokens.weight"].data_type
-    model = rows_graph(
-        decoder, kind or own, weights, cosines[: decoder.positions], sines[: decoder.positions], max(known)
-    )
+    apart = in_windows(config)
+    tables, others = (_within(decoder, each) for each in (config, apart))
+    model = rows_graph(decoder, kind or own, weights, *tables, max(known), None if apart is config else others)
     if unread := sorted(weights.keys() - {tensor.name for tensor in model.graph.initializer}):
         raise PipelineError(
-            f"Expected the layers of a Llama in {folder}, found {unread[0]} too; set export.grouped_query to false in "
-            "params.yaml for this architecture."
+            f"Expected layers that are written node by node in {folder}, found {unread[0]}, which is not read; set "
+            "export.grouped_query to false in params.yaml for this architecture."
         )
     save_graph(model, path)
 
 
+def _within(decoder: Decoder, config: PretrainedConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cosines and sines of the positions that the decoder has, and no more."""
+    cosines, sines = rotary_tables(config)
+    return cosines[: decoder.positions], sines[: decoder.positions]
+
+
 def decoder_of(config: PretrainedConfig, vocabulary: int) -> Decoder:
-    """The shape of the model of a configuration."""
+    """The shape of the model of a configuration that is not `unwritten`."""
     attention = attention_of(config)
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    gemma, granite = config.model_type.startswith("gemma"), config.model_type == "granite"
+    query = getattr(config, "query_pre_attn_scalar", None)
     return Decoder(
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
-        head_size=size,
+        head_size=head_of(config),
         vocabulary=vocabulary,
         positions=attention.context,
         epsilon=config.rms_norm_eps,
-        window=attention.smallest,
+        windows=attention.windows,
+        turns=tuple(turns(config, layer) for layer in range(config.num_hidden_layers)),
+        score_factor=config.attention_multiplier if granite else query**-0.5 if query else None,
+        score_cap=getattr(config, "attn_logit_softcapping", None) or 0.0,
+        norms_add_one=gemma,
+        activation=activation_of(config),
+        embedding_factor=config.hidden_size**0.5 if gemma else config.embedding_multiplier if granite else 1.0,
+        residual_factor=config.residual_multiplier if granite else 1.0,
+        logit_factor=1 / config.logits_scaling if granite else 1.0,
+        logit_cap=getattr(config, "final_logit_softcapping", None) or 0.0,
     )
 
 

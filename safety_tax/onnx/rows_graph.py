@@ -5,16 +5,18 @@ It needs the shape and where each weight lies, no trace: so bfloat16 works, whic
 writes graphs of any size without PyTorch. Norms are ONNX Runtime's fused ones, which its CPU and CUDA providers share.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from safety_tax.engine.gqa.rows_session import BEST, CHOSEN, COLDNESS, LOGPROBS, POSITIONS, TARGETS, UNIFORMS, WANTED
 from safety_tax.engine.gqa.session import LAST_PLACES, TOTAL_LENGTH
+from safety_tax.onnx.rows_pieces import Pieces
+from safety_tax.onnx.token_choice import choose
 
 FLOAT = TensorProto.FLOAT
 IR_VERSION = 10
@@ -32,59 +34,22 @@ class Decoder:
     vocabulary: int
     positions: int
     epsilon: float
-    window: int | None = None
-
-
-@dataclass
-class _Pieces:
-    """Nodes so far; a node's first output has its name."""
-
-    kind: int
-    weights: Mapping[str, TensorProto]
-    nodes: list[NodeProto] = field(default_factory=list)
-    initializers: dict[str, TensorProto] = field(default_factory=dict)
-
-    def add(self, operator: str, inputs: Sequence[str], name: str, domain: str = "", **attributes: Any) -> str:
-        """Its output."""
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name, domain=domain, **attributes))
-        return name
-
-    def constant(self, name: str, values: NDArray[np.generic]) -> str:
-        """The name of a constant."""
-        self.initializers.setdefault(name, numpy_helper.from_array(values, name))
-        return name
-
-    def weight(self, name: str) -> str:
-        """A checkpoint's tensor, in the graph's type."""
-        tensor = self.weights[name]
-        if tensor.name not in self.initializers:
-            self.initializers[tensor.name] = tensor
-            if tensor.data_type != self.kind:
-                self.add("Cast", [tensor.name], f"{tensor.name}.cast", to=self.kind)
-        return tensor.name if tensor.data_type == self.kind else f"{tensor.name}.cast"
-
-    def linear(self, hidden: str, layer: str) -> str:
-        """A linear layer with its bias, if it has one; its weight lies as the checkpoint's, [out, in]."""
-        weight = self.weight(f"{layer}.weight")
-        found = self.add("FusedMatMul", [hidden, weight], layer, "com.microsoft", transB=1)
-        if f"{layer}.bias" in self.weights:
-            found = self.add("Add", [found, self.weight(f"{layer}.bias")], f"{layer}.biased")
-        return found
-
-    def norm(self, hidden: str, layer: str, epsilon: float) -> str:
-        """Root mean square norm over the last axis."""
-        inputs = [hidden, self.weight(f"{layer}.weight")]
-        return self.add("SimplifiedLayerNormalization", inputs, layer, axis=-1, epsilon=epsilon, stash_type=1)
-
-    def skip_norm(self, hidden: str, more: str, layer: str, epsilon: float) -> tuple[str, str]:
-        """The norm of a sum, and the sum."""
-        total = f"{layer}.sum"
-        outputs = [layer, "", "", total]
-        inputs = [hidden, more, self.weight(f"{layer}.weight")]
-        made = helper.make_node("SkipSimplifiedLayerNormalization", inputs, outputs, layer, domain="com.microsoft")
-        made.attribute.append(helper.make_attribute("epsilon", epsilon))
-        self.nodes.append(made)
-        return layer, total
+    windows: tuple[int | None, ...] = ()
+    """Tokens that each layer sees, the one that looks included; None sees all, and so do all without a tuple."""
+    turns: tuple[bool, ...] = ()
+    """Whether each layer rotates; all do without a tuple."""
+    score_factor: float | None = None
+    """Of queries times keys; None is head size ** -0.5."""
+    score_cap: float = 0.0
+    """Scores are `cap * tanh(score / cap)`; 0: they are as they are. So with `logit_cap`."""
+    norms_add_one: bool = False
+    """A norm multiplies by 1 + weight."""
+    activation: str = "silu"
+    """`silu`, or `gelu_pytorch_tanh`."""
+    embedding_factor: float = 1.0
+    residual_factor: float = 1.0
+    logit_factor: float = 1.0
+    logit_cap: float = 0.0
 
 
 def rows_graph(
@@ -94,42 +59,65 @@ def rows_graph(
     cosines: NDArray[np.float32],
     sines: NDArray[np.float32],
     opset: int,
+    in_windows: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> ModelProto:
-    """The graph in ONNX type `kind`, over weights by their checkpoint names (Llama's, Mistral's, Qwen2's or Qwen3's).
+    """The graph in ONNX type `kind`, over weights by their checkpoint names.
+
+    What the weights are called says how a layer is built: norms before its two parts (Llama), behind them (OLMo-2) or
+    both (Gemma-2); norms of queries and keys, by head (Qwen3) or of all heads (OLMo-2); three projections or one
+    (Phi-3).
 
     Inputs: `input_ids` int64 [batch, time]; `last_places` int32 [batch], where each row's last new token lies in its
     buffer; `total_length` int32 [1], the longest row's past and new tokens together; `past_key_values.*`
     [batch, key-value heads, capacity, head size], whose memory `present.*` must be bound to. Several new tokens want a
-    batch of one. Cosines and sines are [positions, head size / 2]: ONNX Runtime does not rotate beyond them, silently.
+    batch of one. Cosines and sines are [positions, head size / 2]: ONNX Runtime does not rotate beyond them, silently;
+    `in_windows` are those of layers with a window, where they are others.
 
     `wanted` int64 [n] are places in the flattened `input_ids`. Of each, `chosen` int64 [n] is the next token: the most
     likely where `coldness` float32 [1] is 0, else the one that `uniforms` float32 [n] draw at a temperature of
     1 / coldness; `best` float32 [n] is the largest log-probability, `logprobs` float32 [n, k] those of `targets`
     int64 [n, k].
     """
-    pieces = _Pieces(kind, weights)
+    pieces = Pieces(kind, weights)
     dtype = helper.tensor_dtype_to_np_dtype(kind)
-    for name, table in (("cosines", cosines), ("sines", sines)):
+    tables = {"cosines": cosines, "sines": sines}
+    if in_windows is not None:
+        tables |= dict(zip(("window_cosines", "window_sines"), in_windows, strict=True))
+    for name, table in tables.items():
         pieces.constant(name, table.astype(dtype))
+    one, epsilon = decoder.norms_add_one, decoder.epsilon
     hidden = pieces.add("Gather", [pieces.weight("model.embed_tokens.weight"), "input_ids"], "embedded", axis=0)
-    normed = pieces.norm(hidden, "model.layers.0.input_layernorm", decoder.epsilon)
+    normed = hidden = pieces.times(hidden, decoder.embedding_factor, "embedded.scaled")
+    before = "model.layers.0.input_layernorm.weight" in weights
+    if before:
+        normed = pieces.norm(hidden, "model.layers.0.input_layernorm", epsilon, one)
     for layer in range(decoder.layers):
-        name = f"model.layers.{layer}"
-        attended = pieces.linear(_attention(pieces, decoder, normed, layer), f"{name}.self_attn.o_proj")
-        if layer == decoder.layers - 1:  # no later token sees what follows: from here on, wanted places alone
+        name, last = f"model.layers.{layer}", layer == decoder.layers - 1
+        attended = _attention(pieces, decoder, normed, layer, in_windows is not None)
+        attended = pieces.linear(attended, f"{name}.self_attn.o_proj")
+        if last:  # no later token sees what follows: from here on, wanted places alone
             hidden, attended = (_wanted(pieces, each, decoder.width) for each in (hidden, attended))
-        normed, hidden = pieces.skip_norm(hidden, attended, f"{name}.post_attention_layernorm", decoder.epsilon)
-        gate = pieces.linear(normed, f"{name}.mlp.gate_proj")
-        sigmoid = pieces.add("Sigmoid", [gate], f"{name}.mlp.sigmoid")
-        silu = pieces.add("Mul", [gate, sigmoid], f"{name}.mlp.silu")
-        up = pieces.add("Mul", [silu, pieces.linear(normed, f"{name}.mlp.up_proj")], f"{name}.mlp.gated")
-        down = pieces.linear(up, f"{name}.mlp.down_proj")
-        last = layer == decoder.layers - 1
-        following = "model.norm" if last else f"model.layers.{layer + 1}.input_layernorm"
-        normed, hidden = pieces.skip_norm(hidden, down, following, decoder.epsilon)
+        behind = f"{name}.post_feedforward_layernorm.weight" in weights
+        inner: str | None = f"{name}.post_attention_layernorm"  # Llama's name for the norm before the second part
+        if behind:
+            attended = pieces.norm(attended, f"{name}.post_attention_layernorm", epsilon, one)
+            inner = f"{name}.pre_feedforward_layernorm" if before else None
+        attended = pieces.times(attended, decoder.residual_factor, f"{name}.self_attn.scaled")
+        normed, hidden = pieces.add_and_norm(hidden, attended, inner, epsilon, one)
+        down = pieces.linear(_gated(pieces, decoder, normed, f"{name}.mlp"), f"{name}.mlp.down_proj")
+        if behind:
+            down = pieces.norm(down, f"{name}.post_feedforward_layernorm", epsilon, one)
+        down = pieces.times(down, decoder.residual_factor, f"{name}.mlp.scaled")
+        following = f"model.layers.{layer + 1}.input_layernorm" if before else None
+        normed, hidden = pieces.add_and_norm(hidden, down, "model.norm" if last else following, epsilon, one)
     head = "lm_head" if "lm_head.weight" in weights else "model.embed_tokens"
-    logits = pieces.add("Cast", [pieces.linear(normed, head)], "logits", to=FLOAT)
-    _choose(pieces, logits, decoder.vocabulary)
+    logits = pieces.times(pieces.linear(normed, head), decoder.logit_factor, "logits.scaled")
+    logits = pieces.add("Cast", [logits], "logits", to=FLOAT)
+    if decoder.logit_cap:
+        cap = pieces.constant("logit_cap", np.array(decoder.logit_cap, np.float32))
+        bent = pieces.add("Tanh", [pieces.add("Div", [logits, cap], "logits.share")], "logits.bent")
+        logits = pieces.add("Mul", [bent, cap], "logits.capped")
+    choose(pieces, logits, decoder.vocabulary)
     graph = helper.make_graph(
         pieces.nodes, "rows", _inputs(decoder, kind), _outputs(decoder, kind), list(pieces.initializers.values())
     )
@@ -139,99 +127,73 @@ def rows_graph(
     return model
 
 
-def _attention(pieces: _Pieces, decoder: Decoder, normed: str, layer: int) -> str:
+def _gated(pieces: Pieces, decoder: Decoder, normed: str, name: str) -> str:
+    """What the second part of a layer hands to its last product."""
+    if f"{name}.gate_up_proj.weight" in pieces.weights:
+        inner = pieces.weights[f"{name}.gate_up_proj.weight"].dims[0] // 2
+        gate, up = pieces.parts(pieces.linear(normed, f"{name}.gate_up_proj"), [inner, inner])
+    else:
+        gate, up = (pieces.linear(normed, f"{name}.{part}_proj") for part in ("gate", "up"))
+    if decoder.activation == "silu":
+        active = pieces.add("Mul", [gate, pieces.add("Sigmoid", [gate], f"{name}.sigmoid")], f"{name}.silu")
+    else:
+        active = pieces.add("FastGelu", [gate], f"{name}.gelu", "com.microsoft")
+    return pieces.add("Mul", [active, up], f"{name}.gated")
+
+
+def _attention(pieces: Pieces, decoder: Decoder, normed: str, layer: int, windows_apart: bool) -> str:
     name = f"model.layers.{layer}.self_attn"
-    projected = []
-    for part, heads in (("q", decoder.heads), ("k", decoder.kv_heads), ("v", decoder.kv_heads)):
-        found = pieces.linear(normed, f"{name}.{part}_proj")
-        if f"{name}.{part}_norm.weight" in pieces.weights:  # Qwen3's, of each head
-            by_head = pieces.constant(f"by_head_{heads}", np.array([0, 0, heads, decoder.head_size], np.int64))
-            joined = pieces.constant(f"joined_{heads}", np.array([0, 0, heads * decoder.head_size], np.int64))
-            found = pieces.add("Reshape", [found, by_head], f"{name}.{part}_heads")
-            found = pieces.norm(found, f"{name}.{part}_norm", decoder.epsilon)
-            found = pieces.add("Reshape", [found, joined], f"{name}.{part}_normed")
-        projected.append(found)
+    heads = {"q": decoder.heads, "k": decoder.kv_heads, "v": decoder.kv_heads}
+    if f"{name}.qkv_proj.weight" in pieces.weights:
+        sizes = [decoder.head_size * count for count in heads.values()]
+        projected = pieces.parts(pieces.linear(normed, f"{name}.qkv_proj"), sizes)
+    else:
+        projected = [pieces.linear(normed, f"{name}.{part}_proj") for part in heads]
+    for place, (part, count) in enumerate(heads.items()):
+        if f"{name}.{part}_norm.weight" in pieces.weights:
+            projected[place] = _norm_of_heads(pieces, decoder, projected[place], f"{name}.{part}", count)
+    window = decoder.windows[layer] if decoder.windows else None
+    turns = decoder.turns[layer] if decoder.turns else True
+    tables = ["window_cosines", "window_sines"] if windows_apart and window is not None else ["cosines", "sines"]
     places = [f"past_key_values.{layer}.{kind}" for kind in ("key", "value")]
     outputs = [f"{name}.attended", *(f"present.{layer}.{kind}" for kind in ("key", "value"))]
+    attributes: dict[str, Any] = {} if decoder.score_factor is None else {"scale": decoder.score_factor}
+    attributes |= {"softcap": decoder.score_cap} if decoder.score_cap else {}
     pieces.nodes.append(
         helper.make_node(
             "GroupQueryAttention",
-            [*projected, *places, LAST_PLACES, TOTAL_LENGTH, "cosines", "sines"],
+            [*projected, *places, LAST_PLACES, TOTAL_LENGTH, *(tables if turns else [])],
             outputs,
             outputs[0],
             domain="com.microsoft",
             num_heads=decoder.heads,
             kv_num_heads=decoder.kv_heads,
-            do_rotary=1,
-            local_window_size=decoder.window or -1,
+            do_rotary=int(turns),
+            local_window_size=window or -1,
+            **attributes,
         )
     )
     return outputs[0]
 
 
-def _wanted(pieces: _Pieces, hidden: str, width: int) -> str:
+def _norm_of_heads(pieces: Pieces, decoder: Decoder, projected: str, name: str, heads: int) -> str:
+    """The norm of queries or keys: of each head where its weight is a head's, else of all together."""
+    size, one = decoder.head_size, decoder.norms_add_one
+    if pieces.weights[f"{name}_norm.weight"].dims[0] != size:
+        return pieces.norm(projected, f"{name}_norm", decoder.epsilon, one)
+    by_head = pieces.constant(f"by_head_{heads}", np.array([0, 0, heads, size], np.int64))
+    joined = pieces.constant(f"joined_{heads}", np.array([0, 0, heads * size], np.int64))
+    found = pieces.add("Reshape", [projected, by_head], f"{name}_heads")
+    found = pieces.norm(found, f"{name}_norm", decoder.epsilon, one)
+    return pieces.add("Reshape", [found, joined], f"{name}_normed")
+
+
+def _wanted(pieces: Pieces, hidden: str, width: int) -> str:
     """[batch, time, width] -> [n, width]."""
     flat = pieces.constant("flat", np.array([-1, width], np.int64))
     return pieces.add(
         "Gather", [pieces.add("Reshape", [hidden, flat], f"{hidden}.flat"), WANTED], f"{hidden}.wanted", axis=0
     )
-
-
-def _choose(pieces: _Pieces, logits: str, vocabulary: int) -> None:
-    """`best`, `logprobs`, and as the last node the chosen token, from float32 logits [n, vocabulary]."""
-    add, constant = pieces.add, pieces.constant
-    last = constant("last_axis", np.array([1], np.int64))
-    logprobs = add("LogSoftmax", [logits], "all_logprobs", axis=-1)
-    add("GatherElements", [logprobs, TARGETS], LOGPROBS, axis=1)
-    likeliest = add("ArgMax", [logits], "likeliest", axis=1, keepdims=1)
-    add("Squeeze", [add("GatherElements", [logprobs, likeliest], "best_of_each", axis=1), last], BEST)
-    # The inverse of the distribution function in two steps, groups of tokens and the tokens of one: CUDA's CumSum walks
-    # along its axis with a single thread.
-    size = int(np.ceil(np.sqrt(vocabulary)))
-    groups = -(-vocabulary // size)
-    weights = add("Softmax", [add("Mul", [logits, COLDNESS], "cold_logits")], "weights", axis=-1)
-    padding = constant("padding", np.array([0, 0, 0, groups * size - vocabulary], np.int64))
-    padded = add("Pad", [weights, padding], "padded_weights")
-    shape = constant("in_groups", np.array([0, groups, size], np.int64))
-    in_groups = add("Reshape", [padded, shape], "weights_in_groups")
-    sums = add("ReduceSum", [in_groups, constant("group_axis", np.array([2], np.int64))], "group_sums", keepdims=0)
-    axis = constant("cumulative_axis", np.array(1, np.int64))
-    ends = add("CumSum", [sums, axis], "group_ends")
-    total = add("Gather", [ends, constant("last_group", np.array([groups - 1], np.int64))], "total", axis=1)
-    uniforms = add("Unsqueeze", [UNIFORMS, last], "uniforms_of_rows")
-    sought = _below(pieces, add("Mul", [uniforms, total], "sought_anywhere"), total, "sought")
-    group = _count_until(pieces, ends, sought, groups, "group")
-    end = add("GatherElements", [ends, group], "group_end", axis=1)
-    start = add("Sub", [end, add("GatherElements", [sums, group], "group_sum", axis=1)], "group_start")
-    of_group = add("GatherND", [in_groups, group], "weights_of_group", batch_dims=1)
-    within = add("CumSum", [of_group, axis], "token_ends")
-    # Two sums of a group differ in their last bits: without the bounds a token of no probability could be drawn there.
-    rest = add(
-        "Max", [add("Sub", [sought, start], "rest"), constant("nothing", np.array(0, np.float32))], "rest_within"
-    )
-    whole = add("Gather", [within, constant("last_token_of_group", np.array([size - 1], np.int64))], "whole", axis=1)
-    place = _count_until(pieces, within, _below(pieces, rest, whole, "sought_within"), size, "place")
-    offset = add("Mul", [group, constant("group_size", np.array(size, np.int64))], "group_offset")
-    summed = add("Add", [offset, place], "drawn_anywhere")
-    drawn = add("Min", [summed, constant("last_token", np.array(vocabulary - 1, np.int64))], "drawn")
-    is_drawn = add("Greater", [COLDNESS, constant("nothing", np.array(0, np.float32))], "is_drawn")
-    add("Squeeze", [add("Where", [is_drawn, drawn, likeliest], "chosen_of_each"), last], CHOSEN)
-
-
-def _below(pieces: _Pieces, sought: str, end: str, name: str) -> str:
-    """`sought`, or the largest number below `end` where it is not below it; both float32 [n, 1]."""
-    just_below = pieces.constant("just_below", np.array(1 - 2**-23, np.float32))
-    return pieces.add("Min", [sought, pieces.add("Mul", [end, just_below], f"{name}_most")], name)
-
-
-def _count_until(pieces: _Pieces, ends: str, sought: str, most: int, name: str) -> str:
-    """int64 [n, 1]: how many of `ends` [n, m] lie at or before `sought` [n, 1], at most `most` − 1."""
-    before = pieces.add("LessOrEqual", [ends, sought], f"{name}_before")
-    numbers = pieces.add("Cast", [before], f"{name}_ones", to=FLOAT)
-    axis = pieces.constant("last_axis", np.array([1], np.int64))
-    count = pieces.add("ReduceSum", [numbers, axis], f"{name}_count", keepdims=1)
-    whole = pieces.add("Cast", [count], f"{name}_whole", to=TensorProto.INT64)
-    return pieces.add("Min", [whole, pieces.constant(f"{name}_most", np.array(most - 1, np.int64))], name)
 
 
 def _buffers(decoder: Decoder, kind: int, prefix: str) -> list[ValueInfoProto]:

@@ -303,14 +303,14 @@ def scale() -> str:
 
 def families() -> str:
     """The families that are tried from end to end, by the list that the tests run."""
-    from safety_tax.model_files.attention import unfit  # torch and Transformers take seconds
+    from safety_tax.model_files.attention import unfit, unwritten  # torch and Transformers take seconds
     from tests.families import FAMILIES
 
     rows = []
     for family in FAMILIES.values():
-        reason = unfit(family.config())
-        rows.append([family.models, f"`{family.kind}`", "fast on the CPU" if reason is None else "plain"])
-    return table(["models", "`model_type`", "ONNX graph in float32"], rows)
+        graphs = ["fast" if reason(family.config()) is None else "plain" for reason in (unfit, unwritten)]
+        rows.append([family.models, f"`{family.kind}`", *graphs])
+    return table(["models", "`model_type`", "on the CPU, in float32", "on a GPU, in 16 bits"], rows)
 
 
 def safety_merges() -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 import workplace
@@ -16,7 +15,7 @@ from conftest import EXPORT, SIZES, change_numbers
 from engines import Limits, answered, scored
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from test_inference import RUN, direct_logprob, model_entry
 from test_journal import STOPPED
 from transformers import (
@@ -37,11 +36,7 @@ from safety_tax.engine.gate import EXPECTED, require_parity
 from safety_tax.engine.gqa import rows_session
 from safety_tax.engine.gqa.rows import Rows
 from safety_tax.engine.gqa.rows_session import (
-    CHOSEN,
-    COLDNESS,
     ROWS_GRAPH,
-    TARGETS,
-    UNIFORMS,
     Wanted,
     require_bfloat16,
     require_room,
@@ -52,7 +47,6 @@ from safety_tax.engine.plain.engine import Plain
 from safety_tax.engine.protocol import Answers, Budget, Engine, Hooks, Question, Sampling
 from safety_tax.engine.running import run_items
 from safety_tax.engine.session import CPU, driver_problem
-from safety_tax.onnx import rows_graph
 from safety_tax.onnx.exporting import export_base
 from safety_tax.onnx.parity import gate_difference
 from safety_tax.onnx.rows_export import write_rows_graph
@@ -263,36 +257,6 @@ def test_draws_have_the_softmaxs_frequencies_and_depend_on_seed_and_prompt_alone
         middle = (ends[token] + (ends[token - 1] if token else 0)) / 2
         asked_for = everything._replace(uniforms=np.array([middle], np.float32), coldness=0.5)
         assert session.run(0, np.array([prompt]), np.array([0]), asked_for).tokens.tolist() == [token]
-
-
-def test_a_token_of_no_probability_is_never_drawn() -> None:
-    """The graph looks for the group of tokens, then for the token: its sums differ in the last bits at the seams."""
-    vocabulary, size = 900, 30
-    pieces = rows_graph._Pieces(TensorProto.FLOAT, {})
-    rows_graph._choose(pieces, "logits", vocabulary)
-    shapes: dict[str, list[str | int]] = {
-        "logits": ["n", vocabulary],
-        TARGETS: ["n", "k"],
-        UNIFORMS: ["n"],
-        COLDNESS: [1],
-    }
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64 if name == TARGETS else TensorProto.FLOAT, shape)
-        for name, shape in shapes.items()
-    ]
-    outputs = [helper.make_tensor_value_info(CHOSEN, TensorProto.INT64, ["n"])]
-    graph = helper.make_graph(pieces.nodes, "choose", inputs, outputs, list(pieces.initializers.values()))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    session = ort.InferenceSession(model.SerializeToString(), providers=[CPU])
-    logits = np.random.default_rng(0).normal(0, 3, (40, vocabulary)).astype(np.float32)
-    logits[:, ::size] = logits[:, size - 1 :: size] = -200  # the first and the last token of every group
-    for of_row in logits:
-        weights = np.exp(of_row.astype(np.float64))
-        ends = (np.cumsum(weights) / weights.sum())[size - 1 : -1 : size].astype(np.float32)
-        near = (ends.view(np.int32)[:, None] + np.arange(-8, 9, dtype=np.int32)).reshape(-1).view(np.float32)
-        given = {"logits": np.tile(of_row, (len(near), 1)), UNIFORMS: near, COLDNESS: np.ones(1, np.float32)}
-        (drawn,) = session.run([CHOSEN], given | {TARGETS: np.zeros((len(near), 1), np.int64)})
-        assert (of_row[drawn] > -200).all()
 
 
 def test_when_memory_runs_out_half_as_many_rows_go_on(engine: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,13 @@ import yaml
 from conftest import EXPORT, ROOT, stored_as, tiny_params
 from families import FAMILIES
 from onnx import TensorProto, helper
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from safety_tax.core.errors import PipelineError
 from safety_tax.core.tensor_files import Checkpoint, write_alike
+from safety_tax.engine.gqa.rows_session import ROWS_GRAPH
 from safety_tax.engine.gqa.session import GROUPED_GRAPH
 from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.plain.engine import Plain
@@ -37,7 +39,7 @@ from safety_tax.onnx.linking import link_variant
 from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.onnx_graph import _refused
 from safety_tax.onnx.over_checkpoint import CONTRIB, tensors_of
-from safety_tax.onnx.parity import largest_difference, onnx_logits, pytorch_logits
+from safety_tax.onnx.parity import gate_difference, largest_difference, onnx_logits, pytorch_logits
 
 NUMBERS = {"float32": np.float32, "float16": np.float16}
 
@@ -513,6 +515,20 @@ def test_a_family_in_float16_passes_its_own_gate(kind: str, tmp_path: Path) -> N
     graph = onnx.load(str(folder / GRAPH), load_external_data=False).graph
     weights = {weight.name for weight in tensors_of(graph)}
     assert not [node.name for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kind", ["gemma", "gemma2", "gemma3", "phi4", "olmo2", "olmo3", "granite", "smollm3"])
+def test_a_family_in_16_bits_has_its_graph_for_gpus(kind: str, dtype: str, tmp_path: Path) -> None:
+    """Against PyTorch in float32 on the CPU; that its types are those of a graph shows when it is loaded."""
+    FAMILIES[kind].network().to(getattr(torch, dtype)).save_pretrained(tmp_path / "weights")
+    folder = exported(tmp_path / "weights", tmp_path / "onnx", dtype)
+    asked = [list(range(10, 40)), list(range(100, 150))]
+    assert gate_difference(tmp_path / "weights", folder, asked, 0.2) < {"float16": 0.1, "bfloat16": 1e-3}[dtype]
+    try:
+        ort.InferenceSession(str(folder / ROWS_GRAPH), providers=["CPUExecutionProvider"])
+    except NoKernel as error:
+        assert dtype == "bfloat16" and "Could not find an implementation" in str(error)
 
 
 def test_a_family_whose_trace_in_float16_is_no_graph_is_one_sentence() -> None:

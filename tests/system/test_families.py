@@ -18,6 +18,7 @@ from safety_tax.donors.opening import open_donor
 from safety_tax.donors.trainer import train
 from safety_tax.donors.tuning_checkpoints import TuningCheckpoints
 from safety_tax.donors.tuning_rows import TuningRow
+from safety_tax.engine.gqa.rows import Rows
 from safety_tax.engine.gqa.session import GROUPED_GRAPH
 from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.item_checks import reach_of
@@ -27,11 +28,12 @@ from safety_tax.engine.session import CPU
 from safety_tax.merging.merge import Ingredients, copy_companions, merge
 from safety_tax.merging.methods import RECIPE_TYPES
 from safety_tax.merging.resume import WorkFolder
-from safety_tax.model_files.attention import unfit
+from safety_tax.model_files.attention import unfit, unwritten
 from safety_tax.model_files.bringing import check
 from safety_tax.onnx.exporting import export_base
 from safety_tax.onnx.linking import link_variant
 from safety_tax.onnx.parity import gate_difference
+from safety_tax.onnx.rows_export import write_rows_graph
 from safety_tax.settings.catalog import Model
 from safety_tax.settings.donors import Donor, Tune
 
@@ -95,12 +97,17 @@ def test_a_family_is_measured_as_transformers_runs_it(
     export_base(base, entry.dtype, EXPORT, graph)
     assert gate_difference(base, graph, asked[:2], on_gpu=0.2) < 1e-4
     assert (graph / GROUPED_GRAPH).exists() == (unfit(AutoConfig.from_pretrained(base)) is None)
+    written = unwritten(AutoConfig.from_pretrained(base)) is None
+    if written:  # which an export writes in 16 bits alone
+        write_rows_graph(graph)
     link_variant(merged, graph, tmp_path / "variant")
 
     require_what_transformers_gives(Plain(tmp_path / "variant", CPU), ours, asked)
-    if (graph / GROUPED_GRAPH).exists():  # behind every window, too
-        beyond = prompts(6, min(reach.context, 40) - ANSWER)
+    beyond = prompts(6, min(reach.context, 40) - ANSWER)  # behind every window, too
+    if (graph / GROUPED_GRAPH).exists():
         require_what_transformers_gives(Tree(tmp_path / "variant", CPU), ours, beyond)
+    if written:
+        require_what_transformers_gives(Rows(tmp_path / "variant", CPU), ours, beyond)
 
 
 def require_what_transformers_gives(engine: Engine, network: Any, asked: list[list[int]]) -> None:
