@@ -7,7 +7,8 @@ whose weights are twice on the disk while it runs. Counted is the whole resident
 though the system may take those back at any time; the anonymous part is printed beside it. Opens the ONNX in ONNX
 Runtime afterwards, in two processes at once, and says what of the weights' pages they share: a CPU widens float16 into
 memory of its own. Keeps its figures in `metrics/benchmarks/export.json`. Exit status 1 where a bar is missed: a variant
-within a quarter of a second of Python's start, and 1.3 x the weights' size. Linux only.
+within a quarter of a second of Python's start, and 1.6 x the weights' size: in float32 the gate
+opens the whole graph. Linux only.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from tests.benchmarks.results import keep
 
 ROOT = Path(__file__).parents[2]
 MODEL, RECIPE = "bench", "ties"
-BEYOND_START, MEMORY = 0.25, 1.3  # the bars: seconds, and times the size of the weights
+BEYOND_START, MEMORY = 0.25, 1.6  # the bars: seconds, and times the size of the weights
 WIDE = {"hidden_size": 2048, "intermediate_size": 5632, "vocab_size": 32000, "max_position_embeddings": 2048}
 WIDE |= {"num_attention_heads": 32, "num_key_value_heads": 4}
 OPENED = """

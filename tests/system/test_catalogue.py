@@ -23,6 +23,7 @@ ENTRIES = {
 NETWORKS = ARCHITECTURES | {"tiny_qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=32))}
 OTHERS = {
     "mistral_nemo_12b": "nemo",
+    "mistral_small_24b": "nemo",  # the text in it; see `test_family_files` for how it is taken out
     "llama32_3b": "llama31",
     "gemma2_9b": "gemma2",
     "gemma3_12b": "gemma3",
