@@ -15,12 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from safety_tax.checkup.shape import Shape
-from safety_tax.core.processors import usable_cores
-from safety_tax.engine.session import CPU, CUDA
+from safety_tax.engine.trial import Trial, computed_type
 from safety_tax.settings.donors import Tune
 
 CACHES = 128_000_000
@@ -49,23 +47,17 @@ class Rates(NamedTuple):
 
 
 def measure(shape: Shape, provider: str, dtype: str, tune: Tune, seconds: float = 12.0) -> Rates:
-    """The rates, with layers of `shape`; on a CPU 16 bits are run as float32, so that is measured there; a GPU
-    multiplies in both kinds of 16 bits equally fast.
+    """The rates, with layers of `shape`, in the type that the provider computes in.
 
     `seconds` is what the three rates of matrix products take together; warming up and the rest come on top.
     """
-    kind = np.dtype("float16" if provider == CUDA and dtype != "float32" else "float32")
+    kind = computed_type(provider, dtype)
     pairs = -(-CACHES // (2 * shape.width * shape.inner * kind.itemsize))
     weights = 2.0 * shape.width * shape.inner * pairs
-    session = _session(layers(shape, kind, pairs), provider)
+    trial = Trial(layers(shape, kind, pairs), provider)
 
     def passes(rows: int) -> Callable[[], None]:
-        device = "cuda" if provider == CUDA else "cpu"
-        binding = session.io_binding()
-        value = ort.OrtValue.ortvalue_from_numpy(np.full((rows, shape.width), 0.01, kind), device, 0)
-        binding.bind_ortvalue_input("x", value)
-        binding.bind_output("y", device)
-        return lambda: session.run_with_iobinding(binding)
+        return trial.runs(np.full((rows, shape.width), 0.01, kind))
 
     return Rates(
         multiply=2 * weights * ROWS / seconds_of(passes(ROWS), seconds / 3),
@@ -106,15 +98,6 @@ def layers(shape: Shape, dtype: np.dtype[Any], pairs: int) -> ModelProto:
     ends = [helper.make_tensor_value_info(name, kind, ["rows", shape.width]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "layers", ends[:1], ends[1:], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-
-
-def _session(model: ModelProto, provider: str) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = usable_cores()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [(CUDA, {"use_tf32": "0"})] if provider == CUDA else [CPU]
-    return ort.InferenceSession(model.SerializeToString(), options, providers=providers, enable_fallback=0)
 
 
 def tuning_rate(shape: Shape, dtype: str, tune: Tune, seconds: float) -> float:
