@@ -7,6 +7,7 @@ import argparse
 
 from safety_tax.core.cells import is_empty, leave_empty
 from safety_tax.core.console import run_stage, say
+from safety_tax.core.errors import PipelineError
 from safety_tax.core.files import folder_written_atomically
 from safety_tax.core.workspace import MERGED, ONNX
 from safety_tax.engine.weight_files import weight_bytes
@@ -39,6 +40,8 @@ def _require_known(model: str, recipe: str) -> None:
 
     params = load_params()
     params.model(model)
+    if recipe == "base":
+        raise PipelineError("Expected a recipe, found base; `python -m stages.export_base` exports the base.")
     params.recipe(recipe)
 
 

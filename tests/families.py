@@ -17,7 +17,7 @@ YARN = {
     **{"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 256},
     **{"beta_fast": 32.0, "beta_slow": 1.0, "truncate": False},
 }
-LONG = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+LONG = {"type": "longrope", "short_factor": [1 + n / 8 for n in range(8)], "long_factor": [4.0] * 8}
 WIDE = {"num_attention_heads": 2, "num_key_value_heads": 1}
 """Heads of 32 numbers, half of which are as many as the fast graph rotates."""
 
@@ -108,7 +108,7 @@ FAMILIES = {
         "granite",
         {
             **{"attention_multiplier": 0.2, "logits_scaling": 0.5},
-            **{"residual_multiplier": 0.5, "embedding_multiplier": 3.0},
+            **{"residual_multiplier": 0.22, "embedding_multiplier": 3.0},
         },
     ),
     "smollm3": Family("SmolLM3", "smollm3", {"no_rope_layers": [1, 0]}),

@@ -40,11 +40,6 @@ class Attention(NamedTuple):
         """The smallest window of any layer."""
         return min((window for window in self.windows if window is not None), default=None)
 
-    @property
-    def uniform(self) -> bool:
-        """Whether all layers look back equally far."""
-        return len(set(self.windows)) == 1
-
     def gate_length(self) -> int | None:
         """Tokens of a prompt that ends behind every window that the context leaves room behind, or None."""
         reached = [window for window in self.windows if window is not None and window < self.context]
@@ -110,8 +105,14 @@ def unwritten(config: PretrainedConfig) -> str | None:
 
 
 def activation_of(config: PretrainedConfig) -> str:
-    """The name of what a layer's second part applies; Gemma-2 and 3 have a key of their own for it."""
-    return str(getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", "silu"))
+    """The name of what a layer's second part applies; Gemma-2's and 3's classes read a key of their own for it."""
+    key = "hidden_activation" if config.model_type in ("gemma2", "gemma3_text") else "hidden_act"
+    return str(getattr(config, key, "silu"))
+
+
+def cap_of(config: PretrainedConfig) -> float:
+    """Of the scores, by a class that applies one; 0 where it does not."""
+    return float(getattr(config, "attn_logit_softcapping", None) or 0) if config.model_type == "gemma2" else 0.0
 
 
 def head_of(config: PretrainedConfig) -> int:

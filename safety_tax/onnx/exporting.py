@@ -29,7 +29,7 @@ def require_parity(weights: Path, folder: Path, model: str, dtype: str, settings
 
     Raises PipelineError when it exceeds the type's own tolerance.
     """
-    # torch and Transformers take seconds to import, and a variant needs neither.
+    # torch and Transformers take seconds to import: faults of the files are told before.
     from safety_tax.onnx.parity import gate_difference
 
     prompts = parity_prompts(weights, model, settings, date)
@@ -57,7 +57,7 @@ def write_graphs(checkpoint: Checkpoint, dtype: str, settings: Export, folder: P
 
     Raises PipelineError when a tensor is of another type than `dtype`.
     """
-    # A variant needs none of these, and they take a second to import.
+    # They take seconds to import: faults of the files are told before.
     from transformers import AutoConfig
 
     from safety_tax.model_files.attention import unfit, unwritten

@@ -30,7 +30,7 @@ from safety_tax.engine.gqa.session import (
     of_block,
 )
 from safety_tax.engine.session import GRAPH
-from safety_tax.model_files.attention import INTERLEAVED, attention_of, head_of, turned_of, turns
+from safety_tax.model_files.attention import INTERLEAVED, attention_of, cap_of, head_of, turned_of, turns
 from safety_tax.onnx.graph_pieces import read_by
 from safety_tax.onnx.projections import Projections
 
@@ -61,9 +61,11 @@ def in_windows(config: PretrainedConfig) -> PretrainedConfig:
     """The configuration by which layers with a window rotate: Gemma-3 and OLMo-3 scale the others' angles alone."""
     if config.model_type not in ("gemma3_text", "olmo3"):
         return config
+    theta = getattr(config, "rope_local_base_freq", config.rope_theta)
+    if config.rope_scaling is None and config.rope_theta == theta:
+        return config
     own = copy.deepcopy(config)
-    own.rope_scaling = None
-    own.rope_theta = getattr(config, "rope_local_base_freq", config.rope_theta)
+    own.rope_scaling, own.rope_theta = None, theta
     return own
 
 
@@ -96,7 +98,8 @@ def use_grouped_query_attention(model: onnx.ModelProto, config: PretrainedConfig
     # apply, ONNX Runtime takes its faster kernel for one new token a row. What is not turned would not be scaled.
     all_turned = turned_of(config) == head_of(config) and all(turns(config, layer) for layer in range(len(windows)))
     share, scale = (scale**0.5, 1.0) if all_turned else (1.0, scale)
-    tables = {TABLES: config} | ({WINDOW_TABLES: in_windows(config)} if mixed else {})
+    everywhere = in_windows(config) if None not in windows else config
+    tables = {TABLES: everywhere} | ({WINDOW_TABLES: in_windows(config)} if mixed else {})
     for names, of in tables.items():
         for name, table in zip(names, rotary_tables(of), strict=True):
             graph.initializer.append(numpy_helper.from_array((table * share).astype(dtype), name))
@@ -204,8 +207,7 @@ def _attention(
     tables = (WINDOW_TABLES if of.windowed else TABLES) if turned else ("", "")
     # Absent where they are 0, which is what the operator takes then.
     interleaved = {"rotary_interleaved": 1} if config.model_type in INTERLEAVED else {}
-    cap = getattr(config, "attn_logit_softcapping", None)
-    attributes: dict[str, Any] = interleaved | ({"softcap": cap} if cap else {})
+    attributes: dict[str, Any] = interleaved | ({"softcap": cap_of(config)} if cap_of(config) else {})
     return helper.make_node(
         "GroupQueryAttention",
         [*part, *past, *places, *tables, positions, f"{prefix}{WINDOW_BIAS}" if of.windowed else bias],

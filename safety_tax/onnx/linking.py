@@ -6,6 +6,7 @@ It imports neither NumPy nor the settings: what it does takes milliseconds, and 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safety_tax.core.errors import PipelineError, how_to_have
 from safety_tax.core.files import link_or_copy
@@ -25,7 +26,7 @@ def link_variant(weights: Path, base_onnx: Path, folder: Path) -> None:
     if not graphs:
         raise PipelineError(f"Expected the base's graph in {base_onnx}, found none; {how_to_have()}.")
     require_base_layout(weights, base_onnx)
-    ours, theirs = (json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (weights, base_onnx))
+    ours, theirs = (_read_config(path / "config.json") for path in (weights, base_onnx))
     if differing := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
         raise PipelineError(
             f"Expected {weights / 'config.json'} to be the base's, whose graph serves every variant, found another "
@@ -34,6 +35,15 @@ def link_variant(weights: Path, base_onnx: Path, folder: Path) -> None:
     link_weights(weights, folder)
     for file in (base_onnx / RECORD, *graphs):
         link_or_copy(file, folder / file.name)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise PipelineError(
+            f"Expected the settings of a model in {path}, found what cannot be read ({error}); run `dvc repro`."
+        ) from None
 
 
 def link_weights(weights: Path, folder: Path) -> None:

@@ -13,6 +13,11 @@ class Projections:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._nodes = list(graph.node)
         self._named: dict[str, onnx.NodeProto] = {node.name: node for node in self._nodes}
+        self._made = {name: node for node in self._nodes for name in node.output}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self._nodes:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
         self._added: list[onnx.NodeProto] = []
 
     def node(self, name: str) -> onnx.NodeProto:
@@ -40,12 +45,16 @@ class Projections:
 
     def _normed(self, path: str) -> str | None:
         """What the norm at that path gives, its heads in one row again; None where there is none."""
-        inside = [node for node in self._nodes if node.name.startswith(path)]
+        inside = [node for name, node in self._named.items() if name.startswith(path)]
         if not inside:
             return None
-        outside = {name for node in self._nodes if not node.name.startswith(path) for name in node.input}
-        given = [name for node in inside for name in node.output if name in outside][-1]
-        made = {name: node for node in self._nodes for name in node.output}
+        (given,) = (
+            name
+            for node in inside
+            for name in node.output
+            if any(not reader.name.startswith(path) for reader in self._readers.get(name, ()))
+        )
+        made = self._made
         if any(made[name].op_type == "Transpose" for node in inside for name in node.input if name in made):
             # Gemma-3's comes after the heads have changed places with the time.
             back = f"{path}back"

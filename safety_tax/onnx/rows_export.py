@@ -1,5 +1,6 @@
 """The rows graph of an exported model: over the weights of its traced graph, gated against PyTorch on the CPU."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.engine.gqa.rows_session import COLDNESS, LOGPROBS, ROWS_GRAPH, TARGETS, UNIFORMS, WANTED
 from safety_tax.engine.gqa.session import LAST_PLACES, TOTAL_LENGTH
 from safety_tax.engine.session import GRAPH, Float
-from safety_tax.model_files.attention import activation_of, attention_of, head_of, turns
+from safety_tax.model_files.attention import activation_of, attention_of, cap_of, head_of, turns
 from safety_tax.onnx.graph_pieces import Values, run_in_pieces
 from safety_tax.onnx.grouped_query import in_windows, rotary_tables
 from safety_tax.onnx.over_checkpoint import save_graph, tensors_of
@@ -29,12 +30,13 @@ def write_rows_graph(folder: Path) -> None:
     save_rows_graph(folder, None, folder / ROWS_GRAPH)
 
 
-def save_rows_graph(folder: Path, kind: int | None, path: Path) -> None:
-    """The same, computing in another type than the weights' where `kind` is not None."""
+def save_rows_graph(folder: Path, kind: int | None, path: Path, positions: int | None = None) -> None:
+    """The same, in another type than the weights', and for fewer positions than the model's, where these are given."""
     traced = onnx.load(str(folder / GRAPH), load_external_data=False)
     weights = {tensor.name: tensor for tensor in tensors_of(traced.graph)}
     config = AutoConfig.from_pretrained(folder)
     decoder = decoder_of(config, weights["model.embed_tokens.weight"].dims[0])
+    decoder = replace(decoder, positions=min(decoder.positions, positions or decoder.positions))
     known = {entry.version for entry in traced.opset_import if entry.domain == ""}
     own = weights["model.embed_tokens.weight"].data_type
     apart = in_windows(config)
@@ -71,7 +73,7 @@ def decoder_of(config: PretrainedConfig, vocabulary: int) -> Decoder:
         windows=attention.windows,
         turns=tuple(turns(config, layer) for layer in range(config.num_hidden_layers)),
         score_factor=config.attention_multiplier if granite else query**-0.5 if query else None,
-        score_cap=getattr(config, "attn_logit_softcapping", None) or 0.0,
+        score_cap=cap_of(config),
         norms_add_one=gemma,
         activation=activation_of(config),
         embedding_factor=config.hidden_size**0.5 if gemma else config.embedding_multiplier if granite else 1.0,
@@ -88,7 +90,7 @@ def rows_difference(folder: Path, prompts: list[list[int]], expected: list[Float
     are the most and the least likely token of each place, and some between.
     """
     path = folder / f"float32.{ROWS_GRAPH}"
-    save_rows_graph(folder, TensorProto.FLOAT, path)
+    save_rows_graph(folder, TensorProto.FLOAT, path, max(map(len, prompts)))
     try:
         return max(_difference(path, prompt, of_prompt) for prompt, of_prompt in zip(prompts, expected, strict=True))
     finally:

@@ -70,8 +70,8 @@ def rows_graph(
     Inputs: `input_ids` int64 [batch, time]; `last_places` int32 [batch], where each row's last new token lies in its
     buffer; `total_length` int32 [1], the longest row's past and new tokens together; `past_key_values.*`
     [batch, key-value heads, capacity, head size], whose memory `present.*` must be bound to. Several new tokens want a
-    batch of one. Cosines and sines are [positions, head size / 2]: ONNX Runtime does not rotate beyond them, silently;
-    `in_windows` are those of layers with a window, where they are others.
+    batch of one. Cosines and sines are [positions, rotated numbers / 2]: ONNX Runtime does not rotate beyond them,
+    silently; `in_windows` are those of layers with a window, where they are others.
 
     `wanted` int64 [n] are places in the flattened `input_ids`. Of each, `chosen` int64 [n] is the next token: the most
     likely where `coldness` float32 [1] is 0, else the one that `uniforms` float32 [n] draw at a temperature of
@@ -87,7 +87,8 @@ def rows_graph(
         pieces.constant(name, table.astype(dtype))
     one, epsilon = decoder.norms_add_one, decoder.epsilon
     hidden = pieces.add("Gather", [pieces.weight("model.embed_tokens.weight"), "input_ids"], "embedded", axis=0)
-    normed = hidden = pieces.times(hidden, decoder.embedding_factor, "embedded.scaled")
+    rounded = float(np.array(decoder.embedding_factor, dtype))  # Gemma's is a number of the model's type
+    normed = hidden = pieces.times(hidden, rounded, "embedded.scaled")
     before = "model.layers.0.input_layernorm.weight" in weights
     if before:
         normed = pieces.norm(hidden, "model.layers.0.input_layernorm", epsilon, one)
@@ -111,8 +112,10 @@ def rows_graph(
         following = f"model.layers.{layer + 1}.input_layernorm" if before else None
         normed, hidden = pieces.add_and_norm(hidden, down, "model.norm" if last else following, epsilon, one)
     head = "lm_head" if "lm_head.weight" in weights else "model.embed_tokens"
-    logits = pieces.times(pieces.linear(normed, head), decoder.logit_factor, "logits.scaled")
-    logits = pieces.add("Cast", [logits], "logits", to=FLOAT)
+    logits = pieces.add("Cast", [pieces.linear(normed, head)], "logits", to=FLOAT)
+    if decoder.logit_factor != 1:
+        factor = pieces.constant("logit_factor", np.array(decoder.logit_factor, np.float32))
+        logits = pieces.add("Mul", [logits, factor], "logits.scaled")
     if decoder.logit_cap:
         cap = pieces.constant("logit_cap", np.array(decoder.logit_cap, np.float32))
         bent = pieces.add("Tanh", [pieces.add("Div", [logits, cap], "logits.share")], "logits.bent")

@@ -78,11 +78,14 @@ class Pieces:
         return layer, total
 
     def times(self, values: str, factor: float, name: str) -> str:
-        """Values times a constant in the graph's type, which rounds it; none where that is 1."""
+        """Values times a number that is not rounded: PyTorch, too, multiplies 16 bits by a Python number in float32."""
         if factor == 1:
             return values
-        dtype = helper.tensor_dtype_to_np_dtype(self.kind)
-        return self.add("Mul", [values, self.constant(f"{name}.factor", np.array(factor, dtype))], name)
+        number = self.constant(f"times_{factor}", np.array(factor, np.float32))
+        if self.kind == TensorProto.FLOAT:
+            return self.add("Mul", [values, number], name)
+        wide = self.add("Cast", [values], f"{name}.wide", to=TensorProto.FLOAT)
+        return self.add("Cast", [self.add("Mul", [wide, number], f"{name}.product")], name, to=self.kind)
 
     def parts(self, values: str, sizes: Sequence[int]) -> list[str]:
         """Values [..., sum of sizes], cut along their last axis."""

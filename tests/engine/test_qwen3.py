@@ -1,4 +1,4 @@
-"""Qwen3, whose heads have a size and norms of their own: its plain graph against Transformers, and why no other."""
+"""Qwen3, whose queries and keys are normed head by head: both graphs for a CPU against Transformers."""
 
 from pathlib import Path
 

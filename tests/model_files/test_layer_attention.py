@@ -11,6 +11,8 @@ from conftest import SIZES
 from test_export import exported
 from transformers import (
     CohereConfig,
+    Gemma2Config,
+    GemmaConfig,
     GraniteConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -80,6 +82,10 @@ def test_a_graph_written_node_by_node_is_for_fewer() -> None:
     assert unwritten(GraniteConfig(**SIZES)) is None
     assert unwritten(LlamaConfig(**SIZES, hidden_act="gelu")) == "the activation 'gelu'"
     assert unwritten(CohereConfig(**SIZES)) == "the attention of 'cohere'"
+    # Each class reads one of the two keys.
+    both = {"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}
+    assert unwritten(GemmaConfig(**SIZES, **both)) == "the activation 'gelu'"
+    assert unwritten(Gemma2Config(**SIZES, **both)) is None
 
 
 def test_the_gates_longest_prompt_ends_behind_every_window() -> None:

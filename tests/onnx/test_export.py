@@ -9,7 +9,9 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,8 +20,8 @@ import pytest
 import torch
 import yaml
 from conftest import EXPORT, ROOT, stored_as, tiny_params
-from families import FAMILIES
-from onnx import TensorProto, helper
+from families import FAMILIES, YARN
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -32,6 +34,7 @@ from safety_tax.engine.gqa.tree import Tree
 from safety_tax.engine.plain.engine import Plain
 from safety_tax.engine.session import CPU, GRAPH
 from safety_tax.engine.weight_files import RECORD, require_weights
+from safety_tax.model_files.attention import unwritten
 from safety_tax.onnx.exporting import export_base
 from safety_tax.onnx.graph_pieces import cut, run_in_pieces
 from safety_tax.onnx.grouped_query import grouped_logits
@@ -40,6 +43,7 @@ from safety_tax.onnx.logit_positions import add_logit_positions
 from safety_tax.onnx.onnx_graph import _refused
 from safety_tax.onnx.over_checkpoint import CONTRIB, tensors_of
 from safety_tax.onnx.parity import gate_difference, largest_difference, onnx_logits, pytorch_logits
+from safety_tax.onnx.rows_export import write_rows_graph
 
 NUMBERS = {"float32": np.float32, "float16": np.float16}
 
@@ -529,6 +533,44 @@ def test_a_family_in_16_bits_has_its_graph_for_gpus(kind: str, dtype: str, tmp_p
         ort.InferenceSession(str(folder / ROWS_GRAPH), providers=["CPUExecutionProvider"])
     except NoKernel as error:
         assert dtype == "bfloat16" and "Could not find an implementation" in str(error)
+
+
+def test_a_factor_of_a_graph_for_gpus_is_not_rounded_to_16_bits(tmp_path: Path) -> None:
+    """PyTorch multiplies by Granite's 0.22 in float32; the gate would not see it, which computes in float32."""
+    FAMILIES["granite"].network().to(torch.bfloat16).save_pretrained(tmp_path / "weights")
+    folder = exported(tmp_path / "weights", tmp_path / "onnx", "bfloat16")
+    graph = onnx.load(str(folder / ROWS_GRAPH), load_external_data=False).graph
+    (factor,) = (tensor for tensor in graph.initializer if tensor.name == "times_0.22")
+    assert numpy_helper.to_array(factor) == np.float32(0.22)
+    multiplied = [node for node in graph.node if "times_0.22" in node.input]
+    casts = {node.output[0]: helper.get_node_attr_value(node, "to") for node in graph.node if node.op_type == "Cast"}
+    assert len(multiplied) == 4 and {casts[node.input[0]] for node in multiplied} == {TensorProto.FLOAT}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("gemma3", {"layer_types": ["sliding_attention"] * 2}),  # which rotate otherwise than the others
+        ("phi4", {"sliding_window": 12}),
+        ("exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 2}),  # then all rotate
+        ("cohere", {"use_qk_norm": False}),
+        ("olmo3", {"rope_scaling": YARN}),
+        ("granite", {"attention_bias": True, "mlp_bias": True}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_other_settings_of_a_family_pass_the_gates_of_both_fast_graphs(
+    kind: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    family = FAMILIES[kind]
+    other = replace(family, settings=family.settings | settings)
+    other.network().save_pretrained(tmp_path / "weights")
+    folder = exported(tmp_path / "weights", tmp_path / "onnx")
+    assert (folder / GROUPED_GRAPH).exists()
+    if unwritten(other.config()) is None:
+        write_rows_graph(folder)
+    asked = [list(range(10, 40)), list(range(100, 150))]
+    assert gate_difference(tmp_path / "weights", folder, asked, 0.2) < 2e-4
 
 
 def test_a_family_whose_trace_in_float16_is_no_graph_is_one_sentence() -> None:

@@ -43,6 +43,17 @@ ROWS = [
     for place, (name, family) in enumerate(FAMILIES.items())
 ]
 
+PLAIN_ON_CPU = {"stablelm_12b", "gpt_oss", "gpt_neox", "gpt2", "falcon", "phi", "opt", "gptj"}
+FAST_ON_GPU = {
+    *("nemo", "qwen3", "gemma2", "phi4", "gemma3", "llama2", "llama31", "mistral_v1", "mistral_v3", "qwen25"),
+    *("phi35", "olmo2", "olmo3", "granite", "smollm3", "gemma"),
+}
+
+
+def test_these_have_the_fast_graphs() -> None:
+    assert {name for name, family in FAMILIES.items() if unfit(family.config()) is not None} == PLAIN_ON_CPU
+    assert {name for name, family in FAMILIES.items() if unwritten(family.config()) is None} == FAST_ON_GPU
+
 
 def prompts(count: int, most: int) -> list[list[int]]:
     """Random tokens, of 5 to `most` a prompt, which begin alike two by two."""
