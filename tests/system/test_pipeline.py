@@ -200,7 +200,7 @@ def test_no_stage_writes_into_a_file_that_dvcs_cache_has_too(project: Project) -
     for stage in ("curvature", "merge", "export", "infer", "judge"):
         project.stage(f"stages.{stage}", model, *([] if stage == "curvature" else ["safety_donor"]))
     objects = [file for file in (project.folder / ".dvc/cache/files/md5").glob("??/*") if file.is_file()]
-    assert len(objects) > 100
+    assert len(objects) > 80
     assert [file for file in objects if md5_of(file) != f"{file.parent.name}{file.name.removesuffix('.dir')}"] == []
 
 
