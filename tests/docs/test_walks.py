@@ -202,10 +202,10 @@ def test_two_clones_share_a_remote(team: Callable[[str], Clone], origin: Project
 
     analyst = team("analyst")
     walk(analyst, [metrics])
-    analyst.params["metrics"]["price"] = 0.5
+    analyst.params["metrics"]["price"]["helpfulness"] = 0.5
     analyst.write_params(analyst.params)
     assert analyst.repro("--allow-missing") == AFTER
-    assert kinds_of(analyst) == {"data/responses", "data/verdicts"}
+    assert kinds_of(analyst) == {"data/benchmarks", "data/responses", "data/verdicts"}
 
 
 @pytest.mark.parametrize("team", ["folder"], indirect=True)
