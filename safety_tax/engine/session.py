@@ -84,7 +84,7 @@ def choose_provider(setting: Literal["auto", "cuda", "cpu"]) -> str:
     return CPU
 
 
-def weight_bytes(folder: Path, graph: str = GRAPH) -> int:
+def external_bytes(folder: Path, graph: str = GRAPH) -> int:
     """Of the weights that lie outside one of a folder's graphs; 0 where there is none."""
     path = folder / graph
     tensors = onnx.load(str(path), load_external_data=False).graph.initializer if path.exists() else ()
@@ -95,7 +95,7 @@ def cuda_options(folder: Path, graph: str = GRAPH, share: float = 0.75) -> dict[
     """What the CUDA provider is told for a folder's graph, which may take a `share` of what the weights leave."""
     # TF32 rounds to 10 bits: float32 on a GPU must mean float32, or the parity gate means little.
     options = {"use_tf32": "0"}
-    free, weights = free_gpu_memory(), weight_bytes(folder, graph)
+    free, weights = free_gpu_memory(), external_bytes(folder, graph)
     if free is not None and free > weights:
         # A session gives nothing back, and takes more than it needs: the rest is left to others, or to its own buffers.
         options["gpu_mem_limit"] = str(weights + int((free - weights) * share))

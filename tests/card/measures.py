@@ -22,7 +22,7 @@ from safety_tax.engine.devices import capability, driver_version, free_gpu_memor
 from safety_tax.engine.gqa.rows import Rows
 from safety_tax.engine.gqa.rows_session import PASS_SHARE, ROWS_GRAPH, Wanted
 from safety_tax.engine.protocol import Answers, Budget, Hooks, Question, Questions
-from safety_tax.engine.session import CPU, CUDA, cuda_problem, weight_bytes
+from safety_tax.engine.session import CPU, CUDA, cuda_problem, external_bytes
 from tests.card.models import Model, write
 
 Row = tuple[str, str]
@@ -221,7 +221,7 @@ def memory(card: Card) -> Iterator[Row]:
     planned = rows * (prompt + new) * card.engine.session.token_bytes
     yield (
         "planned: weights, keys and values",
-        f"{weight_bytes(card.folder, ROWS_GRAPH) / 1e9:.2f} GB, {planned / 1e9:.2f} GB",
+        f"{external_bytes(card.folder, ROWS_GRAPH) / 1e9:.2f} GB, {planned / 1e9:.2f} GB",
     )
     if before is not None:
         used = (before - (free_gpu_memory() or 0)) / 1e9

@@ -24,7 +24,7 @@ from safety_tax.engine.plain.session import Output, PlainSession
 from safety_tax.engine.preparing import Asking, Examples, Form, prepare
 from safety_tax.engine.protocol import Question, StopText
 from safety_tax.engine.rows import asked_in, choice_scores
-from safety_tax.engine.session import CPU, CUDA, choose_provider, cuda_options, cuda_problem, weight_bytes
+from safety_tax.engine.session import CPU, CUDA, choose_provider, cuda_options, cuda_problem, external_bytes
 from safety_tax.judging.verdicts import outcome, require_same_items, softmax
 from safety_tax.onnx.exporting import export_base
 from safety_tax.onnx.parity import largest_difference
@@ -364,7 +364,7 @@ def test_a_gpus_memory_is_asked_for_once(llama: tuple[Path, Path]) -> None:
 
 
 def test_cuda_leaves_a_quarter_beside_the_weights(llama: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = weight_bytes(llama[1])
+    weights = external_bytes(llama[1])
     assert 0 < (llama[1] / "model.safetensors").stat().st_size - weights < 4096  # its header
     monkeypatch.setattr("safety_tax.engine.session.free_gpu_memory", lambda: weights + 4000)
     assert cuda_options(llama[1]) == {"use_tf32": "0", "gpu_mem_limit": str(weights + 3000)}

@@ -551,6 +551,7 @@ def test_a_factor_of_a_graph_for_gpus_is_not_rounded_to_16_bits(tmp_path: Path) 
     ("kind", "settings"),
     [
         ("gemma3", {"layer_types": ["sliding_attention"] * 2}),  # which rotate otherwise than the others
+        ("gemma3", {"attn_logit_softcapping": 0.5}),  # which its class reads and never applies
         ("phi4", {"sliding_window": 12}),
         ("exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 2}),  # then all rotate
         ("cohere", {"use_qk_norm": False}),

@@ -16,7 +16,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.engine.batches import Int64
 from safety_tax.engine.devices import DeviceMemory, capability, free_gpu_memory
 from safety_tax.engine.gqa.session import LAST_PLACES, TOTAL_LENGTH
-from safety_tax.engine.session import CUDA, require_provider, start, starting, weight_bytes
+from safety_tax.engine.session import CUDA, require_provider, start, starting, external_bytes
 
 ROWS_GRAPH = "rows.onnx"
 WANTED, TARGETS, UNIFORMS, COLDNESS = "wanted", "targets", "uniforms", "coldness"
@@ -63,7 +63,7 @@ class RowsSession:
         self._device = "cuda" if provider == CUDA else "cpu"
         with starting(folder, provider):
             free = free_gpu_memory() if provider == CUDA else None
-            weights = weight_bytes(folder, ROWS_GRAPH)
+            weights = external_bytes(folder, ROWS_GRAPH)
         require_room(folder, free, weights)
         self._session = start(folder, provider, ROWS_GRAPH, PASS_SHARE)
         self._past = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
