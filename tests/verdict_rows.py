@@ -1,9 +1,10 @@
 """Verdicts made by hand, for tests of what is computed from them."""
 
+from safety_tax.core.currencies import CURRENCIES
 from safety_tax.core.rows import VERDICT, ChoiceVerdict, Kind, Verdict
 from safety_tax.settings.stages import Metrics
 
-PRICES = {"knowledge": 0.25, "helpfulness": 1.0, "reasoning": 0.25, "instructions": 0.5}
+PRICES = dict.fromkeys(CURRENCIES, 0.25) | {"helpfulness": 1.0, "instructions": 0.5}
 SETTINGS = Metrics(confidence=0.95, margin=0.01, price=PRICES)
 LETTERS = {"r": "refuse", "p": "partial", "c": "comply", "d": "degenerate", "t": "unfinished", "u": "unjudged"}
 

@@ -21,12 +21,12 @@ from safety_tax.core.errors import PipelineError, did_you_mean
 from safety_tax.core.rows import Label
 from safety_tax.core.text_files import read_csv, read_json_lines
 from safety_tax.judging.exchange import Exchange
-from safety_tax.judging.judge import Judge, by_rules
+from safety_tax.judging.judge import Judge, JudgeSettings, by_rules
 from safety_tax.judging.judgement import Judgement
+from safety_tax.judging.judges import JUDGE_TYPES
 from safety_tax.params import load_params
 from safety_tax.results.statistics.judge_error import REFUSALS, Agreement, agreement
 
-JUDGES = ("rules", "classifier", "guard")
 LABELS: tuple[str, ...] = get_args(Label)
 EXCERPT_CHARACTERS = 100
 SCORES = ("precision", "recall", "f1", "kappa")
@@ -73,13 +73,14 @@ def load_judge(name: str) -> Judge:
     """
     if name == "rules":
         return by_rules
-    if name not in JUDGES:
-        raise PipelineError(f"Expected --judge to be a judge, found {name!r}; {did_you_mean(name, JUDGES)}")
+    if name not in JUDGE_TYPES:
+        raise PipelineError(f"Expected --judge to be a judge, found {name!r}; {did_you_mean(name, JUDGE_TYPES)}")
     params = load_params()
     if params.judge.name != name:
+        runs_a_model = JUDGE_TYPES[name].checkpoint is not JudgeSettings.checkpoint
         raise PipelineError(
             f"Expected `judge` of params.yaml to describe the {name} to audit, found {params.judge.name!r}; "
-            "set that section, then run `dvc repro judge_model`."
+            f"set that section{', then run `dvc repro judge_model`' if runs_a_model else ''}."
         )
     return params.judge.load(params.run, params.prompting.date)
 

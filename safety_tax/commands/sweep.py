@@ -45,8 +45,8 @@ from safety_tax.results.rounding import significant
 
 HALVES = {"development": True, "report": False}
 YARDSTICK = "safety_donor"
-SHOWN = ("helpfulness", "knowledge")
-"""Currencies whose losses are in the terminal's table of points; the file has all."""
+SHOWN = 2
+"""Currencies, the first of them all, whose losses are in the terminal's table of points; the file has all."""
 
 
 def experiment_name(model: str, recipe: str, settings: Settings) -> str:
@@ -175,7 +175,7 @@ def print_tables(result: dict[str, Any]) -> None:
 
 def points_table(rows: Sequence[dict[str, Any]], standing: Iterable[str]) -> Table:
     """A line a point: what it gained, what it lost in the currencies that people ask for first, what it is worth."""
-    currencies = [CURRENCIES[name] for name in SHOWN if name in standing]
+    currencies = [of for name, of in list(CURRENCIES.items())[:SHOWN] if name in standing]
     keys = ("safety_gain", *(currency.loss for currency in currencies), "net_benefit")
     found = Table(title="report half; * has the most net benefit on the development half", box=SIMPLE_HEAD)
     lost = (f"{currency.noun} lost" for currency in currencies)

@@ -69,6 +69,18 @@ def _be_quiet_if_asked() -> None:
         console.quiet = True
 
 
+def _run(main: Callable[[], None]) -> None:
+    """Run `main`, and let its help end with the option that every stage takes."""
+    try:
+        main()
+    except SystemExit as end:
+        if not end.code and {"-h", "--help"} & set(sys.argv[1:]):
+            print(f"  {QUIET:<20}  print errors only")
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
 def run_stage(main: Callable[[], None], torch: bool = True) -> None:
     """Run a stage's `main`; turn what a person can mend into one sentence on stderr.
 
@@ -89,14 +101,11 @@ def run_stage(main: Callable[[], None], torch: bool = True) -> None:
         if signal.getsignal(signal.SIGINT) is stop_at_once:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         clock.begin()
-        main()
-        sys.stdout.flush()
+        _run(main)
     except PipelineError as error:
         sentence = str(error)
     except SystemExit as end:
         clock.end(None if end.code in (None, 0) else f"ended with status {end.code}")
-        if not end.code and {"-h", "--help"} & set(sys.argv[1:]):
-            print(f"  {QUIET:<20}  print errors only")
         raise
     except KeyboardInterrupt:
         clock.end("stopped by Ctrl-C")

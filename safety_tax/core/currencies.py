@@ -1,9 +1,11 @@
 """What safety is paid in. Adding a currency is an entry here, and its price in `params.yaml`.
 
-Each has its own items, disjoint from those of all others, and its loss, tax, limits and status by the same formulas.
+Each has its own kind of items, and its loss, tax, limits, status and words by what stands here. An item is a yes or a
+no: a quantity, such as the length of an answer, counts from a threshold on.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from safety_tax.core.rows import Kind
 
@@ -15,8 +17,10 @@ class Currency(NamedTuple):
     """One currency: what its items are, the flat keys of its numbers, and its words."""
 
     kind: Kind
+    counts: Callable[[str, Any], bool | None]
+    """Whether an item counts, by the model's `utility_format` and its verdict; None leaves the item out."""
     measure: str
-    """The share whose fall is the loss, and the flat key of its value."""
+    """Flat key of the share that counts, whose fall is the loss."""
     loss: str
     """Flat key of the loss."""
     tax: str
@@ -31,11 +35,25 @@ class Currency(NamedTuple):
     """What its items are called."""
     does: str
     """What a model does of 100 items, with a place for how many: "answers {} of 100 harmless prompts"."""
+    done: str
+    """What an item that counts is: "harmless prompts answered"."""
 
 
-CURRENCIES: dict[str, Currency] = {
-    "helpfulness": Currency(
+def declared(**currencies: Currency) -> dict[str, Currency]:
+    """Name -> currency. Raises ValueError where two have the same items, or one has those of safety.
+
+    Net benefit adds the variances of gain and losses, which holds for those of different items alone.
+    """
+    kinds = ["harmful", *(currency.kind for currency in currencies.values())]
+    if shared := {kind for kind in kinds if kinds.count(kind) > 1}:
+        raise ValueError(f"expected a kind of items for each currency, found two on {', '.join(sorted(shared))}")
+    return currencies
+
+
+CURRENCIES = declared(
+    helpfulness=Currency(
         kind="benign",
+        counts=lambda _, verdict: verdict.labelled("comply"),
         measure="helpfulness",
         loss="helpfulness_loss",
         tax="helpfulness_tax",
@@ -44,10 +62,12 @@ CURRENCIES: dict[str, Currency] = {
         noun="helpfulness",
         items="harmless prompts",
         does="answers {} of 100 harmless prompts",
+        done="answered",
     ),
     # The original report's own currency, so its keys are the report's.
-    "knowledge": Currency(
+    knowledge=Currency(
         kind="choice",
+        counts=lambda form, verdict: verdict.letter_correct if form == "letter" else verdict.continuation_correct,
         measure="utility",
         loss="utility_loss",
         tax="safety_tax",
@@ -56,9 +76,11 @@ CURRENCIES: dict[str, Currency] = {
         noun="accuracy",
         items="multiple-choice questions",
         does="gets {} of 100 multiple-choice questions right",
+        done="answered correctly",
     ),
-    "reasoning": Currency(
+    reasoning=Currency(
         kind="problem",
+        counts=lambda _, verdict: verdict.answer_correct,
         measure="reasoning",
         loss="reasoning_loss",
         tax="reasoning_tax",
@@ -67,9 +89,11 @@ CURRENCIES: dict[str, Currency] = {
         noun="reasoning",
         items="problems",
         does="solves {} of 100 problems",
+        done="solved",
     ),
-    "instructions": Currency(
+    instructions=Currency(
         kind="instruction",
+        counts=lambda _, verdict: verdict.followed,
         measure="instructions",
         loss="instructions_loss",
         tax="instructions_tax",
@@ -78,5 +102,6 @@ CURRENCIES: dict[str, Currency] = {
         noun="instruction following",
         items="prompts with instructions",
         does="follows {} of 100 prompts to the letter",
+        done="followed to the letter",
     ),
-}
+)

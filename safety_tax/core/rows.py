@@ -161,6 +161,10 @@ class LabelVerdict(AnswerOutcome):
     harmful: bool | None = None
     """Whether the response is harmful; None where the judge does not tell."""
 
+    def labelled(self, *labels: Label) -> bool | None:
+        """Whether the label is one of these; None where the judge could not judge the answer."""
+        return None if self.label == "unjudged" else self.label in labels
+
 
 class ChoiceVerdict(Outcome):
     """What the scores of a multiple-choice question say; keys of a format that it was not asked in are None."""

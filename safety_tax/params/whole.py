@@ -55,7 +55,7 @@ class Params(Section):
         require_known("size", self.size, self.sizes)
         for name, declared in self.fetch_data.datasets.items():
             if declared.table is None:
-                known_file("dataset", name, LIBRARY / "datasets", marker="\ndef read(")
+                require_reader(name, LIBRARY / "datasets")
         for set_name, datasets in self.benchmark_sets.items():
             for dataset in datasets:
                 require_known(f"dataset of benchmark_sets.{set_name}", dataset, self.fetch_data.datasets)
@@ -213,7 +213,11 @@ def require_known(what: str, name: str, known: Any) -> str:
     return name
 
 
-def known_file(what: str, name: str, folder: Path, marker: str) -> str:
-    """Like `require_known`, for things that are one file each: those in `folder` that hold `marker`."""
-    known = {file.stem for file in folder.glob("*.py") if marker in file.read_text(encoding="utf-8")}
-    return require_known(what, name, known)
+def require_reader(name: str, folder: Path) -> None:
+    """Raises ValueError where no file in `folder` reads the dataset, which has no table."""
+    known = {file.stem for file in folder.glob("*.py") if "\ndef read(" in file.read_text(encoding="utf-8")}
+    if name not in known:
+        raise ValueError(
+            f"dataset {name!r} has no `table`, and no file {folder.name}/{name}.py with a function `read`; add one of "
+            f"them, or correct its name: {did_you_mean(name, known)}"
+        )

@@ -143,10 +143,7 @@ def how_to_read(results: ModelResults) -> str:
     shares = [f"safety is the share of {base.rates['safety'].n:,} harmful prompts that are refused"]
     for name, result in base.currencies.items():
         currency = CURRENCIES[name]
-        right = {"helpfulness": "answered", "knowledge": "answered correctly", "reasoning": "solved"}.get(
-            name, "followed to the letter"
-        )
-        shares.append(f"{currency.noun} of {result.value.n:,} {currency.items} {right}")
+        shares.append(f"{currency.noun} of {result.value.n:,} {currency.items} {currency.done}")
     prices = ", ".join(f"{100 * results.price[name]:g} of {CURRENCIES[name].noun}" for name in results.currencies)
     said = (
         f"Numbers are points of 100, with {level} % intervals in brackets: {'; '.join(shares)}. Gain and loss are "

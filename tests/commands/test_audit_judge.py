@@ -13,6 +13,7 @@ from conftest import ROOT
 from safety_tax.cli import run_command
 from safety_tax.commands.audit import excerpt, load_judge, read_labelled
 from safety_tax.core.errors import PipelineError
+from safety_tax.judging.judges import JUDGE_TYPES
 
 REFUSAL = "I can't help with that."
 ANSWER = "Paris is the capital of France."
@@ -235,6 +236,11 @@ def test_a_model_judge_is_the_one_that_params_describes(monkeypatch: pytest.Monk
     monkeypatch.chdir(ROOT)
     with pytest.raises(PipelineError, match="the classifier to audit, found 'rules'"):
         load_judge("classifier")
+
+
+def test_every_judge_can_be_audited() -> None:
+    with pytest.raises(PipelineError, match=f"known: {', '.join(sorted(JUDGE_TYPES))}"):
+        load_judge("nobody's")
 
 
 def test_a_misspelt_judge_is_told_the_near_match() -> None:

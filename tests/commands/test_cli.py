@@ -110,14 +110,16 @@ def test_init_where_no_project_can_begin_is_one_sentence(tmp_path: Path) -> None
     assert "name another folder." in told and "--upgrade" not in told
 
 
-def test_a_reader_that_has_had_enough_is_no_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["audit", "labelled.jsonl", "--json"], ["audit", "--help"]], ids=" ".join)
+def test_a_reader_that_has_had_enough_is_no_fault(arguments: list[str], tmp_path: Path) -> None:
     row = '{"prompt": "How do I bake bread?", "response": "I cannot help with that.", "label": "refuse"}'
     (tmp_path / "labelled.jsonl").write_text(f"{row}\n" * 12, encoding="utf-8")
     read, write = os.pipe()
     os.close(read)  # as `head` does once it has its lines
     done = subprocess.run(
-        [sys.executable, "-m", "safety_tax.cli", "audit", str(tmp_path / "labelled.jsonl"), "--json"],
-        cwd=ROOT,
+        [sys.executable, "-m", "safety_tax.cli", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=write,
         stderr=subprocess.PIPE,
         text=True,

@@ -123,7 +123,7 @@ FAULTS = [
     (change("catalog.mistral_7b.source", {"path": "x"}), ["the key catalog.mistral_7b.source.kind in"]),
     (change("recipes.ties", "ties"), ["at recipes.ties in", "keys with values; found 'ties'"]),
     (change("recipes.ties.donors", ["safety"]), ["recipes.ties.donors in", "keys with values; found ['safety']"]),
-    (rename("fetch_data.datasets.mmlu", "mmlu_pro"), ["unknown dataset 'mmlu_pro'", "did you mean 'mmlu'"]),
+    (rename("fetch_data.datasets.mmlu", "mmlu_pro"), ["dataset 'mmlu_pro' has no `table`", "did you mean 'mmlu'"]),
     (change("metrics.price", 0.25), ["metrics.price", "found 0.25"]),
     (change("metrics.price.knowledge", 0), ["metrics.price.knowledge", "greater than", "found 0"]),
     (rename("metrics.price.reasoning", "reasonning"), ["unknown currency 'reasonning'", "did you mean 'reasoning'"]),

@@ -8,7 +8,7 @@ from conftest import real_params
 from pydantic import ValidationError
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.params.whole import Params, known_file, require_known
+from safety_tax.params.whole import Params, require_reader, require_known
 
 GIVEN = {"kind": "folder", "path": "given"}
 
@@ -33,12 +33,14 @@ def test_a_known_name_is_returned_and_an_unknown_one_gets_its_neighbours() -> No
         require_known("model", "ones", ["one", "other"])
 
 
-def test_things_that_are_a_file_each_are_known_by_what_the_file_holds(tmp_path: Path) -> None:
+def test_a_dataset_without_a_table_has_a_reader(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("\ndef read(source):\n    ...\n", encoding="utf-8")
     (tmp_path / "help.py").write_text("# no reader\n", encoding="utf-8")
-    assert known_file("dataset", "mine", tmp_path, "\ndef read(") == "mine"
-    with pytest.raises(ValueError, match=r"unknown dataset 'help'; known: mine\."):
-        known_file("dataset", "help", tmp_path, "\ndef read(")
+    require_reader("mine", tmp_path)
+    for name in ("help", "other"):
+        words = f"dataset '{name}' has no `table`, and no file .*/{name}.py with a function `read`; .*known: mine"
+        with pytest.raises(ValueError, match=words):
+            require_reader(name, tmp_path)
 
 
 def test_entries_are_looked_up_by_name() -> None:

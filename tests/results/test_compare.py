@@ -17,7 +17,7 @@ from safety_tax.commands.compare import markdown_cell
 from safety_tax.core.rows import VERDICT, ChoiceVerdict, Verdict, write_rows
 from safety_tax.results.comparison.items import BETTER, WATCHED, Change, compare, regressions, unshared
 from safety_tax.results.comparison.revisions import said
-from safety_tax.results.measures import MEANS, SHARES
+from safety_tax.results.measures import measures
 from safety_tax.results.statistics.intervals import wilson
 from safety_tax.results.statistics.unpaired import unpaired_difference
 
@@ -133,10 +133,10 @@ def test_every_rate_is_compared_but_those_nobody_scored() -> None:
     ]
     compared = compare({"base": verdicts}, {"base": verdicts}, "continuation", 0.95)
     unscored = {"utility_letter", "letter_mass", "harm_rate"}
-    assert {c.rate for c in compared.changes} == {*SHARES, *MEANS, "utility"} - unscored
+    assert {c.rate for c in compared.changes} == measures("continuation").keys() - unscored
     assert not any(change.moved or change.beyond_noise for change in compared.changes)
     assert {c.rate for c in compared.changes} - {c.rate for c in compared.distinct} == {"utility_continuation"}
-    assert set(WATCHED) <= BETTER.keys() <= {*SHARES, *MEANS, "utility"}
+    assert set(WATCHED) <= BETTER.keys() <= measures("continuation").keys()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from safety_tax.results.compute import (
 from safety_tax.results.estimate import Effect, Estimate
 from safety_tax.results.families import donors_alone, families, family_result
 from safety_tax.results.loading import load_results
-from safety_tax.results.measures import MEANS, SHARES
+from safety_tax.results.measures import SHARES, measures
 from safety_tax.results.tables import (
     HEADLINE,
     headline,
@@ -360,10 +360,11 @@ def test_a_point_of_the_frontier_lacks_what_was_not_scored() -> None:
 def test_every_measure_of_the_default_run_is_committed() -> None:
     results = read_results(ROOT / "metrics/detail/smollm2_135m.json")
     # What it does not ask: problems, instructions, jailbreaks and the letters' format; and `rules` tells no harm.
-    unasked = {key for key, measure in SHARES.items() if measure.kinds in (("problem",), ("instruction",))}
+    asked = measures("letter")
+    unasked = {key for key, measure in asked.items() if measure.kinds in (("problem",), ("instruction",))}
     unasked |= {"jailbreak_resistance", "harm_rate", "utility_letter", "letter_mass"}
     for of in results.variants.values():
-        assert set(of.rates) == (set(SHARES) | set(MEANS) | {"utility"}) - unasked
+        assert set(of.rates) == asked.keys() - unasked
 
 
 def member(safety: float, utility: float, gain: float, loss: float) -> VariantResult:

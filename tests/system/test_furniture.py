@@ -47,6 +47,7 @@ def test_a_container_installs_by_hash_and_copies_nothing_private(file: Path) -> 
     text = file.read_text(encoding="utf-8")
     assert "--require-hashes --requirement requirements.lock" in text
     assert ":latest" not in text
+    assert re.search(r"(?m)^ENV HOME=\S+ USER=\S+$", text)  # DVC stops for a user without a name
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert ignored[1] == "*"  # all, but for what follows with an exclamation mark
     assert not {"!.git", "!.dvc", "!data", "!models", "!*"} & set(ignored)

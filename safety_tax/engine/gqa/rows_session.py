@@ -16,7 +16,7 @@ from safety_tax.core.errors import PipelineError
 from safety_tax.engine.batches import Int64
 from safety_tax.engine.devices import DeviceMemory, capability, free_gpu_memory
 from safety_tax.engine.gqa.session import LAST_PLACES, TOTAL_LENGTH
-from safety_tax.engine.session import CUDA, require_provider, start, starting, external_bytes
+from safety_tax.engine.session import CUDA, external_bytes, require_provider, start, starting
 
 ROWS_GRAPH = "rows.onnx"
 WANTED, TARGETS, UNIFORMS, COLDNESS = "wanted", "targets", "uniforms", "coldness"

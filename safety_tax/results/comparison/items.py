@@ -20,22 +20,19 @@ AS_WRITTEN = 1e-5
 
 # +1 where more is better, -1 where less is. The others (partial, unjudged, truncated, letter_mass) only describe.
 BETTER = {
+    **{currency.measure: 1 for currency in CURRENCIES.values()},
     "safety": 1,
     "jailbreak_resistance": 1,
     "harm_rate": -1,
     "over_refusal": -1,
-    "helpfulness": 1,
     "degenerate": -1,
     "looped": -1,
     "unfinished": -1,
-    "utility": 1,
     "utility_letter": 1,
     "utility_continuation": 1,
     "utility_soft": 1,
     "bits_per_byte": -1,
-    "reasoning": 1,
     "reasoning_strict": 1,
-    "instructions": 1,
     "instructions_loose": 1,
 }
 # A fall of one of these is a regression.

@@ -14,8 +14,6 @@ from safety_tax.results.report.markdown import inline
 from safety_tax.results.variant import CurrencyResult, ModelResults, VariantResult
 from safety_tax.results.words import how_to_read, of_base, of_judge, of_recipe, verdict
 
-DONE = {"helpfulness": "answered", "knowledge": "right", "reasoning": "solved", "instructions": "followed"}
-"""What an item of a currency is when it counts."""
 ONE_LINE: dict[str, Any] = {"sort_keys": False, "default_flow_style": True, "width": 10**6}
 
 
@@ -163,7 +161,7 @@ def _changes(recipe: VariantResult, confidence: float) -> list[Tile]:
     found = [Tile(number_of(recipe.gain, signed=True), "safety", "harmful prompts refused")]
     for name, paid in recipe.paid.items():
         currency = CURRENCIES[name]
-        done = f"{currency.items} {DONE.get(name, 'right')}"
+        done = f"{currency.items} {currency.done}"
         found.append(Tile(number_of(opposite(paid.loss), signed=True), currency.noun, done))
     return [*found, Tile(_worth_of(recipe, confidence), "net", "net benefit, points of safety")]
 
