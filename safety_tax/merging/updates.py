@@ -35,7 +35,7 @@ class Target:
     """Task vectors of this tensor, of every donor that the recipe reads, whatever its weight."""
     importance: Importance | None = None
     notes: dict[str, float] = field(default_factory=dict)
-    """Layers that a method judged, and of these changed: `judged layers`, `changed layers`. `merge.json` has the share."""
+    """Of a method that judges layers, `judged layers` and `changed layers`, whose share `merge.json` has."""
 
 
 def is_layer_matrix(name: str, delta: Float32) -> bool:

@@ -35,7 +35,7 @@ def test_another_entry_is_measured_taxed_and_spoken_of_like_the_others(monkeypat
 
     bought = results.variants["ties"].currencies["company"]
     assert bought.paid is not None
-    assert (bought.value.value, bought.paid.loss.value) == (0.7, pytest.approx(0.2))  # 40 prompts, refused by 0.1 and 0.3
+    assert (bought.value.value, bought.paid.loss.value) == (0.7, pytest.approx(0.2))
     assert bought.paid.tax.value == pytest.approx(0.2 / (0.64 - 0.3), abs=0.01)
     assert results.variants["ties"].flat()["company_tax"] == bought.paid.tax.value
     assert "playing along of 40 role plays played" in how_to_read(results)

@@ -8,7 +8,7 @@ from conftest import real_params
 from pydantic import ValidationError
 
 from safety_tax.core.errors import PipelineError
-from safety_tax.params.whole import Params, require_reader, require_known
+from safety_tax.params.whole import Params, require_known, require_reader
 
 GIVEN = {"kind": "folder", "path": "given"}
 
