@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import warm
 import yaml
 from conftest import ROOT, SIZES, real_params
 from hub_server import Fault, Hub, serving, sha256
@@ -74,7 +75,9 @@ def hub(repository: Path) -> Iterator[Hub]:
 Result = subprocess.CompletedProcess[str]
 
 
-def run(program: list[str], hub: Hub, folder: Path, source: dict[str, Any] | None, more: dict[str, str]) -> Result:
+def run(
+    program: list[str], hub: Hub, folder: Path, source: dict[str, Any] | None, more: dict[str, str], fresh: bool = False
+) -> Result:
     """Python with the arguments in a project whose catalogue has an entry with the source."""
     params = real_params()
     # As the repository stores its weights: they are kept as they are.
@@ -85,13 +88,12 @@ def run(program: list[str], hub: Hub, folder: Path, source: dict[str, Any] | Non
     (work / "dvc.yaml").touch()
     (work / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home", **more)}
-    command = [sys.executable, *program]
-    return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return warm.python(*program, cwd=work, env=environment, fresh=fresh)
 
 
-def fetch(hub: Hub, folder: Path, source: dict[str, Any] | None = None, **more: str) -> Result:
+def fetch(hub: Hub, folder: Path, source: dict[str, Any] | None = None, fresh: bool = False, **more: str) -> Result:
     """`python -m stages.fetch_model`."""
-    return run(["-m", "stages.fetch_model", "mistral_7b"], hub, folder, source, more)
+    return run(["-m", "stages.fetch_model", "mistral_7b"], hub, folder, source, more, fresh)
 
 
 def download(hub: Hub, folder: Path, **more: str) -> Result:
@@ -118,7 +120,7 @@ def shard_digest(repository: Path) -> str:
 
 
 def test_only_what_is_needed_is_downloaded_and_kept(hub: Hub, repository: Path, tmp_path: Path) -> None:
-    result = fetch(hub, tmp_path)
+    result = fetch(hub, tmp_path, fresh=True)
     assert result.returncode == 0, result.stderr
     assert "113,856 parameters" in result.stdout
     assert fetched(tmp_path) == WANTED
