@@ -90,8 +90,7 @@ def server() -> "subprocess.Popen[str]":
     started = subprocess.Popen(
         [sys.executable, __file__], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert started.stdin
-    atexit.register(started.stdin.close)  # it ends with its input
+    atexit.register(started.communicate)  # it ends with its input
     return started
 
 
