@@ -267,6 +267,8 @@ class Project:
         # dvc.yaml says `python`, which is this environment's.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, **secrets}
+        if warm.can_fork(environment):
+            environment["PATH"] = f"{warm.server()}{os.pathsep}{path}"
         if command[0] == sys.executable:
             result = warm.python(*command[1:], cwd=self.folder, env=environment, timeout=900)
         else:

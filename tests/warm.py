@@ -11,7 +11,9 @@ import json
 import math
 import os
 import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -46,7 +48,22 @@ PACKAGES = [
 ]
 # Read when Python or a package starts: a command that sets one gets a fresh process.
 AT_START = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_", "ATEN_", "TORCH", "PYTORCH", "CUDA", "TRANSFORMERS_", "USE_", "DVC_")
-lock = threading.Lock()
+# A `python` for the PATH of programs that start our commands.
+SHIM = """#!{python} -IS
+import json, os, socket, sys
+if sys.argv[1:2] not in (["-m"], ["-c"]):
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+asked = {{"arguments": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "timeout": 900}}
+with socket.socket(socket.AF_UNIX) as to:
+    to.connect({address!r})
+    socket.send_fds(to, [b"."], [0, 1, 2])
+    to.sendall(json.dumps(asked).encode())
+    to.shutdown(socket.SHUT_WR)
+    status = int(to.recv(16))
+if status < 0:
+    os.kill(os.getpid(), -status)
+sys.exit(status)
+"""
 
 
 def python(
@@ -57,23 +74,29 @@ def python(
     `fresh` starts Python anew, as people do.
     """
     env = dict(os.environ if env is None else env)
-    fresh = fresh or not hasattr(os, "fork") or at_start(env) != at_start(os.environ)
-    if fresh or not lock.acquire(blocking=False):  # one at a time
+    if fresh or not can_fork(env):
         return subprocess.run(
             [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=timeout
         )
-    try:
-        with tempfile.TemporaryDirectory(prefix="warm-") as folder:
-            outputs = [f"{folder}/stdout", f"{folder}/stderr"]
-            status = forked(
-                {"arguments": arguments, "cwd": str(cwd), "env": env, "outputs": outputs, "timeout": timeout}
-            )
-            texts = [Path(output).read_text(encoding="utf-8") for output in outputs]
-    finally:
-        lock.release()
+    with open(os.devnull) as nothing, tempfile.TemporaryFile("w+") as told, tempfile.TemporaryFile("w+") as errors:
+        asked = {"arguments": arguments, "cwd": str(cwd), "env": env, "timeout": timeout}
+        with socket.socket(socket.AF_UNIX) as to:
+            to.connect(str(server() / "socket"))
+            socket.send_fds(to, [b"."], [nothing.fileno(), told.fileno(), errors.fileno()])
+            to.sendall(json.dumps(asked).encode())
+            to.shutdown(socket.SHUT_WR)
+            status = int(to.recv(16))
+        told.seek(0)
+        errors.seek(0)
+        texts = told.read(), errors.read()
     if status == -signal.SIGALRM:
         raise subprocess.TimeoutExpired(arguments, timeout, *texts)
     return subprocess.CompletedProcess([sys.executable, *arguments], status, *texts)
+
+
+def can_fork(env: Mapping[str, str]) -> bool:
+    """Whether a process that is forked comes early enough for all variables."""
+    return hasattr(os, "fork") and at_start(env) == at_start(os.environ)
 
 
 def at_start(env: Mapping[str, str]) -> dict[str, str]:
@@ -82,47 +105,72 @@ def at_start(env: Mapping[str, str]) -> dict[str, str]:
 
 
 @cache
-def server() -> "subprocess.Popen[str]":
-    """The one of this process."""
+def server() -> Path:
+    """Start the one of this process; returns its folder, with its socket and a `python` that asks it."""
+    folder = tempfile.TemporaryDirectory(prefix="warm-")
+    path = Path(folder.name)
+    shim = path / "python"
+    shim.write_text(SHIM.format(python=sys.executable, address=str(path / "socket")), encoding="utf-8")
+    shim.chmod(0o755)
     # As `run_stage` sets them before the packages are imported.
     quiet = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
     env = {**quiet, **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}}
     started = subprocess.Popen(
-        [sys.executable, __file__], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, str(path / "socket")], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    atexit.register(started.communicate)  # it ends with its input
-    return started
+    assert started.stdout
+    assert started.stdout.readline() == b"ready\n"
+
+    def end() -> None:
+        started.communicate()  # it ends with its input
+        folder.cleanup()
+
+    atexit.register(end)
+    return path
 
 
-def forked(asked: dict[str, Any]) -> int:
-    """The exit status of what the server forks."""
-    to, back = server().stdin, server().stdout
-    assert to and back
-    print(json.dumps(asked), file=to, flush=True)
-    return int(back.readline())
-
-
-def serve() -> dict[str, Any]:
-    """Fork for each line of the input; returns in the child, with what is asked of it."""
+def serve(address: str) -> dict[str, Any]:
+    """Fork for each connection; returns in the child, with what is asked of it."""
     for name in PACKAGES:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            asked: dict[str, Any] = json.loads(line)
-            return asked
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-    sys.exit()
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen()
+    print("ready", flush=True)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
+    while True:
+        ready, _, _ = select.select([listening, sys.stdin], [], [])
+        if sys.stdin in ready:
+            sys.exit()
+        to, _ = listening.accept()
+        if os.fork() == 0:
+            listening.close()
+            return answer(to)
+        to.close()
+
+
+def answer(to: socket.socket) -> dict[str, Any]:
+    """Fork once more and tell the exit status of that child, in which alone this returns."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, files, _, _ = socket.recv_fds(to, 1, 3)
+    with to.makefile("rb") as sent:
+        asked: dict[str, Any] = json.load(sent)
+    child = os.fork()
+    if child:
+        to.sendall(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+        os._exit(0)
+    to.close()
+    return asked | {"files": files}
 
 
 def become(asked: dict[str, Any]) -> None:
     """The folder, environment and output of a process that was started for this command."""
     signal.alarm(math.ceil(asked["timeout"]))
-    outputs = [(name, os.O_WRONLY | os.O_CREAT) for name in asked["outputs"]]
-    for number, (name, how) in enumerate([(os.devnull, os.O_RDONLY), *outputs]):
-        os.dup2(os.open(name, how), number)
+    for number, file in enumerate(asked["files"]):
+        os.dup2(file, number)
+        os.close(file)
     before, now = dict(os.environ), asked["env"]
     os.environ.clear()
     os.environ.update(now)
@@ -163,7 +211,7 @@ def run(asked: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    asked = serve()
+    asked = serve(sys.argv[1])
     become(asked)
     status = run(asked)
     threading._shutdown()  # type: ignore[attr-defined]
