@@ -12,6 +12,7 @@ import math
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,7 +39,8 @@ PACKAGES = [
     "optimum.exporters.onnx",
     "scipy.stats",
     "pandas",
-    "pydantic",
+    "pydantic.main",
+    "psutil",
     "rich.progress",
     "rich.table",
     "dvc.cli",
@@ -107,8 +109,7 @@ def at_start(env: Mapping[str, str]) -> dict[str, str]:
 @cache
 def server() -> Path:
     """Start the one of this process; returns its folder, with its socket and a `python` that asks it."""
-    folder = tempfile.TemporaryDirectory(prefix="warm-")
-    path = Path(folder.name)
+    path = Path(tempfile.mkdtemp(prefix="warm-"))
     shim = path / "python"
     shim.write_text(SHIM.format(python=sys.executable, address=str(path / "socket")), encoding="utf-8")
     shim.chmod(0o755)
@@ -120,12 +121,7 @@ def server() -> Path:
     )
     assert started.stdout
     assert started.stdout.readline() == b"ready\n"
-
-    def end() -> None:
-        started.communicate()  # it ends with its input
-        folder.cleanup()
-
-    atexit.register(end)
+    atexit.register(started.communicate)  # it ends with its input, and this process may end without ceremony
     return path
 
 
@@ -143,6 +139,7 @@ def serve(address: str) -> dict[str, Any]:
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
         if sys.stdin in ready:
+            shutil.rmtree(os.path.dirname(address), ignore_errors=True)
             sys.exit()
         to, _ = listening.accept()
         if os.fork() == 0:
