@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import warm
 import yaml
 from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -266,9 +267,14 @@ class Project:
         # dvc.yaml says `python`, which is this environment's.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, **secrets}
-        result = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=900
-        )
+        if warm.can_fork(environment):
+            environment["PATH"] = f"{warm.server()}{os.pathsep}{path}"
+        if command[0] == sys.executable:
+            result = warm.python(*command[1:], cwd=self.folder, env=environment, timeout=900)
+        else:
+            result = subprocess.run(
+                command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=900
+            )
         output = result.stdout + result.stderr
         assert result.returncode == status, output[-4000:]
         return output

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import warm
 import yaml
 from conftest import real_params
 from sample_results import verdicts_of
@@ -25,8 +26,11 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><circle r=
 
 def run(folder: Path, *command: str) -> None:
     """Run a command that must succeed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, check=True, capture_output=True, timeout=120)
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    if command[0] == sys.executable:
+        warm.python(*command[1:], cwd=folder, env=env).check_returncode()
+    else:
+        subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, timeout=120)
 
 
 def params_of(models: Mapping[str, Shares], chosen: list[str] | None = None) -> dict[str, Any]:

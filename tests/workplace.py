@@ -4,11 +4,10 @@ import datetime
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import warm
 import yaml
 from conftest import ROOT, benign_rows, tiny_params
 
@@ -105,9 +104,7 @@ def infer(folder: Path, before: str = "", status: int = 0) -> str:
     script = folder / "run.py"
     script.write_text(code, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, str(script)], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
+    result = warm.python(str(script), cwd=folder, env=environment, timeout=300)
     output = result.stdout + result.stderr
     assert result.returncode == status, output[-3000:]
     return output

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 import yaml
 from conftest import ROOT, benign_rows, real_params
 from hub_server import Fault, Hub, serving
@@ -95,17 +96,15 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def doctor(
-    hub: Hub, folder: Path, params: dict[str, Any], roomy: bool = True, **more: str
+    hub: Hub, folder: Path, params: dict[str, Any], roomy: bool = True, fresh: bool = False, **more: str
 ) -> subprocess.CompletedProcess[str]:
     work = folder / "work"
     work.mkdir(exist_ok=True)
     (work / "dvc.yaml").touch()
     (work / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home", **more)}
-    command = (
-        [sys.executable, "-c", ON_A_LARGE_MACHINE] if roomy else [sys.executable, "-m", "safety_tax.cli", "doctor"]
-    )
-    return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    program = ("-c", ON_A_LARGE_MACHINE) if roomy else ("-m", "safety_tax.cli", "doctor")
+    return warm.python(*program, cwd=work, env=environment, fresh=fresh)
 
 
 def report_params() -> dict[str, Any]:
@@ -116,7 +115,7 @@ def report_params() -> dict[str, Any]:
 
 
 def test_a_run_that_can_succeed_is_passed(hub: Hub, tmp_path: Path) -> None:
-    result = doctor(hub, tmp_path, report_params(), HF_TOKEN="hf_approved")
+    result = doctor(hub, tmp_path, report_params(), fresh=True, HF_TOKEN="hf_approved")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "nothing speaks against a run" in result.stdout
     for name in ("mistral_7b", "llama31_8b", "qwen25_14b", "beavertails", "mmlu_hub", "torch"):
@@ -126,7 +125,7 @@ def test_a_run_that_can_succeed_is_passed(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_run_that_cannot_succeed_is_refused_with_every_reason(hub: Hub, tmp_path: Path) -> None:
     hub.faults.append(Fault("Qwen2.5-14B-Instruct", "status", 404, {"X-Error-Code": "RepoNotFound"}))
-    result = doctor(hub, tmp_path, report_params())
+    result = doctor(hub, tmp_path, report_params(), fresh=True)
     assert result.returncode == 1
     assert "found it gated (401); set HF_TOKEN" in result.stderr
     assert (

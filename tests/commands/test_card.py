@@ -4,13 +4,12 @@ import argparse
 import copy
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
+import warm
 import yaml
 from conftest import ARCHITECTURES, ROOT, real_params, tiny_params
 from huggingface_hub import ModelCard
@@ -153,8 +152,8 @@ def project(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pyt
 
 
 def dvc(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    done = warm.python("-m", "dvc", *arguments, cwd=folder)
+    done.check_returncode()
     return done.stdout + done.stderr
 
 

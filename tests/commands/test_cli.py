@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import warm
 import yaml
 from conftest import ROOT
 
@@ -16,25 +17,18 @@ from safety_tax.core.registry import names_of
 from safety_tax.core.workspace import VERSION
 
 
-def safety_tax(*arguments: str, cwd: Path = ROOT, status: int = 0) -> str:
+def safety_tax(*arguments: str, cwd: Path = ROOT, status: int = 0, fresh: bool = False) -> str:
     """What the command prints; its exit status must be `status`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "safety_tax.cli", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = warm.python("-m", "safety_tax.cli", *arguments, cwd=cwd, env=env, fresh=fresh)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def test_without_arguments_it_lists_its_commands() -> None:
-    told = safety_tax()
+    told = safety_tax(fresh=True)
     assert all(f"  {name} " in told and purpose in told for name, purpose in COMMANDS.items())
-    assert safety_tax("--version") == f"safety-tax {version('safety-tax')}\n"
+    assert safety_tax("--version", fresh=True) == f"safety-tax {version('safety-tax')}\n"
 
 
 def test_every_command_is_a_file_and_every_file_a_command() -> None:
@@ -51,7 +45,7 @@ def test_every_command_explains_itself(name: str) -> None:
 
 def test_a_misspelt_command_gets_near_matches() -> None:
     assert "found 'comapre'; did you mean 'compare'" in safety_tax("comapre", status=2)
-    assert "found 'infre'; did you mean 'infer'" in safety_tax("stage", "infre", status=1)
+    assert "found 'infre'; did you mean 'infer'" in safety_tax("stage", "infre", status=1, fresh=True)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import warm
 from conftest import ROOT, real_params
 
 from safety_tax.checkup.duration import LAST, seconds_of_one
@@ -78,7 +79,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def dvc(*arguments: str, status: int = 0) -> None:
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
+    done = warm.python("-m", "dvc", *arguments, cwd=Path.cwd())
     assert done.returncode == status, done.stdout + done.stderr
 
 

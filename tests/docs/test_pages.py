@@ -3,14 +3,13 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 import yaml
 from conftest import ROOT, real_params
 from dvc.cli.parser import get_main_parser
@@ -18,7 +17,6 @@ from dvc.cli.parser import get_main_parser
 from docs.pages import PAGES, Block, anchors, blocks, links, name_of, prose
 from safety_tax.params import validated
 
-PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 OURS = "safety-tax"
 SECRETS = ("access_key_id", "secret_access_key", "session_token", "password", "keyfile", "passphrase", "user")
 
@@ -61,11 +59,9 @@ def of_program(name: str) -> list[tuple[str, list[str]]]:
 
 @cache
 def help_of(*command: str) -> str:
-    """What a command prints for `--help`."""
-    result = subprocess.run(
-        [*command, "--help"], env={**os.environ, "PATH": PATH, "COLUMNS": "200", "NO_COLOR": "1"}, cwd=ROOT,
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    """What a command of ours prints for `--help`."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1"}
+    result = warm.python("-m", "safety_tax.cli", *command, "--help", cwd=ROOT, env=env)
     assert result.returncode == 0, (command, result.stderr)
     return result.stdout
 
@@ -74,7 +70,7 @@ def help_of(*command: str) -> str:
 def test_our_commands_have_the_options_that_a_page_names(page: str, arguments: list[str]) -> None:
     verb = [word for word in arguments[:1] if not word.startswith("-")]
     options = {word.split("=")[0] for word in arguments if word.startswith("--")}
-    explained = help_of(OURS, *verb)
+    explained = help_of(*verb)
     assert {option for option in options if option not in explained} == set()
 
 

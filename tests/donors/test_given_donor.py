@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import warm
 import yaml
 from conftest import ROOT, real_params
 from hub_server import Hub, serving
@@ -84,10 +85,7 @@ def hub(lora: Path) -> Iterator[Hub]:
 def bring(hub: Hub | None, folder: Path, source: dict[str, Any], **more: str) -> subprocess.CompletedProcess[str]:
     of_hub = hub.environment(folder / "home") if hub else {}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **of_hub, **more}
-    command = [sys.executable, "-c", BRING, json.dumps(source)]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+    return warm.python("-c", BRING, json.dumps(source), cwd=folder, env=environment)
 
 
 def refused(result: subprocess.CompletedProcess[str], folder: Path) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 import pytest
+import warm
 import yaml
 from conftest import ROOT, real_params
 from hub_server import serving
@@ -191,10 +191,7 @@ def test_a_merge_of_the_hub_comes_in_the_catalogues_dtype(project: Path, tmp_pat
         write_params(project, {"kind": "hub", "repository": "own/merge", "commit": COMMIT}, "float16")
         # The client reads its settings on import.
         around = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(tmp_path / "home")}
-        command = [sys.executable, "-m", "stages.merge", MODEL, "mine"]
-        result = subprocess.run(
-            command, cwd=project, env=around, capture_output=True, text=True, check=False, timeout=300
-        )
+        result = warm.python("-m", "stages.merge", MODEL, "mine", cwd=project, env=around)
     assert result.returncode == 0, result.stdout + result.stderr
     found = Checkpoint(project / "models/merged" / MODEL / "mine", "model*.safetensors")
     assert all(np.array_equal(found.read(name), tensor.astype(np.float16)) for name, tensor in tensors.items())

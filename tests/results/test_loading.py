@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 import yaml
 from sample_results import SHARES, results_of, verdicts_of
 from verdict_rows import responses
@@ -21,8 +22,11 @@ ASKED: dict[Kind, int] = {"harmful": 3, "benign": 2}
 
 def run(folder: Path, *command: str) -> None:
     """Run a command that must succeed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, check=True, capture_output=True, timeout=120)
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    if command[0] == sys.executable:
+        warm.python(*command[1:], cwd=folder, env=env).check_returncode()
+    else:
+        subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, timeout=120)
 
 
 def write_project(folder: Path, labels: str, answer: str) -> None:

@@ -4,12 +4,12 @@ import copy
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 import yaml
 from conftest import ROOT, real_params
 from hub_server import Hub, serving
@@ -71,10 +71,7 @@ def fetch_data(folder: Path, params: dict[str, Any], hub: Hub, **more: str) -> s
     (folder / "dvc.yaml").touch()
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "cache", **more)}
-    command = [sys.executable, "-m", "stages.fetch_data"]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+    return warm.python("-m", "stages.fetch_data", cwd=folder, env=environment)
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+import warm
 import yaml
 from conftest import ROOT, SIZES, real_params
 from hub_server import Fault, Hub, serving, sha256
@@ -19,12 +21,24 @@ from safety_tax.core.tensor_files import INDEX
 
 COMMIT = "27d67f1b5f57dc0953326b2601d68371d40ea8da"
 NAME = "own/model"
+# The stage up to its gate, which imports torch: what comes from the Hub is there by then, or was refused.
+DOWNLOAD = """
+from safety_tax.core.console import run_stage
+from safety_tax.core.files import folder_written_atomically
+from safety_tax.core.workspace import BASES
+from safety_tax.model_files.bringing import bring
+from safety_tax.params import load_params
+
+def main():
+    with folder_written_atomically(BASES / "mistral_7b") as folder:
+        bring(load_params().model("mistral_7b"), folder)
+
+run_stage(main, torch=False)
+"""
 
 
-@pytest.fixture
-def repository(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+def make_repository(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     """Two shards, their index, a tokenizer, and what a repository has besides."""
-    folder = tmp_path / "repository"
     (folder / "original").mkdir(parents=True)
     network = MistralForCausalLM(MistralConfig(**SIZES | {"num_hidden_layers": 1}, sliding_window=None))
     network.save_pretrained(folder, max_shard_size=300_000)
@@ -41,6 +55,11 @@ def repository(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     return folder
 
 
+@pytest.fixture
+def repository(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    return make_repository(tmp_path / "repository", tokenizer)
+
+
 WANTED = {"chat_template.jinja", "config.json", "generation_config.json", "model-00001-of-00002.safetensors"}
 WANTED |= {"model-00002-of-00002.safetensors", INDEX, "special_tokens_map.json", "tokenizer.json"}
 WANTED |= {"tokenizer_config.json"}
@@ -53,10 +72,13 @@ def hub(repository: Path) -> Iterator[Hub]:
         yield hub
 
 
-def fetch(
-    hub: Hub, folder: Path, source: dict[str, Any] | None = None, **more: str
-) -> subprocess.CompletedProcess[str]:
-    """`python -m stages.fetch_model` on a catalogue entry with the source."""
+Result = subprocess.CompletedProcess[str]
+
+
+def run(
+    program: list[str], hub: Hub, folder: Path, source: dict[str, Any] | None, more: dict[str, str], fresh: bool = False
+) -> Result:
+    """Python with the arguments in a project whose catalogue has an entry with the source."""
     params = real_params()
     # As the repository stores its weights: they are kept as they are.
     params["catalog"]["mistral_7b"] |= {"chat_template": "own", "dtype": "float32"}
@@ -66,8 +88,17 @@ def fetch(
     (work / "dvc.yaml").touch()
     (work / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **hub.environment(folder / "home", **more)}
-    command = [sys.executable, "-m", "stages.fetch_model", "mistral_7b"]
-    return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return warm.python(*program, cwd=work, env=environment, fresh=fresh)
+
+
+def fetch(hub: Hub, folder: Path, source: dict[str, Any] | None = None, fresh: bool = False, **more: str) -> Result:
+    """`python -m stages.fetch_model`."""
+    return run(["-m", "stages.fetch_model", "mistral_7b"], hub, folder, source, more, fresh)
+
+
+def download(hub: Hub, folder: Path, **more: str) -> Result:
+    """What the stage brings before its gate."""
+    return run(["-c", DOWNLOAD], hub, folder, None, more)
 
 
 def fetched(folder: Path) -> set[str]:
@@ -75,7 +106,7 @@ def fetched(folder: Path) -> set[str]:
     return {file.relative_to(model).as_posix() for file in model.rglob("*")} if model.exists() else set()
 
 
-def refused(result: subprocess.CompletedProcess[str], folder: Path) -> str:
+def refused(result: Result, folder: Path) -> str:
     """The one sentence; nothing was written."""
     assert result.returncode == 1, result.stdout + result.stderr
     assert result.stderr.count("\n") == 1, result.stderr
@@ -89,7 +120,7 @@ def shard_digest(repository: Path) -> str:
 
 
 def test_only_what_is_needed_is_downloaded_and_kept(hub: Hub, repository: Path, tmp_path: Path) -> None:
-    result = fetch(hub, tmp_path)
+    result = fetch(hub, tmp_path, fresh=True)
     assert result.returncode == 0, result.stderr
     assert "113,856 parameters" in result.stdout
     assert fetched(tmp_path) == WANTED
@@ -105,23 +136,22 @@ def test_what_another_program_put_into_the_cache_stays_out(hub: Hub, tmp_path: P
     environment = {**os.environ, **hub.environment(tmp_path / "home")}
     subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, timeout=120)
     assert len(list((tmp_path / "home").rglob("pytorch_model.bin"))) == 1
-    assert fetch(hub, tmp_path).returncode == 0
+    assert download(hub, tmp_path).returncode == 0
     assert fetched(tmp_path) == WANTED
 
 
-@pytest.mark.slow
 def test_a_whole_copy_in_the_cache_needs_no_connection(hub: Hub, tmp_path: Path) -> None:
-    assert fetch(hub, tmp_path).returncode == 0
+    assert download(hub, tmp_path).returncode == 0
     for more in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
         shutil.rmtree(tmp_path / "work")
-        result = fetch(hub, tmp_path, **more)
+        result = download(hub, tmp_path, **more)
         assert result.returncode == 0, result.stderr
         assert "taken from the cache" in result.stdout
         assert fetched(tmp_path) == WANTED
 
 
 def test_a_part_of_a_copy_is_not_taken_for_the_whole(hub: Hub, tmp_path: Path) -> None:
-    assert fetch(hub, tmp_path).returncode == 0
+    assert download(hub, tmp_path).returncode == 0
     shutil.rmtree(tmp_path / "work")
     next((tmp_path / "home").rglob("model-00002-of-00002.safetensors")).unlink()
     assert "no whole copy" in refused(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"), tmp_path)
@@ -132,7 +162,7 @@ def test_a_token_of_an_approved_account_opens_a_gated_repository(hub: Hub, repos
     hub.approved.add("hf_approved")
     assert "found it gated (401); set HF_TOKEN" in refused(fetch(hub, tmp_path), tmp_path)
     assert "found it gated (403); ask for access" in refused(fetch(hub, tmp_path, HF_TOKEN="hf_other"), tmp_path)
-    assert fetch(hub, tmp_path, HF_TOKEN="hf_approved").returncode == 0
+    assert download(hub, tmp_path, HF_TOKEN="hf_approved").returncode == 0
     assert fetched(tmp_path) == WANTED
 
 
@@ -143,7 +173,6 @@ def test_a_token_of_an_approved_account_opens_a_gated_repository(hub: Hub, repos
         ({"repository": "no/such"}, {"HF_TOKEN": "hf_any"}, "found no such repository"),
         ({"commit": "0" * 40}, {}, "own/model@00000000 on the Hub, found no such commit; correct `commit`"),
         ({}, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE forbids to download it"),
-        ({}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "found no answer from http://127.0.0.1:9"),
     ],
 )
 def test_what_is_not_to_be_had_is_one_sentence(
@@ -152,13 +181,49 @@ def test_what_is_not_to_be_had_is_one_sentence(
     assert words in refused(fetch(hub, tmp_path, source, **more), tmp_path)
 
 
-def test_a_rate_limit_is_waited_for(hub: Hub, tmp_path: Path) -> None:
-    hub.faults.append(Fault("/api/", "status", 429, {"Retry-After": "1"}, times=2))
-    hub.faults.append(Fault("resolve/.*tokenizer", "status", 429, {"RateLimit": '"resolvers";r=0;t=1'}, times=1))
-    result = fetch(hub, tmp_path)
+class Waited(NamedTuple):
+    """How a stage or its download ended, and where it ran."""
+
+    result: Result
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def waited(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> dict[str, Waited]:
+    """What is tried again, seconds later, by name; each from a Hub of its own, and all at a time: they only wait."""
+    repository = make_repository(tmp_path_factory.mktemp("repository"), tokenizer)
+    cases: dict[str, tuple[Callable[..., Result], list[Fault], dict[str, str]]] = {
+        "rate limit": (
+            download,
+            [
+                Fault("/api/", "status", 429, {"Retry-After": "1"}, times=2),
+                Fault("resolve/.*tokenizer", "status", 429, {"RateLimit": '"resolvers";r=0;t=1'}, times=1),
+            ],
+            {},
+        ),
+        "server": (download, [Fault("/api/", "status", 500, times=1), Fault("/store/", "status", 503, times=1)], {}),
+        "cut off": (download, [Fault("model-00001", "truncated", times=1)], {}),
+        "cut off for good": (fetch, [Fault("model-00001", "truncated")], {}),
+        "nobody there": (fetch, [], {"HF_ENDPOINT": "http://127.0.0.1:9"}),
+    }
+
+    def tried(name: str) -> Waited:
+        bring, faults, more = cases[name]
+        folder = tmp_path_factory.mktemp(name.replace(" ", "_"))
+        with serving() as hub:
+            hub.add("models", NAME, repository, COMMIT)
+            hub.faults += faults
+            return Waited(bring(hub, folder, **more), folder)
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        return dict(zip(cases, pool.map(tried, cases), strict=True))
+
+
+def test_a_rate_limit_is_waited_for(waited: dict[str, Waited]) -> None:
+    result, folder = waited["rate limit"]
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("the Hub answered 429 (too many requests); trying again in 1 s") == 3
-    assert fetched(tmp_path) == WANTED
+    assert fetched(folder) == WANTED
 
 
 def test_a_long_rate_limit_is_said(hub: Hub, tmp_path: Path) -> None:
@@ -166,11 +231,10 @@ def test_a_long_rate_limit_is_said(hub: Hub, tmp_path: Path) -> None:
     assert "rate limit reached (429); wait 3600 seconds" in refused(fetch(hub, tmp_path), tmp_path)
 
 
-def test_a_fault_of_the_server_that_passes_is_no_matter(hub: Hub, tmp_path: Path) -> None:
-    hub.faults.append(Fault("/api/", "status", 500, times=1))
-    hub.faults.append(Fault("/store/", "status", 503, times=1))
-    assert fetch(hub, tmp_path).returncode == 0
-    assert fetched(tmp_path) == WANTED
+def test_a_fault_of_the_server_that_passes_is_no_matter(waited: dict[str, Waited]) -> None:
+    result, folder = waited["server"]
+    assert result.returncode == 0, result.stderr
+    assert fetched(folder) == WANTED
 
 
 @pytest.mark.slow
@@ -179,36 +243,40 @@ def test_a_fault_of_the_server_that_stays_is_said(hub: Hub, tmp_path: Path) -> N
     assert f"found that {hub.address} answered 500; run again later" in refused(fetch(hub, tmp_path), tmp_path)
 
 
-def test_a_connection_that_breaks_off_is_taken_up_again(hub: Hub, tmp_path: Path) -> None:
-    hub.faults.append(Fault("model-00001", "truncated", times=1))
-    result = fetch(hub, tmp_path)
+def test_a_connection_that_breaks_off_is_taken_up_again(waited: dict[str, Waited]) -> None:
+    result, folder = waited["cut off"]
     assert result.returncode == 0, result.stderr
     assert "the download was cut off; trying again in 1 s" in result.stdout
-    assert fetched(tmp_path) == WANTED
+    assert fetched(folder) == WANTED
 
 
-def test_a_connection_that_always_breaks_off_is_said(hub: Hub, tmp_path: Path) -> None:
-    hub.faults.append(Fault("model-00001", "truncated"))
-    assert "the connection cut off in the middle of a file, 4 times" in refused(fetch(hub, tmp_path), tmp_path)
+def test_a_connection_that_always_breaks_off_is_said(waited: dict[str, Waited]) -> None:
+    result, folder = waited["cut off for good"]
+    assert "the connection cut off in the middle of a file, 4 times" in refused(result, folder)
+
+
+def test_an_address_where_nobody_answers_is_said(waited: dict[str, Waited]) -> None:
+    result, folder = waited["nobody there"]
+    assert "found no answer from http://127.0.0.1:9" in refused(result, folder)
 
 
 def test_a_changed_file_is_refused_and_leaves_the_cache(hub: Hub, repository: Path, tmp_path: Path) -> None:
     hub.faults.append(Fault("model-00001", "changed", times=1))
     words = f"model-00001-of-00002.safetensors to have the sha256 {shard_digest(repository)}, as the Hub says, found"
     assert words in refused(fetch(hub, tmp_path), tmp_path)
-    assert fetch(hub, tmp_path).returncode == 0  # fetched anew
+    assert download(hub, tmp_path).returncode == 0  # fetched anew
     assert fetched(tmp_path) == WANTED
 
 
 def test_a_changed_file_outside_of_the_large_files_store_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.faults.append(Fault("^config.json", "changed", times=1))
     assert "Expected config.json to have the SHA-1 " in refused(fetch(hub, tmp_path), tmp_path)
-    assert fetch(hub, tmp_path).returncode == 0  # fetched anew
+    assert download(hub, tmp_path).returncode == 0  # fetched anew
     assert fetched(tmp_path) == WANTED
 
 
 def test_a_copy_that_changed_in_the_cache_is_refused(hub: Hub, repository: Path, tmp_path: Path) -> None:
-    assert fetch(hub, tmp_path).returncode == 0
+    assert download(hub, tmp_path).returncode == 0
     shutil.rmtree(tmp_path / "work")
     stored = next((tmp_path / "home").rglob(shard_digest(repository)))
     stored.write_bytes(stored.read_bytes()[:-1] + b"\x01")
@@ -237,7 +305,7 @@ def test_code_of_the_repositorys_own_is_refused(hub: Hub, repository: Path, tmp_
     config = json.loads((repository / file).read_text(encoding="utf-8"))
     config["auto_map"] = {"AutoModelForCausalLM": "modeling.BetterForCausalLM"}
     (repository / file).write_text(json.dumps(config), encoding="utf-8")
-    assert f"found `auto_map` in {file}" in refused(fetch(hub, tmp_path), tmp_path)
+    assert f"found `auto_map` in {file}" in refused(download(hub, tmp_path), tmp_path)
     assert not any("/store/" in request for request in hub.requests)  # no weights were downloaded for nothing
 
 
