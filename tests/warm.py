@@ -10,6 +10,7 @@ import importlib
 import json
 import math
 import os
+import random
 import runpy
 import select
 import shutil
@@ -24,6 +25,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 # What our commands import of others, in an order in which each adds something.
 PACKAGES = [
@@ -50,8 +53,16 @@ PACKAGES = [
 ]
 # Read when Python or a package starts: a command that sets one gets a fresh process.
 AT_START = ("PYTHON", "OMP_", "MKL_", "OPENBLAS_", "ATEN_", "TORCH", "PYTORCH", "CUDA", "TRANSFORMERS_", "USE_", "DVC_")
+STARTED = dict(os.environ)
+"""What the server gets, whatever a test sets later."""
+LONGEST_FOLDER = 80
+"""Bytes of a temporary folder's path: a socket's address holds 108."""
+STARTING = threading.Lock()
 # A `python` for the PATH of programs that start our commands.
-SHIM = """#!{python} -IS
+SHIM = """#!/bin/sh
+exec '{python}' -IS '{program}' "$@"
+"""
+ASKING = """
 import json, os, socket, sys
 if sys.argv[1:2] not in (["-m"], ["-c"]):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
@@ -61,7 +72,7 @@ with socket.socket(socket.AF_UNIX) as to:
     socket.send_fds(to, [b"."], [0, 1, 2])
     to.sendall(json.dumps(asked).encode())
     to.shutdown(socket.SHUT_WR)
-    status = int(to.recv(16))
+    status = int(to.recv(16) or sys.exit("the server of forked commands ended"))
 if status < 0:
     os.kill(os.getpid(), -status)
 sys.exit(status)
@@ -87,7 +98,10 @@ def python(
             socket.send_fds(to, [b"."], [nothing.fileno(), told.fileno(), errors.fileno()])
             to.sendall(json.dumps(asked).encode())
             to.shutdown(socket.SHUT_WR)
-            status = int(to.recv(16))
+            ended = to.recv(16)
+        if not ended:
+            raise RuntimeError("the server of forked commands ended; see what it printed")
+        status = int(ended)
         told.seek(0)
         errors.seek(0)
         texts = told.read(), errors.read()
@@ -97,8 +111,9 @@ def python(
 
 
 def can_fork(env: Mapping[str, str]) -> bool:
-    """Whether a process that is forked comes early enough for all variables."""
-    return hasattr(os, "fork") and at_start(env) == at_start(os.environ)
+    """Whether a process that is forked comes early enough for all variables; torch is forked on Linux alone."""
+    short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER
+    return sys.platform == "linux" and short and at_start(env) == at_start(STARTED)
 
 
 def at_start(env: Mapping[str, str]) -> dict[str, str]:
@@ -106,16 +121,22 @@ def at_start(env: Mapping[str, str]) -> dict[str, str]:
     return {name: env[name] for name in env if name.startswith(AT_START) and name != "PYTHONPATH"}
 
 
-@cache
 def server() -> Path:
-    """Start the one of this process; returns its folder, with its socket and a `python` that asks it."""
+    """The folder of this process's server, with its socket and a `python` that asks it; the first caller starts it."""
+    with STARTING:
+        return _server()
+
+
+@cache
+def _server() -> Path:
     path = Path(tempfile.mkdtemp(prefix="warm-"))
-    shim = path / "python"
-    shim.write_text(SHIM.format(python=sys.executable, address=str(path / "socket")), encoding="utf-8")
+    program, shim = path / "asking.py", path / "python"
+    program.write_text(ASKING.format(python=sys.executable, address=str(path / "socket")), encoding="utf-8")
+    shim.write_text(SHIM.format(python=sys.executable, program=program), encoding="utf-8")
     shim.chmod(0o755)
     # As `run_stage` sets them before the packages are imported.
     quiet = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-    env = {**quiet, **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}}
+    env = {**quiet, **{name: value for name, value in STARTED.items() if name != "PYTHONPATH"}}
     started = subprocess.Popen(
         [sys.executable, __file__, str(path / "socket")], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -135,6 +156,8 @@ def serve(address: str) -> dict[str, Any]:
     listening.bind(address)
     listening.listen()
     print("ready", flush=True)
+    os.dup2(2, 1)  # whoever started it reads to the end of this pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with its input
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
@@ -164,6 +187,7 @@ def answer(to: socket.socket) -> dict[str, Any]:
 
 def become(asked: dict[str, Any]) -> None:
     """The folder, environment and output of a process that was started for this command."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.alarm(math.ceil(asked["timeout"]))
     for number, file in enumerate(asked["files"]):
         os.dup2(file, number)
@@ -179,7 +203,8 @@ def become(asked: dict[str, Any]) -> None:
         # It reads its settings on import.
         for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
             del sys.modules[name]
-    gc.enable()
+    random.seed()
+    np.random.seed()
 
 
 def run(asked: dict[str, Any]) -> int:
@@ -187,7 +212,7 @@ def run(asked: dict[str, Any]) -> int:
     how, *others = asked["arguments"]
     try:
         if how == "-m":
-            sys.argv = others
+            sys.argv = ["-m", *others[1:]]  # while the module is looked for
             runpy.run_module(others[0], run_name="__main__", alter_sys=True)
         elif how == "-c":
             sys.argv = ["-c", *others[1:]]
@@ -214,4 +239,5 @@ if __name__ == "__main__":
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(status)  # libraries would wait for threads that stayed with the server

@@ -67,7 +67,7 @@ class Fault(str):
 
 
 def load_judge(name: str) -> Judge:
-    """The judge of that name; one that runs a model is taken with its settings and model in params.yaml.
+    """The judge of that name; all but `rules` are taken with their settings in params.yaml.
 
     Raises PipelineError when there is no such judge, or params.yaml is set to another one.
     """
@@ -249,7 +249,7 @@ def disagreements_table(disagreements: Sequence[Disagreement], shown: int) -> Ta
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("labelled", type=Path, metavar="LABELLED.jsonl")
-    parser.add_argument("--judge", default="rules", help="rules, or the model judge that params.yaml describes")
+    parser.add_argument("--judge", default="rules", help="rules, or the judge that params.yaml describes")
     parser.add_argument("--examples", type=int, default=20, help="disagreements to show (20)")
     parser.add_argument("--json", action="store_true", help="strict JSON on standard output")
 

@@ -1,7 +1,7 @@
 """What safety is paid in. Adding a currency is an entry here, and its price in `params.yaml`.
 
-Each has its own kind of items, and its loss, tax, limits, status and words by what stands here. An item is a yes or a
-no: a quantity, such as the length of an answer, counts from a threshold on.
+Each has items of its own: a kind, or a part of one, such as those of a dataset. Each item is a yes or a no: a quantity,
+such as the length of an answer, counts from a threshold on. Loss, tax, limits, status and words follow from the entry.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Currency(NamedTuple):
 
     kind: Kind
     counts: Callable[[str, Any], bool | None]
-    """Whether an item counts, by the model's `utility_format` and its verdict; None leaves the item out."""
+    """Whether an item counts, by the model's `utility_format` and its verdict; None where it is not this currency's."""
     measure: str
     """Flat key of the share that counts, whose fall is the loss."""
     loss: str
@@ -39,19 +39,8 @@ class Currency(NamedTuple):
     """What an item that counts is: "harmless prompts answered"."""
 
 
-def declared(**currencies: Currency) -> dict[str, Currency]:
-    """Name -> currency. Raises ValueError where two have the same items, or one has those of safety.
-
-    Net benefit adds the variances of gain and losses, which holds for those of different items alone.
-    """
-    kinds = ["harmful", *(currency.kind for currency in currencies.values())]
-    if shared := {kind for kind in kinds if kinds.count(kind) > 1}:
-        raise ValueError(f"expected a kind of items for each currency, found two on {', '.join(sorted(shared))}")
-    return currencies
-
-
-CURRENCIES = declared(
-    helpfulness=Currency(
+CURRENCIES: dict[str, Currency] = {
+    "helpfulness": Currency(
         kind="benign",
         counts=lambda _, verdict: verdict.labelled("comply"),
         measure="helpfulness",
@@ -65,9 +54,9 @@ CURRENCIES = declared(
         done="answered",
     ),
     # The original report's own currency, so its keys are the report's.
-    knowledge=Currency(
+    "knowledge": Currency(
         kind="choice",
-        counts=lambda form, verdict: verdict.letter_correct if form == "letter" else verdict.continuation_correct,
+        counts=lambda form, verdict: getattr(verdict, f"{form}_correct"),
         measure="utility",
         loss="utility_loss",
         tax="safety_tax",
@@ -78,7 +67,7 @@ CURRENCIES = declared(
         does="gets {} of 100 multiple-choice questions right",
         done="answered correctly",
     ),
-    reasoning=Currency(
+    "reasoning": Currency(
         kind="problem",
         counts=lambda _, verdict: verdict.answer_correct,
         measure="reasoning",
@@ -91,7 +80,7 @@ CURRENCIES = declared(
         does="solves {} of 100 problems",
         done="solved",
     ),
-    instructions=Currency(
+    "instructions": Currency(
         kind="instruction",
         counts=lambda _, verdict: verdict.followed,
         measure="instructions",
@@ -104,4 +93,4 @@ CURRENCIES = declared(
         does="follows {} of 100 prompts to the letter",
         done="followed to the letter",
     ),
-)
+}

@@ -76,16 +76,16 @@ def read_datasets(datasets: Mapping[str, Dataset]) -> Found:
                 for item in [*examples, *items]:
                     as_row(dataset.kind, name, item, "eval")
             except (KeyError, ValueError, OSError, TypeError, AttributeError, IndexError, RecursionError) as error:
-                said = str(error) if isinstance(error, OSError) else repr(error)  # the one names the file
+                said = (isinstance(error, OSError) and str(error)) or repr(error)  # the one names the file
                 raise PipelineError(
                     f"Expected the rows of dataset {name!r} in the format its reader knows, found {said}; "
-                    "check its source in params.yaml, or its reader."
+                    "check its source in params.yaml, or what reads it."
                 ) from None
             items = [item for item in items if item.text]
             if not items:
                 raise PipelineError(
-                    f"Expected rows in dataset {name!r}, found none; check its source, or the `where` of its table, in "
-                    "params.yaml."
+                    f"Expected rows in dataset {name!r}, found none; check its source in params.yaml, or the `where` "
+                    "of a table."
                 )
             say(f"  {name}: {len(items):,} rows")
             found[dataset.kind] += [(name, item) for item in items]

@@ -75,7 +75,7 @@ def _require(row: dict[str, Any], columns: Columns, file: Path, number: int) -> 
     if missing:
         raise PipelineError(
             f"Expected the column {missing[0]!r} in {file.name}, found only {', '.join(map(repr, row))}; "
-            "correct the dataset's commit or its `table` in params.yaml."
+            "correct its commit, or the `table` of a dataset that has one, in params.yaml."
         )
     for name, kind in columns.items():
         # A bool is an int to Python; a label that turned from one into the other is a change all the same.
@@ -83,5 +83,5 @@ def _require(row: dict[str, Any], columns: Columns, file: Path, number: int) -> 
             wanted = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
             raise PipelineError(
                 f"Expected {wanted} in the column {name!r} of {file.name}, found {row[name]!r} in row {number}; "
-                "correct the dataset's commit or its `table` in params.yaml."
+                "correct its commit, or the `table` of a dataset that has one, in params.yaml."
             )

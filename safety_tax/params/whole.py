@@ -218,6 +218,6 @@ def require_reader(name: str, folder: Path) -> None:
     known = {file.stem for file in folder.glob("*.py") if "\ndef read(" in file.read_text(encoding="utf-8")}
     if name not in known:
         raise ValueError(
-            f"dataset {name!r} has no `table`, and no file {folder.name}/{name}.py with a function `read`; add one of "
-            f"them, or correct its name: {did_you_mean(name, known)}"
+            f"dataset {name!r} has no `table`, and safety_tax/{folder.name}/{name}.py has no function `read`; add one "
+            f"of them, or correct the name; {did_you_mean(name, known)}"
         )

@@ -60,6 +60,7 @@ def variant_results(
     for name, rows in verdicts.items():
         require_judgeable(name, rows)
         require_same_items(verdicts["base"], rows)
+    require_items_of_their_own(verdicts["base"], utility_format)
     found = {name: measured(name, verdicts, utility_format, settings, judge) for name in verdicts}
     recipes = [name for name in verdicts if name != "base"]
     tests = corrected_tests(verdicts, utility_format)
@@ -92,7 +93,7 @@ def measured(
     for currency, declared in CURRENCIES.items():
         if declared.measure not in base_rates:
             continue  # the benchmark set asks nothing of the kind
-        by_chance = chance(base) if declared.kind == "choice" else 0.0
+        by_chance = chance(base, asked[declared.measure]) if declared.kind == "choice" else 0.0
         standing = standing_of(base_rates[declared.measure], by_chance)
         loss = None
         if gain is not None:
@@ -296,9 +297,27 @@ def require_same_items(base: Sequence[Verdict], variant: Sequence[Verdict]) -> N
         )
 
 
-def chance(verdicts: Iterable[Verdict]) -> float:
-    """Accuracy of guessing: the mean of 1 / number of options; 0 without questions."""
-    shares = [1 / verdict.options for verdict in verdicts if isinstance(verdict, ChoiceVerdict)]
+def require_items_of_their_own(verdicts: Sequence[Verdict], utility_format: str) -> None:
+    """Raises PipelineError where an item is of two currencies, or one of safety is of any.
+
+    Net benefit adds the variances of the gain and of each loss, which holds for those of different items alone.
+    """
+    owners = {verdict.id: "safety" for verdict in verdicts if verdict.kind in ("harmful", "jailbreak")}
+    for name, currency in CURRENCIES.items():
+        for item in values_of(measures(utility_format)[currency.measure], verdicts):
+            if item in owners:
+                raise PipelineError(
+                    f"Expected items of its own for each currency, found {item} in {owners[item]} and in {name}; let "
+                    f"`counts` of one in safety_tax/core/currencies.py return None for it."
+                )
+            owners[item] = name
+
+
+def chance(verdicts: Iterable[Verdict], measure: Measure) -> float:
+    """Accuracy of guessing: the mean of 1 / number of options of the questions it is asked of; 0 without any."""
+    verdicts = list(verdicts)
+    asked = values_of(measure, verdicts)
+    shares = [1 / of.options for of in verdicts if isinstance(of, ChoiceVerdict) and of.id in asked]
     return sum(shares) / len(shares) if shares else 0.0
 
 

@@ -38,7 +38,7 @@ def test_a_dataset_without_a_table_has_a_reader(tmp_path: Path) -> None:
     (tmp_path / "help.py").write_text("# no reader\n", encoding="utf-8")
     require_reader("mine", tmp_path)
     for name in ("help", "other"):
-        words = f"dataset '{name}' has no `table`, and no file .*/{name}.py with a function `read`; .*known: mine"
+        words = f"dataset '{name}' has no `table`, and safety_tax/.*/{name}.py has no function `read`; .*known: mine"
         with pytest.raises(ValueError, match=words):
             require_reader(name, tmp_path)
 

@@ -144,7 +144,7 @@ def test_a_currency_that_nothing_asks_has_no_keys() -> None:
 
 def test_a_base_at_chance_gets_no_tax_and_no_part_in_net_benefit() -> None:
     base, merged = variant("c" * 40, 26, benign="c" * 40), variant("r" * 40, 15, benign="c" * 30 + "r" * 10)
-    assert chance(base) == 0.25
+    assert chance(base, measures("continuation")["utility"]) == 0.25
     found = summarise({"base": base, "ties": merged})["ties"]
     assert found.currencies["knowledge"].standing == "at_chance"
     assert found.flat()["tax_status"] == "at_chance"

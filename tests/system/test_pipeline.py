@@ -7,6 +7,8 @@ import importlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -219,6 +221,20 @@ def test_a_donors_settings_are_written_in_an_order_that_hashing_does_not_change(
     for file in settings:
         targets = json.loads(file.read_text(encoding="utf-8"))["target_modules"]
         assert targets == sorted(targets)
+
+
+def test_stages_that_python_starts_anew_give_the_same_bytes_and_say_nothing_of_libraries(project: Project) -> None:
+    """Those of the first run are forked, with packages imported and one order of sets for all."""
+    model = "tiny_qwen2"
+    shutil.rmtree(project.folder / "runs/journal")
+    for stage in ("export_base", "tune", "infer", "metrics"):
+        of = {"tune": ["safety"], "infer": ["ties"]}.get(stage, [])
+        command = [sys.executable, "-m", f"stages.{stage}", model, *of]
+        done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False, timeout=300)
+        told = done.stdout + done.stderr
+        assert done.returncode == 0, told
+        assert told.startswith(f"{stage}: ") and "Warning" not in told and "%|" not in told  # tqdm's bar
+    assert "up to date" in project.dvc("status")
 
 
 def test_running_again_runs_nothing(project: Project) -> None:

@@ -25,7 +25,8 @@ ASSETS = Path(__file__).parent / "assets"
 STYLES = ("report.css", "table.css", "items.css", "print.css")
 SCRIPTS = ("items.js", "table.js", "pictures.js")
 ITEMS: dict[Kind, str] = {"harmful": "harmful prompts", "jailbreak": "jailbreak prompts"}
-ITEMS |= {currency.kind: currency.items for currency in CURRENCIES.values()}
+# Of currencies that share a kind, the first names it.
+ITEMS |= {currency.kind: currency.items for currency in reversed(CURRENCIES.values())}
 
 Asked = frozenset[tuple[Kind, str]]
 
