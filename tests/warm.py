@@ -80,7 +80,7 @@ sys.exit(status)
 
 
 def python(
-    *arguments: str, cwd: Path | str, env: Mapping[str, str] | None = None, timeout: float = 120, fresh: bool = False
+    *arguments: str, cwd: Path | str, env: Mapping[str, str] | None = None, timeout: float = 300, fresh: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """`python -m MODULE`, `-c CODE` or `SCRIPT`, with what stands behind it; its output as text, any exit status.
 

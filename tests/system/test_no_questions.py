@@ -18,12 +18,12 @@ def test_a_set_without_questions_is_asked(tokenizer: PreTrainedTokenizerFast, tm
     params = tiny_params({"tiny_llama": tmp_path / "model"})
     params["benchmark_sets"]["default"] = ["do_not_answer", "matched_benign"]
     project = Project(tmp_path / "project", params)
-    assert project.repro("baseline") == [
+    assert set(project.repro("baseline")) == {
         "fetch_data",
         "fetch_model@tiny_llama",
         "export_base@tiny_llama",
         "baseline@tiny_llama",
-    ]
+    }
     folder = project.folder / "data/responses/tiny_llama/base"
     assert len(read_rows(folder / "responses.jsonl", Response)) == 22  # 12 harmful and 10 benign prompts
     assert read_rows(folder / "choices.jsonl", ChoiceScore, may_be_empty=True) == []
