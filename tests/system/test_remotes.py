@@ -314,7 +314,7 @@ def test_after_a_change_only_what_it_needs_is_fetched(shared: tuple[Project, Rem
     clone.write_params(clone.params)
     # Named, since `dvc repro --pull` cannot bring the folder of several stages' outputs that `metrics` reads.
     clone.dvc("pull", "--quiet", "fetch_data", "baseline", "infer", "judge_base", "judge")
-    assert clone.repro("--allow-missing") == ["metrics@tiny", "models", "plots@tiny"]
+    assert set(clone.repro("--allow-missing")) == {"metrics@tiny", "models", "plots@tiny"}
     needed = {("data", "verdicts"), ("data", "responses"), ("data", "benchmarks")}
     assert {Path(path).parts[:2] for path in content(clone.folder)} == needed
     assert "safety" in json.loads((clone.folder / "metrics/tiny.json").read_text(encoding="utf-8"))["base"]
