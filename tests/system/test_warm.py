@@ -48,6 +48,6 @@ def test_a_command_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 def test_a_program_that_starts_python_gets_forked_processes(tmp_path: Path) -> None:
     env = {**os.environ, "PATH": f"{warm.server()}{os.pathsep}{os.environ['PATH']}"}
-    command = """python -c 'import sys; print("torch" in sys.modules); print(input()); sys.exit(7)'"""
-    done = subprocess.run(command, shell=True, env=env, cwd=tmp_path, input="given", capture_output=True, text=True)
+    command = ["python", "-c", "import sys; print('torch' in sys.modules); print(input()); sys.exit(7)"]
+    done = subprocess.run(command, env=env, cwd=tmp_path, input="given", capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode, done.stderr) == ("True\ngiven\n", 7, "")
